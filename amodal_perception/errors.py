@@ -1,0 +1,25 @@
+"""Errors a user can cause and mend. Each message says what is wrong, where, and what to do."""
+
+
+class AmodalError(Exception):
+    """Base of all expected errors; the command line prints it as one line and exits with 1."""
+
+
+class ConfigError(AmodalError):
+    """A parameter or configuration key that is unknown or out of range."""
+
+
+class ModelFileError(AmodalError):
+    """A model file that is missing, damaged, foreign, or breaks the network's contract."""
+
+
+class BagError(AmodalError):
+    """A bag that is missing, damaged, or holds no such topic."""
+
+
+class ImageError(AmodalError):
+    """An image that cannot be read, decoded, or is too large."""
+
+
+class DatasetError(AmodalError):
+    """A dataset or predictions file that cannot be understood."""
