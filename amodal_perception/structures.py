@@ -168,7 +168,12 @@ class Instances:
     @cached_property
     def truncated(self) -> BoolArray:
         """[N] bool: the amodal mask touches the image border, so its true extent is unknown."""
-        edges = [self.amodal[:, 0], self.amodal[:, -1], self.amodal[:, :, 0], self.amodal[:, :, -1]]
+        edges = [
+            self.amodal[:, 0],
+            self.amodal[:, -1],
+            self.amodal[:, :, 0],
+            self.amodal[:, :, -1],
+        ]
         return np.logical_or.reduce([edge.any(axis=1) for edge in edges])
 
     def _areas(self, masks: BoolArray) -> IntArray:

@@ -1,0 +1,107 @@
+"""Binary masks: run lengths, windows, and pasting crops into the image. Pure functions."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from amodal_perception.structures import BoolArray, FloatArray, IntArray
+
+
+def encode_rle(mask: BoolArray) -> NDArray[np.uint32]:
+    """Encode a mask as run lengths.
+
+    Args:
+        mask: [h, w] bool.
+
+    Returns:
+        uint32 lengths of alternating runs in row-major order; the first run is of zeros (and may
+        be 0 long); they sum to h * w. A mask of no pixels gives no runs.
+    """
+    flat = np.ascontiguousarray(mask).reshape(-1)
+    if flat.size == 0:
+        return np.zeros(0, np.uint32)
+    changes = np.flatnonzero(flat[1:] != flat[:-1]) + 1
+    bounds = np.concatenate([[0, 0] if flat[0] else [0], changes, [flat.size]])
+    return np.diff(bounds).astype(np.uint32)
+
+
+def decode_rle(counts: NDArray[np.uint32], size_hw: tuple[int, int]) -> BoolArray:
+    """Decode what `encode_rle` made.
+
+    Raises:
+        ValueError: the runs do not sum to height * width.
+    """
+    counts = np.asarray(counts, np.uint32)
+    total = int(counts.sum(dtype=np.uint64))
+    if total != size_hw[0] * size_hw[1]:
+        raise ValueError(f"mask runs sum to {total}, but {size_hw[0]} x {size_hw[1]} was expected")
+    values = np.zeros(len(counts), np.bool_)
+    values[1::2] = True
+    return np.repeat(values, counts).reshape(size_hw)
+
+
+def mask_windows(masks: BoolArray) -> IntArray:
+    """Return the [N, 4] tight pixel windows ``[x0, x1) x [y0, y1)``; zeros for empty masks."""
+    windows = np.zeros((len(masks), 4), np.int32)
+    for i, mask in enumerate(masks):
+        # Rows and columns by cv2.reduce: several times faster than ndarray.any on bool.
+        pixels = mask.view(np.uint8)
+        columns = np.flatnonzero(cv2.reduce(pixels, 0, cv2.REDUCE_MAX))
+        rows = np.flatnonzero(cv2.reduce(pixels, 1, cv2.REDUCE_MAX))
+        if len(rows):
+            windows[i] = columns[0], rows[0], columns[-1] + 1, rows[-1] + 1
+    return windows
+
+
+def box_windows(boxes_xyxy: FloatArray, size_hw: tuple[int, int]) -> IntArray:
+    """Return the [N, 4] windows of pixels whose centres lie inside each box and the image."""
+    height, width = size_hw
+    limit = np.array([width, height, width, height])
+    windows = np.clip(np.ceil(boxes_xyxy - 0.5), 0, limit).astype(np.int32)
+    windows[:, 2:] = np.maximum(windows[:, 2:], windows[:, :2])
+    return windows
+
+
+def resample_crop(
+    crop: FloatArray, box_xyxy: FloatArray, window_xyxy: IntArray
+) -> NDArray[np.float32]:
+    """Resample a grid that spans a box at the centres of a window's pixels, bilinearly.
+
+    Args:
+        crop: [m, m] or [m, m, C] float32; cell (r, c) is the value at the middle of the box's
+            (r, c) part.
+        box_xyxy: [4] float32, pixels.
+        window_xyxy: [4] int32, pixels; neither side may be empty.
+
+    Returns:
+        [h, w] or [h, w, C] float32. Beyond the outermost cell centres the border value holds.
+    """
+    x0, y0, x1, y1 = (int(v) for v in window_xyxy)
+    cells_x = crop.shape[1] / max(float(box_xyxy[2] - box_xyxy[0]), 1e-6)
+    cells_y = crop.shape[0] / max(float(box_xyxy[3] - box_xyxy[1]), 1e-6)
+    # Pixel column k of the window has its centre at x0 + k + 0.5; cell c has its at c + 0.5.
+    pixel_to_cell = np.array(
+        [
+            [cells_x, 0, (x0 + 0.5 - float(box_xyxy[0])) * cells_x - 0.5],
+            [0, cells_y, (y0 + 0.5 - float(box_xyxy[1])) * cells_y - 0.5],
+        ]
+    )
+    resampled: NDArray[np.float32] = cv2.warpAffine(
+        crop,
+        pixel_to_cell,
+        (x1 - x0, y1 - y0),
+        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_REPLICATE,
+    )  # type: ignore[assignment]
+    return resampled
+
+
+def mask_iou(a: BoolArray, b: BoolArray) -> FloatArray:
+    """Return the [N, M] intersection over union of [N, H, W] and [M, H, W]; 0 for two empties."""
+    flat_a = a.reshape(len(a), -1).astype(np.float32)
+    flat_b = b.reshape(len(b), -1).astype(np.float32)
+    intersection = flat_a @ flat_b.T
+    union = flat_a.sum(1)[:, None] + flat_b.sum(1)[None, :] - intersection
+    return intersection / np.maximum(union, 1)

@@ -1,0 +1,138 @@
+"""Who hides whom, and what to take away first: order from masks alone.
+
+An object i hides object j where i is seen inside the part of j that is not (the area rule of
+COCOA and PCNet's ground truth, Zhan et al. 2020, stated on complete masks). Occlusion is a
+relation in the image: it says nothing about which object rests on which.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from amodal_perception.structures import BoolArray, Instances, IntArray, OcclusionGraph
+
+
+@dataclass(frozen=True)
+class OrderingConfig:
+    """When an overlap counts as an occlusion.
+
+    Attributes:
+        min_overlap_px: fewest occluder-visible pixels inside the hidden part.
+        min_hidden_fraction: the same as a fraction (0..1) of the occludee's amodal area.
+    """
+
+    min_overlap_px: int = 16
+    min_hidden_fraction: float = 0.02
+
+
+def occlusion_graph(
+    instances: Instances, config: OrderingConfig = OrderingConfig()
+) -> OcclusionGraph:
+    """Find every pair (occluder, occludee), and an order of removal.
+
+    The confidence of an edge i -> j is the share of the pair's mutual cover that i has, times
+    the lower of the two scores: 1 when two certain objects overlap one way only.
+    """
+    overlap_px = overlap_matrix(instances)
+    area = np.maximum(instances.amodal_area_px, 1)
+    fraction = overlap_px / area[None, :]
+    occludes = (overlap_px >= config.min_overlap_px) & (fraction >= config.min_hidden_fraction)
+    edges = np.argwhere(occludes).astype(np.int32)
+    i, j = edges[:, 0], edges[:, 1]
+    share = overlap_px[i, j] / np.maximum(overlap_px[i, j] + overlap_px[j, i], 1)
+    confidence = share * np.minimum(instances.scores[i], instances.scores[j])
+    order, cycles = removal_order(occludes, instances.occlusion_rate)
+    return OcclusionGraph(
+        edges=edges,
+        confidence=confidence.astype(np.float32),
+        overlap_px=overlap_px[i, j].astype(np.int32),
+        hidden_fraction=fraction[i, j].astype(np.float32),
+        removal_order=order,
+        cycles=cycles,
+    )
+
+
+def overlap_matrix(instances: Instances) -> IntArray:
+    """Count the pixels of each visible mask inside each hidden part.
+
+    Returns:
+        [N, N] int32; entry (i, j) is ``|visible_i and hidden_j|``; the diagonal is 0.
+    """
+    n = len(instances)
+    overlap_px = np.zeros((n, n), np.int32)
+    x0, y0, x1, y1 = instances.windows_xyxy.T
+    left, right = np.maximum.outer(x0, x0), np.minimum.outer(x1, x1)
+    top, bottom = np.maximum.outer(y0, y0), np.minimum.outer(y1, y1)
+    meet = (left < right) & (top < bottom)
+    has_hidden = instances.visible_area_px < instances.amodal_area_px
+    for j in np.flatnonzero(has_hidden):
+        rows, columns = instances.window(j)
+        hidden = instances.amodal[j, rows, columns] & ~instances.visible[j, rows, columns]
+        for i in np.flatnonzero(meet[:, j]):
+            if i != j:
+                ys, xs = slice(top[i, j], bottom[i, j]), slice(left[i, j], right[i, j])
+                inside = hidden[
+                    ys.start - rows.start : ys.stop - rows.start,
+                    xs.start - columns.start : xs.stop - columns.start,
+                ]
+                overlap_px[i, j] = np.count_nonzero(instances.visible[i, ys, xs] & inside)
+    return overlap_px
+
+
+def reachability(occludes: BoolArray) -> BoolArray:
+    """Close a relation: [N, N] bool, entry (i, j) is True when a chain leads from i to j."""
+    reach = occludes.copy()
+    for k in range(len(reach)):
+        reach |= np.logical_and.outer(reach[:, k], reach[k])
+    return reach
+
+
+def removal_order(
+    occludes: BoolArray, occlusion_rate: np.ndarray
+) -> tuple[IntArray, tuple[tuple[int, ...], ...]]:
+    """Order instances so that whatever hides comes before what it hides.
+
+    Whoever hides j has fewer instances in front of it than j has, unless the two are in one
+    cycle: so sorting by that number is a topological order, and keeps every cycle together.
+    Ties go to the less occluded.
+
+    Args:
+        occludes: [N, N] bool, entry (i, j) is True when i hides j.
+        occlusion_rate: [N] in [0, 1].
+
+    Returns:
+        [N] int32 order, and the cycles, each a tuple of ascending indices.
+    """
+    n = len(occludes)
+    reach = reachability(occludes)
+    in_front = reach.sum(axis=0)
+    same_cycle = (reach & reach.T) | np.eye(n, dtype=np.bool_)
+    cycle_id = same_cycle.argmax(axis=1) if n else np.zeros(0, np.int64)
+    order = np.lexsort((np.arange(n), occlusion_rate, cycle_id, in_front)).astype(np.int32)
+    members = [tuple(np.flatnonzero(same_cycle[i]).tolist()) for i in np.unique(cycle_id)]
+    return order, tuple(group for group in members if len(group) > 1)
+
+
+def removal_set(
+    graph: OcclusionGraph, target: int, min_confidence: float = 0.0
+) -> tuple[list[int], list[int]]:
+    """Tell what to take away before `target` is in full view.
+
+    Args:
+        graph: the scene's occlusion graph.
+        target: instance index.
+        min_confidence: ignore edges weaker than this, 0..1.
+
+    Returns:
+        The instances in front of the target, directly or through others, in removal order and
+        without the target; and those of them that are in one cycle with it.
+    """
+    n = len(graph.removal_order)
+    occludes = np.zeros((n, n), np.bool_)
+    strong = graph.edges[graph.confidence >= min_confidence]
+    occludes[strong[:, 0], strong[:, 1]] = True
+    reach = reachability(occludes)
+    in_front = [int(i) for i in graph.removal_order if i != target and reach[i, target]]
+    return in_front, [i for i in in_front if reach[target, i]]
