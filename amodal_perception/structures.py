@@ -138,6 +138,18 @@ class Instances:
     def __len__(self) -> int:
         return len(self.scores)
 
+    def __getitem__(self, rows: NDArray[np.integer] | BoolArray) -> Instances:
+        """Pick instances by an array of indices or a [N] bool mask."""
+        return Instances(
+            boxes_xyxy=self.boxes_xyxy[rows],
+            scores=self.scores[rows],
+            labels=self.labels[rows],
+            amodal=self.amodal[rows],
+            visible=self.visible[rows],
+            windows_xyxy=self.windows_xyxy[rows],
+            occluder=None if self.occluder is None else self.occluder[rows],
+        )
+
     @property
     def size_hw(self) -> tuple[int, int]:
         """Height and width of the masks, pixels."""

@@ -1,0 +1,40 @@
+"""Engines: a uint8 image in, fixed-size tensors out, whatever runs the network underneath."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from amodal_perception.errors import ModelFileError
+from amodal_perception.runtime.contract import ModelMetadata, RawDetections, Runtime
+
+__all__ = ["ModelMetadata", "RawDetections", "Runtime", "load_runtime"]
+
+
+def load_runtime(path: str | Path, *, num_threads: int = 0) -> Runtime:
+    """Load a model file with the engine that its ending names.
+
+    Args:
+        path: an ``.onnx`` file.
+        num_threads: CPU threads of the engine; 0 lets it choose.
+
+    Raises:
+        ModelFileError: missing, damaged, foreign, or against the network's contract.
+    """
+    path = Path(path)
+    if path.suffix not in RUNTIMES:
+        raise ModelFileError(
+            f"{path}: no engine for '{path.suffix}' files; known endings: "
+            f"{', '.join(RUNTIMES)} (export a trained run with python -m training.export)"
+        )
+    if not path.is_file():
+        raise ModelFileError(f"{path}: no such model file")
+    return RUNTIMES[path.suffix](path, num_threads)
+
+
+def _load_onnx(path: Path, num_threads: int) -> Runtime:
+    from amodal_perception.runtime.onnx_runtime import OnnxRuntime
+
+    return OnnxRuntime(path, num_threads)
+
+
+RUNTIMES = {".onnx": _load_onnx}

@@ -1,0 +1,89 @@
+"""ONNX Runtime on the CPU."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import onnxruntime
+from onnxruntime.capi import onnxruntime_pybind11_state as ort_state
+
+from amodal_perception.errors import ModelFileError
+from amodal_perception.runtime.contract import (
+    ModelMetadata,
+    RawDetections,
+    TensorSpec,
+    check_contract,
+)
+from amodal_perception.structures import UInt8Array
+
+ORT_DTYPES = {
+    "tensor(float)": "float32",
+    "tensor(float16)": "float16",
+    "tensor(int32)": "int32",
+    "tensor(int64)": "int64",
+    "tensor(uint8)": "uint8",
+}
+
+
+class OnnxRuntime:
+    """A model in ONNX Runtime; runs on the CPU, holds no state between frames."""
+
+    def __init__(self, path: Path, num_threads: int = 0) -> None:
+        """Load and check a model.
+
+        Args:
+            path: the ``.onnx`` file. It is read whole and handed over as bytes, so that a file
+                that points to data outside itself is refused instead of followed.
+            num_threads: threads inside one operator; 0 lets ONNX Runtime choose.
+
+        Raises:
+            ModelFileError: damaged, foreign, or against the contract.
+        """
+        content = path.read_bytes()
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = num_threads
+        options.log_severity_level = 3
+        try:
+            self._session = onnxruntime.InferenceSession(
+                content, options, providers=["CPUExecutionProvider"]
+            )
+        except (ort_state.InvalidProtobuf, ort_state.InvalidGraph, ort_state.Fail) as error:
+            raise ModelFileError(
+                f"{path}: is not a usable ONNX model, or is truncated ({_first_line(error)})"
+            ) from None
+        except (RuntimeError, ValueError, ort_state.NotImplemented) as error:
+            raise ModelFileError(
+                f"{path}: ONNX Runtime refuses the model ({_first_line(error)})"
+            ) from None
+        self.metadata: ModelMetadata = check_contract(
+            path,
+            sha256=hashlib.sha256(content).hexdigest(),
+            properties=self._session.get_modelmeta().custom_metadata_map,
+            inputs=_specs(self._session.get_inputs()),
+            outputs=_specs(self._session.get_outputs()),
+        )
+        self._outputs = [output.name for output in self._session.get_outputs()]
+
+    def __call__(self, image: UInt8Array) -> RawDetections:
+        """Run the network on [1, H, W, 3] uint8 RGB."""
+        values = dict(zip(self._outputs, self._session.run(self._outputs, {"image": image})))
+        return RawDetections(
+            boxes_xyxy=values["boxes"],
+            scores=values["scores"],
+            labels=values["labels"],
+            amodal=values["amodal"],
+            visible=values["visible"],
+            occluder=values.get("occluder"),
+        )
+
+
+def _specs(tensors: list[onnxruntime.NodeArg]) -> dict[str, TensorSpec]:
+    return {
+        tensor.name: TensorSpec(tuple(tensor.shape), ORT_DTYPES.get(tensor.type, tensor.type))
+        for tensor in tensors
+    }
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0][:200]
