@@ -1,0 +1,235 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
+from rosbags.typesys import Stores, get_typestore
+
+from amodal_perception.bags import image_topics, read_frames
+from amodal_perception.errors import BagError
+
+CAMERA_BAG = Path(__file__).parents[2] / "shared" / "data" / "camera_bag"
+STORE = get_typestore(Stores.ROS2_JAZZY)
+T = STORE.types
+
+
+def header(stamp_ns: int):
+    stamp = T["builtin_interfaces/msg/Time"](sec=stamp_ns // 10**9, nanosec=stamp_ns % 10**9)
+    return T["std_msgs/msg/Header"](stamp=stamp, frame_id="camera")
+
+
+def image_message(image: np.ndarray, stamp_ns: int, encoding: str = "rgb8"):
+    return T["sensor_msgs/msg/Image"](
+        header=header(stamp_ns),
+        height=image.shape[0],
+        width=image.shape[1],
+        encoding=encoding,
+        is_bigendian=0,
+        step=image.strides[0],
+        data=np.frombuffer(image.tobytes(), np.uint8),
+    )
+
+
+def compressed_message(data: np.ndarray, stamp_ns: int, fmt: str = "png"):
+    return T["sensor_msgs/msg/CompressedImage"](header=header(stamp_ns), format=fmt, data=data)
+
+
+def write_bag(
+    folder: Path,
+    topics: dict[str, list],
+    storage: StoragePlugin = StoragePlugin.MCAP,
+    compression: CompressionMode = CompressionMode.NONE,
+) -> Path:
+    """Write messages, each recorded 1 ms after its stamp."""
+    writer = Writer(folder, version=9, storage_plugin=storage)
+    writer.set_compression(compression, CompressionFormat.ZSTD)
+    with writer:
+        for topic, messages in topics.items():
+            msgtype = messages[0].__msgtype__
+            connection = writer.add_connection(topic, msgtype, typestore=STORE)
+            for message in messages:
+                stamp = message.header.stamp
+                record_ns = stamp.sec * 10**9 + stamp.nanosec + 10**6
+                writer.write(connection, record_ns, STORE.serialize_cdr(message, msgtype))
+    return folder
+
+
+@pytest.fixture
+def images() -> list[np.ndarray]:
+    rng = np.random.default_rng(0)
+    return [rng.integers(0, 256, (6, 8, 3), dtype=np.uint8) for _ in range(3)]
+
+
+@pytest.fixture
+def camera(images) -> list:
+    return [image_message(image, (10 + i) * 10**9 + 7) for i, image in enumerate(images)]
+
+
+@pytest.mark.parametrize(
+    ("storage", "compression"),
+    [
+        (StoragePlugin.MCAP, CompressionMode.NONE),
+        (StoragePlugin.MCAP, CompressionMode.MESSAGE),
+        (StoragePlugin.MCAP, CompressionMode.FILE),
+        (StoragePlugin.MCAP, CompressionMode.STORAGE),
+        (StoragePlugin.SQLITE3, CompressionMode.NONE),
+        (StoragePlugin.SQLITE3, CompressionMode.MESSAGE),
+        (StoragePlugin.SQLITE3, CompressionMode.FILE),
+    ],
+)
+def test_every_storage_gives_the_same_frames(tmp_path, images, camera, storage, compression):
+    bag = write_bag(tmp_path / "bag", {"/image": camera}, storage, compression)
+    part = next(p for p in bag.iterdir() if p.name != "metadata.yaml")
+    for path in (bag, part, str(bag), bag / "metadata.yaml"):
+        frames = list(read_frames(path))
+        assert [frame.stamp_ns for frame in frames] == [i * 10**9 + 7 for i in (10, 11, 12)]
+        assert {frame.frame_id for frame in frames} == {"camera"}
+        np.testing.assert_array_equal([frame.image for frame in frames], images)
+
+
+def test_compressed_images(tmp_path, images):
+    png = cv2.imencode(".png", images[0][..., ::-1])[1]
+    bag = write_bag(tmp_path / "bag", {"/image/compressed": [compressed_message(png, 5)]})
+    (frame,) = read_frames(bag)
+    np.testing.assert_array_equal(frame.image, images[0])
+    (topic,) = image_topics(bag)
+    assert topic.name == "/image/compressed"
+    assert topic.msgtype == "sensor_msgs/msg/CompressedImage"
+    assert (topic.message_count, topic.encoding) == (1, "png")
+
+
+def test_zero_stamp_takes_time_of_recording(tmp_path, images):
+    bag = write_bag(tmp_path / "bag", {"/image": [image_message(images[0], 0)]})
+    assert [frame.stamp_ns for frame in read_frames(bag)] == [10**6]
+
+
+def test_colour_is_preferred_to_depth_and_the_choice_is_told(tmp_path, images, caplog):
+    depth = np.zeros((6, 8), np.uint16)
+    grey = np.zeros((6, 8), np.uint8)
+    bag = write_bag(
+        tmp_path / "bag",
+        {
+            "/a_depth": [image_message(depth, 1, "16UC1")],
+            "/b_infrared": [image_message(grey, 1, "mono8")],
+            "/c_colour": [image_message(images[0], 1)],
+            "/d_colour": [image_message(images[1], 1)],
+        },
+    )
+    (frame,) = read_frames(bag)
+    np.testing.assert_array_equal(frame.image, images[0])
+    assert "reading /c_colour" in caplog.text
+    (frame,) = read_frames(bag, "/d_colour")
+    np.testing.assert_array_equal(frame.image, images[1])
+
+
+def test_missing_part_is_left_out_with_a_warning(tmp_path, camera, caplog):
+    bag = write_bag(tmp_path / "bag", {"/image": camera})
+    metadata = (bag / "metadata.yaml").read_text()
+    assert "- bag.mcap" in metadata
+    (bag / "metadata.yaml").write_text(
+        metadata.replace("- bag.mcap", "- old/bag_0.mcap\n  - bag.mcap")
+    )
+    assert len(list(read_frames(bag))) == 3
+    assert "1 of 2 parts are missing" in caplog.text
+    assert "bag_0.mcap" in caplog.text
+
+
+def test_bag_without_metadata(tmp_path, camera):
+    bag = write_bag(tmp_path / "bag", {"/image": camera})
+    (bag / "metadata.yaml").unlink()
+    assert len(list(read_frames(bag))) == 3
+
+
+def test_undecodable_image_is_left_out_with_a_warning(tmp_path, images, caplog):
+    good = cv2.imencode(".png", images[0])[1]
+    messages = [compressed_message(good[:40], 1), compressed_message(good, 2)]
+    bag = write_bag(tmp_path / "bag", {"/image": messages})
+    assert [frame.stamp_ns for frame in read_frames(bag)] == [2]
+    assert "image at 1 ns left out" in caplog.text
+
+
+def test_bag_with_undecodable_images_only(tmp_path):
+    noise = np.zeros(9, np.uint8)
+    bag = write_bag(tmp_path / "bag", {"/image": [compressed_message(noise, 1)]})
+    with pytest.raises(BagError, match="no image on /image can be decoded"):
+        list(read_frames(bag))
+
+
+def test_no_images_lists_other_topics(tmp_path):
+    info = T["sensor_msgs/msg/Range"](
+        header=header(1), radiation_type=0, field_of_view=0.0, min_range=0.0, max_range=0.0,
+        range=0.0, variance=0.0,
+    )  # fmt: skip
+    bag = write_bag(tmp_path / "bag", {"/sonar": [info]})
+    with pytest.raises(BagError, match="no image topic; topics there are: /sonar"):
+        list(read_frames(bag))
+    assert image_topics(bag) == []
+
+
+def test_unknown_topic_lists_image_topics(tmp_path, camera):
+    bag = write_bag(tmp_path / "bag", {"/left": camera, "/right": camera})
+    with pytest.raises(BagError, match="no image topic '/up'.*: /left, /right$"):
+        list(read_frames(bag, "/up"))
+
+
+def test_missing_bag(tmp_path):
+    with pytest.raises(BagError, match="nothing: no such bag"):
+        list(read_frames(tmp_path / "nothing"))
+
+
+def test_empty_folder_and_foreign_file(tmp_path):
+    with pytest.raises(BagError, match="none of the bag's files"):
+        list(read_frames(tmp_path))
+    (tmp_path / "notes.txt").write_text("hello")
+    with pytest.raises(BagError, match="not a bag"):
+        list(read_frames(tmp_path / "notes.txt"))
+
+
+@pytest.mark.parametrize("text", ["", "a: [", "rosbag2_bagfile_information: {}", "- 1"])
+def test_damaged_metadata(tmp_path, text):
+    (tmp_path / "metadata.yaml").write_text(text)
+    with pytest.raises(BagError, match="not a rosbag2 metadata file"):
+        list(read_frames(tmp_path))
+
+
+@pytest.mark.parametrize("storage", [StoragePlugin.MCAP, StoragePlugin.SQLITE3])
+@pytest.mark.parametrize("keep", [0.0, 0.01, 0.5, 0.99])
+def test_truncated_part_is_named(tmp_path, camera, storage, keep):
+    bag = write_bag(tmp_path / "bag", {"/image": camera}, storage)
+    part = next(p for p in bag.iterdir() if p.name != "metadata.yaml")
+    data = part.read_bytes()
+    part.write_bytes(data[: int(keep * len(data))])
+    with pytest.raises(BagError, match=f"{part.name}: cannot be read; damaged") as caught:
+        list(read_frames(bag))
+    assert "\n" not in str(caught.value)
+
+
+def test_corrupt_bytes_never_escape_as_other_errors(tmp_path, camera):
+    bag = write_bag(tmp_path / "bag", {"/image": camera}, compression=CompressionMode.STORAGE)
+    part = bag / "bag.mcap"
+    data = part.read_bytes()
+    rng = np.random.default_rng(1)
+    outcomes = set()
+    for _ in range(300):
+        damaged = bytearray(data)
+        for position in rng.integers(0, len(data), 4):
+            damaged[position] = rng.integers(256)
+        part.write_bytes(damaged)
+        try:
+            outcomes.add(len(list(read_frames(bag))))
+        except BagError:
+            outcomes.add(BagError)
+    assert BagError in outcomes
+
+
+@pytest.mark.skipif(not CAMERA_BAG.exists(), reason=f"{CAMERA_BAG} is not there")
+def test_real_camera_bag(caplog):
+    frames = list(read_frames(CAMERA_BAG))
+    assert [frame.stamp_ns for frame in frames] == [8_297_777_777, 8_331_088_888]
+    assert {frame.image.shape for frame in frames} == {(480, 640, 3)}
+    assert 90 < frames[0].image.mean() < 130  # a picture, neither black nor noise
+    assert "12 of 13 parts are missing" in caplog.text
+    assert "soccer_goal_0.mcap" in caplog.text
