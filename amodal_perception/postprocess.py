@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from amodal_perception.boxes import clip_boxes
-from amodal_perception.masks import box_windows, resample_crop
+from amodal_perception.masks import box_windows, resample_crops
 from amodal_perception.runtime.contract import RawDetections
 from amodal_perception.structures import BoolArray, FloatArray, Instances, ViewTransform
 
@@ -60,11 +60,11 @@ def postprocess(
         x0, y0, x1, y1 = windows_xyxy[i]
         if x0 == x1 or y0 == y1:
             continue
-        amodal_probability = resample_crop(raw.amodal[row], boxes_xyxy[i], windows_xyxy[i])
-        visible_probability = resample_crop(raw.visible[row], boxes_xyxy[i], windows_xyxy[i])
-        amodal_inside[i] = amodal_probability >= config.mask_threshold
-        claim = visible_probability * raw.scores[row]
-        claim *= amodal_inside[i] & (visible_probability >= config.mask_threshold)
+        probability = np.stack([raw.amodal[row], raw.visible[row]])
+        amodal_p, visible_p = resample_crops(probability, boxes_xyxy[i], windows_xyxy[i])
+        amodal_inside[i] = amodal_p >= config.mask_threshold
+        claim = visible_p * raw.scores[row]
+        claim *= amodal_inside[i] & (visible_p >= config.mask_threshold)
         wins = claim > belief[y0:y1, x0:x1]
         np.copyto(belief[y0:y1, x0:x1], claim, where=wins)
         np.copyto(owner[y0:y1, x0:x1], i, where=wins)
@@ -106,6 +106,7 @@ def _paste_occluders(
     windows_xyxy = box_windows(boxes_xyxy, camera_hw)
     for i, row in enumerate(rows):
         x0, y0, x1, y1 = windows_xyxy[i]
-        probability = resample_crop(raw.occluder[row], boxes_xyxy[i], windows_xyxy[i])
-        occluder[i, y0:y1, x0:x1] = probability >= config.mask_threshold
+        crop = raw.occluder[row][None]
+        probability = resample_crops(crop, boxes_xyxy[i], windows_xyxy[i])
+        occluder[i, y0:y1, x0:x1] = probability[0] >= config.mask_threshold
     return occluder
