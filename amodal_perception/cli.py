@@ -1,0 +1,173 @@
+"""The ``amodal`` command."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from amodal_perception.errors import AmodalError
+from amodal_perception.ordering import OrderingConfig
+from amodal_perception.pipeline import Pipeline, PipelineConfig
+from amodal_perception.postprocess import PostprocessConfig
+from amodal_perception.runtime import load_runtime
+
+DEFAULT_MODEL = Path(__file__).parent / "assets" / "default_model.onnx"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; return its exit code, 0 when all went well."""
+    arguments = build_parser().parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="amodal: %(message)s")
+    try:
+        return arguments.run(arguments)
+    except AmodalError as error:
+        print(f"amodal: {error}", file=sys.stderr)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"amodal: {where}{error.strerror or error}", file=sys.stderr)
+    except KeyboardInterrupt:
+        return 130
+    return 1
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Describe all commands and their options."""
+    parser = argparse.ArgumentParser(
+        prog="amodal",
+        description="See what is hidden: visible and amodal masks, occlusion and removal order.",
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    replay = commands.add_parser("replay", help="see every frame of a bag, and report")
+    replay.add_argument("bag", type=Path, help="rosbag2 folder, or one .mcap or .db3 file")
+    replay.add_argument("--topic", help="image topic (default: the first one with colour)")
+    replay.add_argument("--truth", type=Path, help="amodal COCO file to score against, by stamp")
+    replay.add_argument("--out", type=Path, required=True, help="folder for the report")
+    _add_pipeline_options(replay)
+    replay.set_defaults(run=_replay)
+
+    predict = commands.add_parser("predict", help="see image files")
+    predict.add_argument("images", type=Path, nargs="+", help="image files, or folders of them")
+    predict.add_argument("--out", type=Path, required=True, help="folder for the results")
+    predict.add_argument("--no-overlays", action="store_true", help="write predictions.json only")
+    _add_pipeline_options(predict)
+    predict.set_defaults(run=_predict)
+
+    evaluate = commands.add_parser("evaluate", help="score predictions against truth")
+    evaluate.add_argument("--truth", type=Path, required=True, help="amodal COCO file")
+    evaluate.add_argument("--predictions", type=Path, required=True, help="amodal COCO file")
+    evaluate.add_argument("--out", type=Path, required=True, help="folder for metrics.json")
+    evaluate.set_defaults(run=_evaluate)
+
+    bench = commands.add_parser("bench", help="measure latency by stage and throughput")
+    bench.add_argument("--frames", type=int, default=200, help="frames measured (default 200)")
+    bench.add_argument("--json", type=Path, help="also write the figures to this file")
+    bench.add_argument("--peer", choices=["torchvision"], help="run this beside it, interleaved")
+    _add_pipeline_options(bench)
+    bench.set_defaults(run=_bench, threads=2)
+
+    inspect = commands.add_parser("inspect", help="tell what a model, bag or dataset holds")
+    inspect.add_argument("file", type=Path, help=".onnx model, bag, or amodal COCO .json")
+    inspect.set_defaults(run=_inspect)
+    return parser
+
+
+def _add_pipeline_options(parser: argparse.ArgumentParser) -> None:
+    postprocess, ordering = PostprocessConfig(), OrderingConfig()
+    parser.add_argument(
+        "--model", type=Path, default=DEFAULT_MODEL, help="model file (default: the one shipped)"
+    )
+    parser.add_argument(
+        "--threads", type=int, default=0, help="CPU threads of the engine (0: it chooses)"
+    )
+    parser.add_argument(
+        "--score-threshold",
+        type=_fraction,
+        default=postprocess.score_threshold,
+        help="lowest score of an instance, 0..1 (default %(default)s)",
+    )
+    parser.add_argument(
+        "--min-hidden-fraction",
+        type=_fraction,
+        default=ordering.min_hidden_fraction,
+        help="hidden share of an object that counts as occlusion, 0..1 (default %(default)s)",
+    )
+
+
+def _fraction(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
+    return value
+
+
+def _load_pipeline(arguments: argparse.Namespace) -> Pipeline:
+    config = PipelineConfig(
+        postprocess=PostprocessConfig(score_threshold=arguments.score_threshold),
+        ordering=OrderingConfig(min_hidden_fraction=arguments.min_hidden_fraction),
+    )
+    return Pipeline(load_runtime(arguments.model, num_threads=arguments.threads), config)
+
+
+def _replay(arguments: argparse.Namespace) -> int:
+    from amodal_perception.evaluation.replay import print_table, replay_bag
+
+    summary = replay_bag(
+        arguments.bag,
+        _load_pipeline(arguments),
+        arguments.out,
+        topic=arguments.topic,
+        truth_path=arguments.truth,
+    )
+    print_table(summary)
+    print(f"report: {arguments.out / 'report.html'}")
+    return 0
+
+
+def _predict(arguments: argparse.Namespace) -> int:
+    from amodal_perception.predict import predict
+
+    unreadable = predict(
+        arguments.images,
+        _load_pipeline(arguments),
+        arguments.out,
+        overlays=not arguments.no_overlays,
+    )
+    print(f"predictions: {arguments.out / 'predictions.json'}")
+    if unreadable:
+        print(f"amodal: {len(unreadable)} images could not be read", file=sys.stderr)
+    return 1 if unreadable else 0
+
+
+def _evaluate(arguments: argparse.Namespace) -> int:
+    from amodal_perception.evaluation.metrics import evaluate_files
+
+    evaluate_files(arguments.truth, arguments.predictions, arguments.out)
+    return 0
+
+
+def _bench(arguments: argparse.Namespace) -> int:
+    from amodal_perception.evaluation.benchmark import run_benchmark
+
+    run_benchmark(
+        _load_pipeline(arguments),
+        frames=arguments.frames,
+        json_path=arguments.json,
+        peer=arguments.peer,
+    )
+    return 0
+
+
+def _inspect(arguments: argparse.Namespace) -> int:
+    from amodal_perception.inspect_file import describe
+
+    for key, value in describe(arguments.file).items():
+        print(f"{key:16} {value}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
