@@ -94,9 +94,9 @@ def removal_order(
 ) -> tuple[IntArray, tuple[tuple[int, ...], ...]]:
     """Order instances so that whatever hides comes before what it hides.
 
-    Whoever hides j has fewer instances in front of it than j has, unless the two are in one
-    cycle: so sorting by that number is a topological order, and keeps every cycle together.
-    Ties go to the less occluded.
+    Whoever hides j has fewer other instances in front of it than j has, unless the two are in
+    one cycle, and then as many: so sorting by that number is a topological order, and with the
+    cycle as second key every cycle stays together. Ties go to the less occluded.
 
     Args:
         occludes: [N, N] bool, entry (i, j) is True when i hides j.
@@ -107,7 +107,7 @@ def removal_order(
     """
     n = len(occludes)
     reach = reachability(occludes)
-    in_front = reach.sum(axis=0)
+    in_front = reach.sum(axis=0) - reach.diagonal()
     same_cycle = (reach & reach.T) | np.eye(n, dtype=np.bool_)
     cycle_id = same_cycle.argmax(axis=1) if n else np.zeros(0, np.int64)
     order = np.lexsort((np.arange(n), occlusion_rate, cycle_id, in_front)).astype(np.int32)

@@ -1,0 +1,94 @@
+import numpy as np
+import pytest
+from drawing import mask
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from amodal_perception.masks import (
+    box_windows,
+    decode_rle,
+    encode_rle,
+    mask_iou,
+    mask_windows,
+    resample_crops,
+)
+
+MASKS = hnp.arrays(np.bool_, st.tuples(st.integers(0, 9), st.integers(0, 9)))
+
+
+@pytest.mark.parametrize(
+    ("drawn", "counts"),
+    [
+        (mask("....", "...."), [8]),
+        (mask("####"), [0, 4]),
+        (mask(".##.", "#..."), [1, 2, 1, 1, 3]),
+    ],
+)
+def test_rle_counts_runs_row_by_row_and_starts_with_zeros(drawn, counts):
+    assert encode_rle(drawn).tolist() == counts
+    assert (decode_rle(np.array(counts, np.uint32), drawn.shape) == drawn).all()
+
+
+@given(MASKS)
+def test_rle_round_trip(drawn):
+    counts = encode_rle(drawn)
+    assert counts.sum() == drawn.size
+    assert (counts[1:] > 0).all()
+    assert (decode_rle(counts, drawn.shape) == drawn).all()
+
+
+@pytest.mark.parametrize("counts", [[3], [5], [], [2**32 - 1, 5]])
+def test_rle_of_the_wrong_length_is_refused(counts):
+    with pytest.raises(ValueError, match="2 x 2 was expected"):
+        decode_rle(np.array(counts, np.uint32), (2, 2))
+
+
+@given(hnp.arrays(np.bool_, st.tuples(st.integers(0, 4), st.integers(1, 8), st.integers(1, 8))))
+def test_windows_are_tight(masks):
+    for drawn, (x0, y0, x1, y1) in zip(masks, mask_windows(masks)):
+        assert drawn.sum() == drawn[y0:y1, x0:x1].sum()
+        if drawn.any():
+            inside = drawn[y0:y1, x0:x1]
+            assert inside[0].any()
+            assert inside[-1].any()
+            assert inside[:, 0].any()
+            assert inside[:, -1].any()
+        else:
+            assert (x0, y0, x1, y1) == (0, 0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("box", "window"),
+    [
+        ([0, 0, 4, 4], [0, 0, 4, 4]),
+        ([0.5, 0.5, 2.5, 2.5], [0, 0, 2, 2]),
+        ([0.6, 0.6, 2.6, 2.6], [1, 1, 3, 3]),
+        ([-3, -3, 99, 99], [0, 0, 8, 6]),
+        ([5, 5, 2, 2], [5, 5, 5, 5]),
+        ([20, 20, 30, 30], [8, 6, 8, 6]),
+    ],
+)
+def test_box_windows_hold_the_pixels_whose_centres_are_inside(box, window):
+    assert box_windows(np.array([box], np.float32), (6, 8)).tolist() == [window]
+
+
+def test_resampling_a_grid_onto_its_own_pixels_changes_nothing():
+    crop = np.random.default_rng(0).random((1, 5, 5), np.float32)
+    same = resample_crops(crop, np.array([2, 3, 7, 8], np.float32), np.array([2, 3, 7, 8]))
+    np.testing.assert_allclose(same, crop, atol=1e-6)
+
+
+def test_resampling_follows_a_ramp_and_holds_the_border():
+    ramp = np.tile((np.arange(4, dtype=np.float32) + 0.5) / 4, (4, 1))[None]
+    wide = resample_crops(ramp, np.array([0, 0, 16, 8], np.float32), np.array([0, 0, 16, 8]))
+    assert wide.shape == (1, 8, 16)
+    np.testing.assert_allclose(wide[0, 0, 2:14], (np.arange(2, 14) + 0.5) / 16, atol=1e-6)
+    np.testing.assert_allclose(wide[0, :, :2], 0.125)
+    np.testing.assert_allclose(wide[0, :, 14:], 0.875)
+
+
+def test_mask_iou():
+    a = np.stack([mask("##.."), mask("....")])
+    b = np.stack([mask(".##."), mask("##.."), mask("....")])
+    np.testing.assert_allclose(mask_iou(a, b), [[1 / 3, 1, 0], [0, 0, 0]], rtol=1e-6)
