@@ -1,0 +1,230 @@
+"""Image messages to RGB arrays and back, without a loop over elements and without ROS.
+
+Works on any object with the fields of sensor_msgs/Image or sensor_msgs/CompressedImage: those of
+rclpy (``data`` is an ``array.array``) and those of rosbags (``data`` is an ndarray).
+
+Everything is checked before memory is taken: a message from the network may hold anything.
+"""
+
+from __future__ import annotations
+
+import array
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from amodal_perception.errors import ImageError
+from amodal_perception.structures import Frame, UInt8Array
+
+MAX_PIXELS = 32_000_000
+# Distances, not colours: drawing them as a picture would only hide a wrong topic name.
+DEPTH_ENCODINGS = ("16UC1", "32FC1", "64FC1")
+
+
+@dataclass(frozen=True)
+class _Encoding:
+    """How one pixel lies in memory, and how OpenCV turns it into RGB.
+
+    Attributes:
+        channels: samples per pixel in one row.
+        to_rgb: OpenCV colour conversion; None where the samples are RGB already.
+        dtype: type of one sample; 16-bit samples keep their upper 8 bits.
+        chroma_rows: rows of colour that follow the rows of brightness, per image row.
+    """
+
+    channels: int
+    to_rgb: int | None
+    dtype: type = np.uint8
+    chroma_rows: float = 0
+
+
+# ROS names a Bayer pattern by its first two rows; OpenCV by the second and third column of the
+# second row, hence RGGB <-> BG.
+_ENCODINGS = {
+    "rgb8": _Encoding(3, None),
+    "bgr8": _Encoding(3, cv2.COLOR_BGR2RGB),
+    "rgba8": _Encoding(4, cv2.COLOR_RGBA2RGB),
+    "bgra8": _Encoding(4, cv2.COLOR_BGRA2RGB),
+    "mono8": _Encoding(1, cv2.COLOR_GRAY2RGB),
+    "8UC1": _Encoding(1, cv2.COLOR_GRAY2RGB),
+    "rgb16": _Encoding(3, None, np.uint16),
+    "bgr16": _Encoding(3, cv2.COLOR_BGR2RGB, np.uint16),
+    "mono16": _Encoding(1, cv2.COLOR_GRAY2RGB, np.uint16),
+    "bayer_rggb8": _Encoding(1, cv2.COLOR_BayerBG2RGB),
+    "bayer_bggr8": _Encoding(1, cv2.COLOR_BayerRG2RGB),
+    "bayer_gbrg8": _Encoding(1, cv2.COLOR_BayerGR2RGB),
+    "bayer_grbg8": _Encoding(1, cv2.COLOR_BayerGB2RGB),
+    "bayer_rggb16": _Encoding(1, cv2.COLOR_BayerBG2RGB, np.uint16),
+    "bayer_bggr16": _Encoding(1, cv2.COLOR_BayerRG2RGB, np.uint16),
+    "bayer_gbrg16": _Encoding(1, cv2.COLOR_BayerGR2RGB, np.uint16),
+    "bayer_grbg16": _Encoding(1, cv2.COLOR_BayerGB2RGB, np.uint16),
+    "uyvy": _Encoding(2, cv2.COLOR_YUV2RGB_UYVY),
+    "yuv422": _Encoding(2, cv2.COLOR_YUV2RGB_UYVY),
+    "yuyv": _Encoding(2, cv2.COLOR_YUV2RGB_YUY2),
+    "yuv422_yuy2": _Encoding(2, cv2.COLOR_YUV2RGB_YUY2),
+    "nv12": _Encoding(1, cv2.COLOR_YUV2RGB_NV12, chroma_rows=0.5),
+    "nv21": _Encoding(1, cv2.COLOR_YUV2RGB_NV21, chroma_rows=0.5),
+}
+
+
+def message_to_frame(message: Any, max_pixels: int = MAX_PIXELS) -> Frame:
+    """Decode an image message and keep its header; see `message_to_rgb`."""
+    stamp = message.header.stamp
+    return Frame(
+        image=message_to_rgb(message, max_pixels),
+        stamp_ns=stamp.sec * 1_000_000_000 + stamp.nanosec,
+        frame_id=message.header.frame_id,
+    )
+
+
+def message_to_rgb(message: Any, max_pixels: int = MAX_PIXELS) -> UInt8Array:
+    """Decode a sensor_msgs Image or CompressedImage.
+
+    Args:
+        message: the message; it must not change while the result is in use.
+        max_pixels: larger images are refused.
+
+    Returns:
+        [H, W, 3] uint8 RGB, C-contiguous. Of an ``rgb8`` image without padding it is a view of
+        the message's own bytes.
+
+    Raises:
+        ImageError: encoding that holds no colour, sizes that contradict each other, damaged data.
+    """
+    if hasattr(message, "encoding"):
+        return _raw_to_rgb(message, max_pixels)
+    return _compressed_to_rgb(message, max_pixels)
+
+
+def rgb_to_message(rgb: UInt8Array, header: Any, image_type: Any) -> Any:
+    """Make a sensor_msgs/Image of an [H, W, 3] uint8 RGB array.
+
+    Args:
+        rgb: the image.
+        header: std_msgs/Header to keep.
+        image_type: the class ``sensor_msgs.msg.Image``.
+    """
+    height, width = rgb.shape[:2]
+    # The setter takes an array.array as it is, but walks through every element of anything else.
+    data = array.array("B")
+    data.frombytes(np.ascontiguousarray(rgb).data.cast("B"))
+    return image_type(
+        header=header,
+        height=height,
+        width=width,
+        encoding="rgb8",
+        is_bigendian=0,
+        step=width * 3,
+        data=data,
+    )
+
+
+def _raw_to_rgb(message: Any, max_pixels: int) -> UInt8Array:
+    name = message.encoding
+    encoding = _ENCODINGS.get(name)
+    if encoding is None:
+        if name in DEPTH_ENCODINGS:
+            raise ImageError(f"{name!r} holds depth; give the topic of a colour image")
+        raise ImageError(f"unknown encoding {name!r}; known are {', '.join(_ENCODINGS)}")
+    samples = _samples(message, encoding, max_pixels)
+    if encoding.dtype is np.uint16:
+        samples = (samples >> 8).astype(np.uint8)
+    if encoding.to_rgb is None:
+        return np.ascontiguousarray(samples)
+    if encoding.channels == 1:
+        samples = samples[:, :, 0]
+    return cv2.cvtColor(samples, encoding.to_rgb)  # type: ignore[return-value]
+
+
+def _samples(message: Any, encoding: _Encoding, max_pixels: int) -> NDArray:
+    """Return a view [rows, W, channels] of the message's bytes, padding left out."""
+    height, width, step = int(message.height), int(message.width), int(message.step)
+    what = f"{width} x {height} image, {message.encoding}"
+    _check_size(width, height, max_pixels, what)
+    shares_colour_in_x = encoding.channels == 2 or encoding.chroma_rows
+    if (shares_colour_in_x and width % 2) or (encoding.chroma_rows and height % 2):
+        raise ImageError(f"{what}: this encoding needs an even size")
+    rows = height + int(height * encoding.chroma_rows)
+    dtype = np.dtype(encoding.dtype).newbyteorder(">" if message.is_bigendian else "<")
+    pixel_bytes = encoding.channels * dtype.itemsize
+    row_bytes = width * pixel_bytes
+    if step < row_bytes:
+        raise ImageError(f"{what}: step is {step}, but a row takes {row_bytes} bytes")
+    data = _bytes_of(message)
+    needed = step * (rows - 1) + row_bytes
+    if data.size < needed:
+        raise ImageError(f"{what}: {data.size} bytes of data, but step {step} needs {needed}")
+    return np.ndarray(
+        (rows, width, encoding.channels),
+        dtype,
+        buffer=data,
+        strides=(step, pixel_bytes, dtype.itemsize),
+    )
+
+
+def _compressed_to_rgb(message: Any, max_pixels: int) -> UInt8Array:
+    source_encoding = message.format.split(";")[0].strip()
+    if source_encoding in DEPTH_ENCODINGS:
+        raise ImageError(
+            f"format {message.format!r} holds depth; give the topic of a colour image"
+        )
+    data = _bytes_of(message)
+    what = f"compressed image of {data.size} bytes, format {message.format!r}"
+    size_wh = _png_size_wh(data) or _jpeg_size_wh(data)
+    if size_wh is None:
+        raise ImageError(f"{what}: neither a JPEG nor a PNG image, or cut short")
+    _check_size(*size_wh, max_pixels, what)
+    bgr = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    if bgr is None:
+        raise ImageError(f"{what}: damaged")
+    return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)  # type: ignore[return-value]
+
+
+def _bytes_of(message: Any) -> UInt8Array:
+    """Return the message's data as a view, whatever holds it."""
+    if len(message.data) == 0:
+        raise ImageError("image without data")
+    return np.frombuffer(message.data, np.uint8)
+
+
+def _check_size(width: int, height: int, max_pixels: int, what: str) -> None:
+    if width <= 0 or height <= 0:
+        raise ImageError(f"{what}: width and height must be positive")
+    if width * height > max_pixels:
+        raise ImageError(f"{what}: {width} x {height} is more than {max_pixels} pixels")
+
+
+def _png_size_wh(data: UInt8Array) -> tuple[int, int] | None:
+    """Read width and height from a PNG's first chunk; None if it is no PNG."""
+    head = data[:24].tobytes()
+    if len(head) < 24 or not head.startswith(b"\x89PNG\r\n\x1a\n"):
+        return None
+    return int.from_bytes(head[16:20], "big"), int.from_bytes(head[20:24], "big")
+
+
+def _jpeg_size_wh(data: UInt8Array) -> tuple[int, int] | None:
+    """Read width and height from a JPEG's frame header; None if it is no JPEG, or cut short.
+
+    A JPEG that ends early still decodes, grey from there on, so its end marker must be there
+    (some cameras pad behind it).
+    """
+    if data[:2].tobytes() != b"\xff\xd8" or b"\xff\xd9" not in data[-4096:].tobytes():
+        return None
+    at = 2
+    while at + 9 < data.size:
+        if data[at] != 0xFF:
+            return None
+        marker = int(data[at + 1])
+        if marker == 0xFF:  # fill byte
+            at += 1
+        elif 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # frame header
+            height, width = data[at + 5 : at + 9].view(">u2").tolist()
+            return width, height
+        elif marker == 0x01 or 0xD0 <= marker <= 0xD7:  # markers without a body
+            at += 2
+        else:
+            at += 2 + int.from_bytes(data[at + 2 : at + 4].tobytes(), "big")
+    return None

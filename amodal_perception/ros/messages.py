@@ -1,0 +1,279 @@
+"""Scenes to messages and back, and how to decode a mask. Pure NumPy; no ROS is imported.
+
+The same code fills the classes that ROS generates (for the node) and those of rosbags (for bags
+written on machines without ROS): `MessageTypes` holds the difference.
+"""
+
+from __future__ import annotations
+
+import array
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from amodal_perception.masks import decode_rle, encode_rle
+from amodal_perception.ordering import removal_order
+from amodal_perception.structures import BoolArray, Instances, OcclusionGraph, Scene
+
+MESSAGE_NAMES = ("BinaryMask", "AmodalInstance", "OcclusionEdge", "AmodalScene")
+
+
+@dataclass(frozen=True)
+class MessageTypes:
+    """The classes that a scene is made of, and how their number sequences are held.
+
+    Attributes:
+        scene: AmodalScene.
+        instance: AmodalInstance.
+        edge: OcclusionEdge.
+        mask: BinaryMask.
+        header: std_msgs/Header.
+        time: builtin_interfaces/Time.
+        numbers: turns a 1-D uint16, uint32 or float32 array into what a field takes at once.
+    """
+
+    scene: Any
+    instance: Any
+    edge: Any
+    mask: Any
+    header: Any
+    time: Any
+    numbers: Callable[[NDArray], Any]
+
+    @classmethod
+    def from_ros(cls) -> MessageTypes:
+        """The classes that ROS generated; needs a built and sourced workspace."""
+        from builtin_interfaces.msg import Time
+        from std_msgs.msg import Header
+
+        from amodal_perception.msg import AmodalInstance, AmodalScene, BinaryMask, OcclusionEdge
+
+        return cls(
+            scene=AmodalScene,
+            instance=AmodalInstance,
+            edge=OcclusionEdge,
+            mask=BinaryMask,
+            header=Header,
+            time=Time,
+            numbers=_to_array,
+        )
+
+    @classmethod
+    def from_typestore(cls, typestore: Any) -> MessageTypes:
+        """The classes of a rosbags typestore; registers ours in it."""
+        from rosbags.typesys import get_types_from_msg
+
+        definitions: dict[str, Any] = {}
+        for name, text in message_definitions().items():
+            definitions |= get_types_from_msg(text, name)
+        typestore.register(definitions)
+        types = typestore.types
+        mask, instance, edge, scene = (types[name] for name in definitions)
+        return cls(
+            scene=scene,
+            instance=instance,
+            edge=edge,
+            mask=mask,
+            header=types["std_msgs/msg/Header"],
+            time=types["builtin_interfaces/msg/Time"],
+            numbers=lambda numbers: numbers,
+        )
+
+
+def message_definitions() -> dict[str, str]:
+    """Return the text of each message definition by its full name, parts before wholes."""
+    here = Path(__file__).resolve()
+    # In a checkout the definitions lie where ROS expects them; installed, among the assets.
+    folders = here.parents[2] / "msg", here.parents[1] / "assets" / "definitions"
+    folder = next(folder for folder in folders if (folder / "AmodalScene.msg").is_file())
+    return {
+        f"amodal_perception/msg/{name}": (folder / f"{name}.msg").read_text()
+        for name in MESSAGE_NAMES
+    }
+
+
+def scene_to_msg(scene: Scene, types: MessageTypes, degraded: bool = False) -> Any:
+    """Make an AmodalScene message; instance i gets the id i + 1.
+
+    Args:
+        scene: the scene; stamp and frame go into the header as they are.
+        types: the message classes to use.
+        degraded: whether instances were capped or a fallback engine ran.
+    """
+    instances, graph = scene.instances, scene.graph
+    height, width = instances.size_hw
+    seconds, nanoseconds = divmod(scene.stamp_ns, 1_000_000_000)
+    return types.scene(
+        header=types.header(
+            stamp=types.time(sec=seconds, nanosec=nanoseconds), frame_id=scene.frame_id
+        ),
+        image_width=width,
+        image_height=height,
+        model_id=scene.model_id,
+        instances=[_instance_to_msg(scene, i, types) for i in range(len(instances))],
+        edges=[
+            types.edge(
+                occluder_id=int(occluder) + 1,
+                occludee_id=int(occludee) + 1,
+                confidence=float(confidence),
+                overlap_px=int(overlap_px),
+                hidden_fraction=float(hidden_fraction),
+            )
+            for (occluder, occludee), confidence, overlap_px, hidden_fraction in zip(
+                graph.edges, graph.confidence, graph.overlap_px, graph.hidden_fraction
+            )
+        ],
+        removal_order=types.numbers((graph.removal_order + 1).astype(np.uint16)),
+        acyclic=graph.acyclic,
+        status=int(degraded),
+        stage_names=list(scene.stages_ms),
+        stage_ms=types.numbers(np.array(list(scene.stages_ms.values()), np.float32)),
+    )
+
+
+def msg_to_scene(message: Any) -> Scene:
+    """Make a Scene of an AmodalScene message; instance i is ``message.instances[i]``.
+
+    Boxes are the amodal masks' tight boxes: the message holds no others.
+
+    Raises:
+        ValueError: a mask or an id contradicts the rest of the message.
+    """
+    size_hw = message.image_height, message.image_width
+    members = message.instances
+    amodal = np.zeros((len(members), *size_hw), np.bool_)
+    visible = np.zeros_like(amodal)
+    for i, member in enumerate(members):
+        decode_mask(member.amodal, size_hw, out=amodal[i])
+        decode_mask(member.visible, size_hw, out=visible[i])
+    windows = np.array([_window(member.amodal) for member in members], np.int32).reshape(-1, 4)
+    instances = Instances(
+        boxes_xyxy=windows.astype(np.float32),
+        scores=np.array([member.score for member in members], np.float32),
+        labels=np.array([member.class_id for member in members], np.int32),
+        amodal=amodal,
+        visible=visible,
+        windows_xyxy=windows,
+    )
+    stamp = message.header.stamp
+    return Scene(
+        stamp_ns=stamp.sec * 1_000_000_000 + stamp.nanosec,
+        frame_id=message.header.frame_id,
+        instances=instances,
+        graph=_msg_to_graph(message, instances),
+        model_id=message.model_id,
+        class_names=_class_names(members),
+        stages_ms={name: float(ms) for name, ms in zip(message.stage_names, message.stage_ms)},
+    )
+
+
+def decode_mask(
+    mask: Any, size_hw: tuple[int, int] | None = None, out: BoolArray | None = None
+) -> BoolArray:
+    """Decode a BinaryMask.
+
+    Args:
+        mask: the message.
+        size_hw: the source image's height and width, pixels; None decodes the crop alone, which
+            belongs at row ``mask.y``, column ``mask.x``.
+        out: [H, W] bool of zeros to draw into, instead of a new array.
+
+    Returns:
+        [H, W] bool, or [mask.height, mask.width] without `size_hw`.
+
+    Raises:
+        ValueError: the runs do not fill the crop, or the crop leaves the image.
+    """
+    crop = decode_rle(np.asarray(mask.counts, np.uint32), (mask.height, mask.width))
+    if size_hw is None:
+        return crop
+    x0, y0, x1, y1 = _window(mask)
+    if crop.size and (x0 < 0 or y0 < 0 or x1 > size_hw[1] or y1 > size_hw[0]):
+        raise ValueError(
+            f"mask spans columns {x0} to {x1} and rows {y0} to {y1}, "
+            f"outside of the {size_hw[1]} x {size_hw[0]} image"
+        )
+    full = np.zeros(size_hw, np.bool_) if out is None else out
+    full[y0:y1, x0:x1] = crop
+    return full
+
+
+def mask_to_msg(mask: BoolArray, types: MessageTypes, offset_xy: tuple[int, int] = (0, 0)) -> Any:
+    """Make a BinaryMask of a mask, or of a part of it that lies at `offset_xy`, pixels."""
+    x, y, width, height = cv2.boundingRect(mask.view(np.uint8))
+    counts = encode_rle(mask[y : y + height, x : x + width])
+    return types.mask(
+        x=offset_xy[0] + x,
+        y=offset_xy[1] + y,
+        width=width,
+        height=height,
+        counts=types.numbers(counts),
+        area=int(counts[1::2].sum()),
+    )
+
+
+def _instance_to_msg(scene: Scene, index: int, types: MessageTypes) -> Any:
+    instances = scene.instances
+    rows, columns = instances.window(index)
+    offset_xy = columns.start, rows.start
+    amodal = np.ascontiguousarray(instances.amodal[index, rows, columns])
+    visible = np.ascontiguousarray(instances.visible[index, rows, columns])
+    label = int(instances.labels[index])
+    return types.instance(
+        instance_id=index + 1,
+        track_id="",
+        class_id=label,
+        class_name=scene.class_names[label],
+        score=float(instances.scores[index]),
+        amodal=mask_to_msg(amodal, types, offset_xy),
+        visible=mask_to_msg(visible, types, offset_xy),
+        occluded=mask_to_msg(amodal & ~visible, types, offset_xy),
+        occlusion_ratio=float(instances.occlusion_rate[index]),
+        amodal_quality=float("nan"),
+        truncated=bool(instances.truncated[index]),
+    )
+
+
+def _msg_to_graph(message: Any, instances: Instances) -> OcclusionGraph:
+    index = {member.instance_id: i for i, member in enumerate(message.instances)}
+    try:
+        pairs = [(index[e.occluder_id], index[e.occludee_id]) for e in message.edges]
+        order = [index[int(i)] for i in message.removal_order]
+    except KeyError as error:
+        raise ValueError(f"the scene names instance {error}, but holds no such instance") from None
+    edges = np.array(pairs, np.int32).reshape(-1, 2)
+    cycles: tuple[tuple[int, ...], ...] = ()
+    if not message.acyclic:
+        occludes = np.zeros((len(instances), len(instances)), np.bool_)
+        occludes[edges[:, 0], edges[:, 1]] = True
+        cycles = removal_order(occludes, instances.occlusion_rate)[1]
+    return OcclusionGraph(
+        edges=edges,
+        confidence=np.array([e.confidence for e in message.edges], np.float32),
+        overlap_px=np.array([e.overlap_px for e in message.edges], np.int32),
+        hidden_fraction=np.array([e.hidden_fraction for e in message.edges], np.float32),
+        removal_order=np.array(order, np.int32),
+        cycles=cycles,
+    )
+
+
+def _window(mask: Any) -> tuple[int, int, int, int]:
+    return mask.x, mask.y, mask.x + mask.width, mask.y + mask.height
+
+
+def _class_names(members: Any) -> tuple[str, ...]:
+    """Names by class id; "" for classes that no instance has."""
+    names = {member.class_id: member.class_name for member in members}
+    return tuple(names.get(i, "") for i in range(max(names, default=-1) + 1))
+
+
+def _to_array(numbers: NDArray) -> array.array:
+    """Copy a 1-D array into an array.array, the only type ROS takes without a loop."""
+    copied: array.array = array.array(numbers.dtype.char)
+    copied.frombytes(np.ascontiguousarray(numbers).view(np.uint8).data)
+    return copied
