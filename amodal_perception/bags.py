@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,14 +17,20 @@ from typing import Any
 
 import yaml
 import zstandard
-from rosbags.rosbag2 import Reader
+from rosbags.rosbag2 import CompressionFormat, CompressionMode, Reader, StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
+from rosbags.typesys.store import Typestore
 
+from amodal_perception import files
 from amodal_perception.errors import BagError, ImageError
-from amodal_perception.structures import Frame
+from amodal_perception.ros.images import message_to_rgb
+from amodal_perception.ros.messages import MessageTypes, msg_to_scene, scene_to_msg
+from amodal_perception.structures import Frame, Scene
 
 logger = logging.getLogger(__name__)
 
+SCENE_TOPIC = "/amodal/scene"
+SCENE_TYPE = "amodal_perception/msg/AmodalScene"
 IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
 PART_SUFFIXES = (".mcap", ".db3", ".mcap.zstd", ".db3.zstd")
 # Starts every zstd frame. Serialised messages start with 0x00, so the two cannot be confused and
@@ -111,6 +117,54 @@ def read_frames(path: str | Path, topic: str | None = None) -> Iterator[Frame]:
                 yield Frame(image, stamp_ns, message.header.frame_id)
     if not decoded:
         raise BagError(f"{path}: no image on {chosen.name} can be decoded ({chosen.encoding!r})")
+
+
+def write_scenes(path: str | Path, scenes: Iterable[Scene]) -> None:
+    """Write scenes as AmodalScene messages on `SCENE_TOPIC` into one ``.mcap`` file.
+
+    The file is written whole or not at all, and the same scenes give the same bytes.
+
+    Args:
+        path: the file; one that is there is replaced.
+        scenes: the scenes; each is recorded at its stamp.
+    """
+    path = Path(path)
+    typestore = get_typestore(Stores.ROS2_JAZZY)
+    types = MessageTypes.from_typestore(typestore)
+    with (
+        files.replacing(path) as temporary,
+        tempfile.TemporaryDirectory(dir=path.parent, prefix=".amodal_bag_") as folder,
+    ):
+        # The writer makes a folder with metadata; an MCAP file is complete without it.
+        writer = Writer(Path(folder) / "bag", version=9, storage_plugin=StoragePlugin.MCAP)
+        writer.set_compression(CompressionMode.STORAGE, CompressionFormat.ZSTD)
+        with writer:
+            connection = writer.add_connection(SCENE_TOPIC, SCENE_TYPE, typestore=typestore)
+            for scene in scenes:
+                message = scene_to_msg(scene, types)
+                data = typestore.serialize_cdr(message, SCENE_TYPE)
+                writer.write(connection, scene.stamp_ns, data)
+        (Path(folder) / "bag" / "bag.mcap").replace(temporary)
+
+
+def read_scenes(path: str | Path) -> Iterator[Scene]:
+    """Read the scenes of a bag, of all topics with AmodalScene messages.
+
+    Raises:
+        BagError: the bag is missing or damaged, or holds no scenes.
+    """
+    path = Path(path)
+    typestore = get_typestore(Stores.ROS2_JAZZY)
+    MessageTypes.from_typestore(typestore)
+    found = False
+    for part in _part_paths(path)[0]:
+        with _reading(part) as reader:
+            for topic in [c.topic for c in reader.connections if c.msgtype == SCENE_TYPE]:
+                found = True
+                for _, message in _messages(reader, topic, typestore):
+                    yield msg_to_scene(message)
+    if not found:
+        raise BagError(f"{path}: no topic with {SCENE_TYPE} messages")
 
 
 def _choose_topic(
@@ -229,30 +283,16 @@ def _reading(part: Path) -> Iterator[Reader]:
         ) from error
 
 
-def _messages(reader: Reader, topic: str) -> Iterator[tuple[int, Any]]:
+def _messages(
+    reader: Reader, topic: str, typestore: Typestore | None = None
+) -> Iterator[tuple[int, Any]]:
     """Read one topic's messages with the time they were recorded at, nanoseconds."""
     connections = [connection for connection in reader.connections if connection.topic == topic]
     if not connections:  # an empty list would mean all topics
         return
-    typestore = get_typestore(Stores.ROS2_JAZZY)
+    typestore = typestore or get_typestore(Stores.ROS2_JAZZY)
     unpack = zstandard.ZstdDecompressor().decompress
     for connection, record_ns, data in reader.messages(connections):
         if data.startswith(ZSTD_MAGIC):
             data = unpack(data)
         yield record_ns, typestore.deserialize_cdr(data, _full_type_name(connection.msgtype))
-
-
-def message_to_rgb(message: Any) -> Any:
-    """STUB until amodal_perception.ros.images is there."""
-    import cv2
-    import numpy as np
-
-    data = np.frombuffer(message.data, np.uint8)
-    if hasattr(message, "format"):
-        image = cv2.imdecode(data, cv2.IMREAD_COLOR)
-        if image is None:
-            raise ImageError("cannot be decoded")
-        return image[..., ::-1]
-    if message.encoding != "rgb8":
-        raise ImageError(f"encoding {message.encoding!r} is not known")
-    return data.reshape(message.height, message.width, 3)

@@ -1,0 +1,131 @@
+"""Give predictions the image and category ids of the truth, or say why that cannot be."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from amodal_perception import amodal_coco
+from amodal_perception.amodal_coco import AmodalCoco, Json
+from amodal_perception.errors import DatasetError
+
+
+def read_predictions(path: Path, truth: AmodalCoco) -> AmodalCoco:
+    """Read predictions: the amodal COCO format, or a plain COCO list of results.
+
+    Args:
+        path: the file.
+        truth: what it predicts; a plain list has its image and category ids.
+
+    Raises:
+        DatasetError: not readable, or against the format.
+    """
+    path = Path(path)
+    try:
+        with path.open() as file:
+            is_list = file.read(1024).lstrip().startswith("[")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DatasetError(f"{path}: cannot be read ({error})") from None
+    if not is_list:
+        return amodal_coco.read(path)
+    try:
+        results = json.loads(path.read_text())
+    except ValueError as error:
+        raise DatasetError(f"{path}: is not JSON ({error})") from None
+    return _from_results(path, results, truth)
+
+
+def _from_results(path: Path, results: list[Any], truth: AmodalCoco) -> AmodalCoco:
+    annotations: dict[int, Json] = {}
+    for i, result in enumerate(results, 1):
+        for key in ("image_id", "category_id", "segmentation", "score"):
+            if not isinstance(result, dict) or key not in result:
+                raise DatasetError(f"{path}: result {i} has no '{key}'")
+        annotations[i] = {**result, "id": i}
+    return AmodalCoco(
+        path=path,
+        images=truth.images,
+        categories=truth.categories,
+        annotations=annotations,
+        occlusions=(),
+        info={},
+    ).check()
+
+
+def align(truth: AmodalCoco, predictions: AmodalCoco) -> AmodalCoco:
+    """Return the predictions with the truth's ids.
+
+    Images are the same when their stamps (``stamp_ns``) are equal, or, where either file has
+    none, their file names. Categories are the same when their names are.
+
+    Raises:
+        DatasetError: an image or a category that the truth does not have, or another image size.
+    """
+    image_id_of = _image_ids(truth, predictions)
+    category_id_of = _category_ids(truth, predictions)
+    annotations = {
+        row["id"]: {
+            **row,
+            "image_id": image_id_of[row["image_id"]],
+            "category_id": category_id_of[row["category_id"]],
+        }
+        for row in predictions.annotations.values()
+    }
+    return replace(
+        predictions, images=truth.images, categories=truth.categories, annotations=annotations
+    )
+
+
+def only_images(scenes: AmodalCoco, image_ids: set[int]) -> AmodalCoco:
+    """Return the part of a file that is about some of its images."""
+    annotations = {
+        row["id"]: row for row in scenes.annotations.values() if row["image_id"] in image_ids
+    }
+    return replace(
+        scenes,
+        images={i: row for i, row in scenes.images.items() if i in image_ids},
+        annotations=annotations,
+        occlusions=tuple(edge for edge in scenes.occlusions if edge["occluder_id"] in annotations),
+    )
+
+
+def _image_ids(truth: AmodalCoco, predictions: AmodalCoco) -> dict[int, int]:
+    """Map the predictions' image ids to the truth's."""
+    rows = [*truth.images.values(), *predictions.images.values()]
+    key = "stamp_ns" if rows and all("stamp_ns" in row for row in rows) else "file_name"
+    true_ids: dict[Any, int] = {}
+    for true_id, row in truth.images.items():
+        if row[key] in true_ids:
+            raise DatasetError(f"{truth.path}: two images have the {key} {row[key]!r}")
+        true_ids[row[key]] = true_id
+    image_id_of: dict[int, int] = {}
+    for image_id, row in predictions.images.items():
+        if row[key] not in true_ids:
+            raise DatasetError(
+                f"{predictions.path}: image {row[key]!r} ({key}) is not in {truth.path}"
+            )
+        true_row = truth.images[true_ids[row[key]]]
+        size, true_size = ((r["height"], r["width"]) for r in (row, true_row))
+        if size != true_size:
+            raise DatasetError(
+                f"{predictions.path}: image {row[key]!r} is {size[0]} x {size[1]} (height x "
+                f"width), but {true_size[0]} x {true_size[1]} in {truth.path}"
+            )
+        image_id_of[image_id] = true_row["id"]
+    if len(set(image_id_of.values())) < len(image_id_of):
+        raise DatasetError(f"{predictions.path}: two images have the same {key}")
+    return image_id_of
+
+
+def _category_ids(truth: AmodalCoco, predictions: AmodalCoco) -> dict[int, int]:
+    """Map the predictions' category ids to the truth's."""
+    true_ids = {row["name"]: category for category, row in truth.categories.items()}
+    unknown = [r["name"] for r in predictions.categories.values() if r["name"] not in true_ids]
+    if unknown:
+        raise DatasetError(
+            f"{predictions.path}: predicts the classes {', '.join(unknown)}, which {truth.path} "
+            f"does not have; its classes are {', '.join(true_ids)}"
+        )
+    return {category: true_ids[row["name"]] for category, row in predictions.categories.items()}
