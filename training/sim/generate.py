@@ -1,0 +1,277 @@
+"""Render a data set: one job per physics scene, several views each, resumable, reproducible.
+
+Image i is view ``i % VIEWS`` of physics scene ``i // VIEWS``, and all of it is drawn from the
+seeds (seed, scene) and (seed, scene, view): the bytes do not depend on the number of workers or
+on interruptions. Beside each picture lies a record of its annotations until all are merged.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from amodal_perception import amodal_coco, files
+from amodal_perception.errors import AmodalError, DatasetError
+from amodal_perception.ordering import occlusion_graph
+from amodal_perception.structures import Scene
+
+FAMILY_SETS = ("train", "heldout", "mixed", "benchmark")
+VIEWS = 3
+BENCHMARK_PERIOD = 5
+CLASS_NAMES = ("object",)
+
+
+@dataclass(frozen=True)
+class DatasetConfig:
+    """What to render.
+
+    Attributes:
+        seed: the data set's seed.
+        images: how many pictures.
+        families: train, heldout, mixed (each object from any family), or benchmark (every fifth
+            physics scene heldout, the others train).
+        size_hw: picture height and width, pixels.
+        depth: also write 16-bit PNGs, millimetres, 0 beyond 65 m.
+    """
+
+    seed: int
+    images: int
+    families: str = "train"
+    size_hw: tuple[int, int] = (480, 640)
+    depth: bool = False
+
+    def families_of(self, scene_index: int) -> str:
+        """Name the set of families one physics scene draws from."""
+        if self.families != "benchmark":
+            return self.families
+        return "heldout" if scene_index % BENCHMARK_PERIOD == BENCHMARK_PERIOD - 1 else "train"
+
+
+def image_name(index: int) -> str:
+    """Path of an image relative to the data set's folder."""
+    return f"images/{index:06d}.jpg"
+
+
+def record_path(out: Path, index: int) -> Path:
+    """Path of one image's annotations before they are merged."""
+    return out / "records" / f"{index:06d}.json"
+
+
+def generate(config: DatasetConfig, out: Path, *, workers: int = 0) -> None:
+    """Render what is missing and merge everything into ``annotations.json``.
+
+    Args:
+        config: what to render.
+        out: the data set's folder; a started one is continued.
+        workers: processes; 0 means one per core.
+
+    Raises:
+        DatasetError: the folder holds a data set of other settings.
+        AmodalError: no software OpenGL.
+    """
+    _claim(config, out)
+    scenes = -(-config.images // VIEWS)
+    todo = [s for s in range(scenes) if any(_missing(config, out, s))]
+    jobs = [(config, out, scene) for scene in todo]
+    # A spawned worker imports MuJoCo anew, after the renderer was chosen.
+    _choose_renderer()
+    context = multiprocessing.get_context("spawn")
+    workers = min(workers or os.cpu_count() or 1, max(len(jobs), 1))
+    done = config.images - sum(len(_missing(config, out, s)) for s in todo)
+    with tqdm(total=config.images, initial=done, unit="image", desc=str(out)) as bar:
+        if jobs:
+            with context.Pool(workers) as pool:
+                for count in pool.imap_unordered(_render_job, jobs):
+                    bar.update(count)
+    merge(out)
+
+
+def merge(out: Path) -> int:
+    """Write ``annotations.json`` from the records there are; return the number of images."""
+    settings = _read_settings(out)
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    occlusions: list[dict[str, Any]] = []
+    for path in sorted((out / "records").glob("[0-9]*.json")):
+        record = json.loads(path.read_text())
+        first_id = len(annotations)
+        images.append(record["image"])
+        for row in record["annotations"]:
+            annotations.append({**row, "id": row["id"] + first_id})
+        for row in record["occlusions"]:
+            occlusions.append(
+                {
+                    **row,
+                    "occluder_id": row["occluder_id"] + first_id,
+                    "occludee_id": row["occludee_id"] + first_id,
+                }
+            )
+    amodal_coco.write(
+        out / "annotations.json",
+        images=images,
+        annotations=annotations,
+        categories=amodal_coco.categories_of(CLASS_NAMES),
+        occlusions=occlusions,
+        info={"description": "simulated scenes with exact amodal truth", **settings},
+    )
+    return len(images)
+
+
+def _claim(config: DatasetConfig, out: Path) -> None:
+    settings = {
+        "seed": config.seed,
+        "families": config.families,
+        "size_hw": list(config.size_hw),
+        "depth": config.depth,
+        "views_per_scene": VIEWS,
+    }
+    path = out / "settings.json"
+    if path.exists() and _read_settings(out) != settings:
+        raise DatasetError(
+            f"{path}: holds a data set of other settings; choose another --out, "
+            "or the same --seed, --families, --size and --depth"
+        )
+    for folder in ("images", "records", *(("depth",) if config.depth else ())):
+        (out / folder).mkdir(parents=True, exist_ok=True)
+    files.write_json(path, settings)
+
+
+def _read_settings(out: Path) -> dict[str, Any]:
+    path = out / "settings.json"
+    try:
+        return dict(json.loads(path.read_text()))
+    except (OSError, ValueError) as error:
+        raise DatasetError(f"{path}: cannot be read ({error}); is it a data set?") from None
+
+
+def _missing(config: DatasetConfig, out: Path, scene: int) -> list[int]:
+    """List the images of one physics scene that are not finished."""
+    first = scene * VIEWS
+    wanted = range(first, min(first + VIEWS, config.images))
+    return [i for i in wanted if not record_path(out, i).exists()]
+
+
+def _choose_renderer() -> None:
+    """Pick a software renderer that works, once, before any worker starts."""
+    os.environ["LP_NUM_THREADS"] = "1"
+    if "MUJOCO_GL" in os.environ:
+        return
+    context = multiprocessing.get_context("spawn")
+    for name in ("egl", "osmesa"):
+        os.environ["MUJOCO_GL"] = name
+        probe = context.Process(target=_probe_renderer)
+        probe.start()
+        probe.join()
+        if probe.exitcode == 0:
+            return
+    del os.environ["MUJOCO_GL"]
+    raise AmodalError(
+        "no software OpenGL for MuJoCo (tried egl and osmesa): "
+        "apt-get install libegl1 libgl1-mesa-dri libosmesa6"
+    )
+
+
+def _probe_renderer() -> None:
+    """Exit with 0 if MuJoCo can make a context; a crash of the driver counts as a no."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    import mujoco
+
+    mujoco.GLContext(16, 16).make_current()
+
+
+_gl: Any = None  # the worker's OpenGL context, made by its first job
+
+
+def _render_job(job: tuple[DatasetConfig, Path, int]) -> int:
+    """Render the missing views of one physics scene; return how many."""
+    config, out, scene_index = job
+    count = 0
+    for index, jpeg, depth_png, record in render_views(
+        config, scene_index, _missing(config, out, scene_index)
+    ):
+        _write_bytes(out / image_name(index), jpeg)
+        if depth_png is not None:
+            _write_bytes(out / "depth" / f"{index:06d}.png", depth_png)
+        files.write_json(record_path(out, index), record)  # last: marks the image as finished
+        count += 1
+    return count
+
+
+def _write_bytes(path: Path, content: bytes) -> None:
+    with files.replacing(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def render_views(
+    config: DatasetConfig, scene_index: int, indices: list[int]
+) -> Iterator[tuple[int, bytes, bytes | None, dict[str, Any]]]:
+    """Settle one physics scene and yield (index, JPEG, depth PNG, record) for its views."""
+    from training.sim.camera_effects import apply_effects, encode_jpeg, sample_effects
+    from training.sim.render import GlContext, SceneRenderer, render_truth, sample_camera
+    from training.sim.scene import dress, settle_scene
+    from training.sim.shapes import HELDOUT_FAMILIES, TRAIN_FAMILIES
+
+    global _gl
+    cv2.setNumThreads(1)
+    if _gl is None or _gl.size_hw != config.size_hw:
+        _gl = GlContext(config.size_hw)
+    name = config.families_of(scene_index)
+    families = {
+        "train": TRAIN_FAMILIES,
+        "heldout": HELDOUT_FAMILIES,
+        "mixed": {**TRAIN_FAMILIES, **HELDOUT_FAMILIES},
+    }[name]
+    scene = settle_scene(np.random.default_rng([config.seed, scene_index]), families)
+    renderer = SceneRenderer(scene, _gl)
+    try:
+        for index in indices:
+            rng = np.random.default_rng([config.seed, scene_index, 1 + index % VIEWS])
+            dress(scene, rng)
+            for _ in range(4):  # look again when nothing is in view
+                camera = sample_camera(scene, rng, config.size_hw)
+                renderer.aim(camera)
+                instances, objects = render_truth(renderer, camera)
+                if objects:
+                    break
+            picture = renderer.colour()
+            effects = sample_effects(rng, float(picture.mean()) / 255)
+            jpeg = encode_jpeg(apply_effects(picture, effects, rng), effects.jpeg_quality)
+            depth_png = None
+            if config.depth:
+                depth_mm = np.rint(renderer.depth_m() * 1000)
+                depth_mm[depth_mm > 65535] = 0
+                depth_png = cv2.imencode(".png", depth_mm.astype(np.uint16))[1].tobytes()
+            truth = Scene(
+                stamp_ns=0,
+                frame_id="camera",
+                instances=instances,
+                graph=occlusion_graph(instances),
+                model_id="truth",
+                class_names=CLASS_NAMES,
+            )
+            annotations, occlusions = amodal_coco.scene_to_annotations(
+                truth, image_id=index, first_id=1, predicted=False
+            )
+            for annotation, i in zip(annotations, objects):
+                annotation["family"] = scene.families[i]
+            image = amodal_coco.image_record(
+                index,
+                image_name(index),
+                config.size_hw,
+                families=name,
+                physics_scene=scene_index,
+                camera_matrix=[[float(v) for v in row] for row in camera.matrix],
+            )
+            record = {"image": image, "annotations": annotations, "occlusions": occlusions}
+            yield index, jpeg, depth_png, record
+    finally:
+        renderer.close()
