@@ -126,10 +126,14 @@ def check_contract(
             f"{path}: {found}, expected {FORMAT_VERSION!r}; is this a model exported by "
             "python -m training.export?"
         )
-    class_names = tuple(str(name) for name in _json(path, properties, "class_names"))
-    height, width = (int(n) for n in _json(path, properties, "input_hw", length=2))
+    class_names = tuple(_metadata(path, properties, "class_names", list, str))
+    input_hw = _metadata(path, properties, "input_hw", list, int)
+    metrics = _metadata(path, properties, "metrics", dict, (int, float))
     if not class_names:
         raise ModelFileError(f"{path}: metadata 'class_names' is empty")
+    if len(input_hw) != 2:
+        raise ModelFileError(f"{path}: metadata 'input_hw' is {input_hw}, expected [H, W]")
+    height, width = input_hw
 
     if list(inputs) != ["image"]:
         raise ModelFileError(f"{path}: inputs are {list(inputs)}, expected one, 'image'")
@@ -159,21 +163,30 @@ def check_contract(
         mask_size=m,
         training_data=properties.get("training_data", ""),
         git_commit=properties.get("git_commit", ""),
-        metrics=json.loads(properties.get("metrics", "{}")),
+        metrics=metrics,
     )
 
 
-def _json(
-    path: Path, properties: Mapping[str, str], key: str, length: int | None = None
-) -> list[Any]:
+def _metadata(
+    path: Path,
+    properties: Mapping[str, str],
+    key: str,
+    container: type,
+    element: type | tuple[type, ...],
+) -> Any:
+    """Parse a JSON list or object whose values are all of one kind."""
+    if key not in properties:
+        raise ModelFileError(f"{path}: metadata has no '{key}'")
     try:
         value = json.loads(properties[key])
-    except KeyError:
-        raise ModelFileError(f"{path}: metadata has no '{key}'") from None
     except ValueError:
         value = None
-    if not isinstance(value, list) or (length is not None and len(value) != length):
-        raise ModelFileError(f"{path}: metadata '{key}' is {properties[key]!r}, expected a list")
+    elements = value.values() if isinstance(value, dict) else value
+    if not isinstance(value, container) or not all(isinstance(e, element) for e in elements):
+        kind = "list" if container is list else "object"
+        raise ModelFileError(
+            f"{path}: metadata '{key}' is {properties[key]!r}, expected a JSON {kind}"
+        )
     return value
 
 
