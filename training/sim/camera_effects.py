@@ -48,8 +48,8 @@ class CameraEffects:
 
 def sample_effects(rng: Rng, mean_level: float) -> CameraEffects:
     """Draw camera settings, exposed for a picture of a mean level (0..1)."""
-    wanted = rng.uniform(0.28, 0.62)
-    exposure = np.clip(wanted / max(mean_level, 0.03), 0.6, 2.6) ** rng.uniform(0.4, 1.0)
+    wanted = rng.uniform(0.32, 0.66)
+    exposure = np.clip(wanted / max(mean_level, 0.03), 0.55, 3.0) ** rng.uniform(0.5, 1.0)
     warm, green = rng.normal(0, 0.08), rng.normal(0, 0.03)
     gain = exposure * np.exp([warm, green, -warm])
     noisy = rng.random() < 0.7

@@ -243,7 +243,10 @@ def render_views(
                 if objects:
                     break
             picture = renderer.colour()
-            effects = sample_effects(rng, float(picture.mean()) / 255)
+            level = float(picture.mean()) / 255
+            if objects:  # expose for the objects as much as for the whole
+                level = level / 2 + float(picture[instances.visible.any(0)].mean()) / 510
+            effects = sample_effects(rng, level)
             jpeg = encode_jpeg(apply_effects(picture, effects, rng), effects.jpeg_quality)
             depth_png = None
             if config.depth:

@@ -117,7 +117,7 @@ def lathe(
         -1,
     )
     v = np.array(lengths) / max(travelled, 1e-9)
-    uv = np.stack(np.broadcast_arrays(angle[None] / (2 * np.pi), 1 - v[:, None]), -1)
+    uv = np.stack(np.broadcast_arrays(angle[None] / (2 * np.pi), v[:, None]), -1)
     return Mesh(
         vertices.reshape(-1, 3),
         _unit(normals.reshape(-1, 3)),
@@ -165,7 +165,9 @@ def extrude(
         uv += ((rim - high) / low).tolist()
         i = np.arange(count)
         j = (i + 1) % count
-        fan = np.stack([np.full(count, count), i, j] if sign > 0 else [np.full(count, count), j, i])
+        fan = np.stack(
+            [np.full(count, count), i, j] if sign > 0 else [np.full(count, count), j, i]
+        )
         faces.append(fan.T + start)
     return Mesh(
         np.array(vertices), np.array(normals), np.array(uv), np.concatenate(faces).astype(np.int32)

@@ -244,9 +244,7 @@ def disjoint_groups(boxes: NDArray[np.float64], size_hw: tuple[int, int]) -> lis
     return groups
 
 
-def render_truth(
-    renderer: SceneRenderer, camera: Camera
-) -> tuple[Instances, list[int]]:
+def render_truth(renderer: SceneRenderer, camera: Camera) -> tuple[Instances, list[int]]:
     """Draw the exact masks of every object that can be seen.
 
     An object's amodal mask is what is drawn when nothing else is, cut at the image border.
@@ -298,7 +296,7 @@ def sample_camera(
     if rng.random() < 0.1:
         elevation = 89.0
     half_view = np.tan(np.radians(fovy_deg) / 2)
-    distance = scene.radius_m / half_view * rng.uniform(0.75, 1.35)
+    distance = scene.radius_m / half_view * rng.uniform(0.62, 1.2)
     target = scene.centre + rng.normal(0, 0.12, 3) * scene.radius_m * (1, 1, 0.4)
     if rng.random() < 0.15:  # close up: objects cut by the border
         target = target + rng.normal(0, 0.35, 3) * scene.radius_m * (1, 1, 0)

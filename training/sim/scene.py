@@ -85,7 +85,7 @@ class _Builder:
             name=name,
             uservert=mesh.vertices.ravel(),
             usernormal=mesh.normals.ravel(),
-            usertexcoord=np.stack([mesh.uv[:, 0], 1 - mesh.uv[:, 1]], 1).ravel(),
+            usertexcoord=(mesh.uv * (1, -1) + (0, 1)).ravel(),
             userface=mesh.faces.ravel(),
             inertia=mujoco.mjtMeshInertia.mjMESH_INERTIA_SHELL,
         )
@@ -126,7 +126,9 @@ def _add_surroundings(build: _Builder, rng: Rng, *, half: float, bin_half: float
 
     world_half = 2.5
     if rng.random() < 0.45:  # the objects lie on the floor, or on a table that fills the view
-        build.show(world, sheet(2 * world_half, 2 * world_half, repeat=rng.uniform(1, 10)), surface())
+        build.show(
+            world, sheet(2 * world_half, 2 * world_half, repeat=rng.uniform(1, 10)), surface()
+        )
         build.collide(world, "plane", (world_half, world_half, 0.1))
     else:
         hx, hy = half * rng.uniform(0.9, 1.6, 2)
@@ -155,7 +157,9 @@ def _add_surroundings(build: _Builder, rng: Rng, *, half: float, bin_half: float
             at = outward * (away - 0.004) + sideways + (0, 0, rng.uniform(-0.1, 1.2))
             finish = make_finish("print" if rng.random() < 0.5 else "pattern", rng)
             build.show(world, poster.moved(at, turn), build.material(finish))
-    for _ in range(int(rng.choice([0, 0, 1, 2, 3]))):  # mats, papers, stickers: flat, so no objects
+    for _ in range(
+        int(rng.choice([0, 0, 1, 2, 3]))
+    ):  # mats, papers, stickers: flat, so no objects
         mat = sheet(rng.uniform(0.04, 0.5), rng.uniform(0.04, 0.5), cells=6)
         at = (*rng.normal(0, half * 0.4, 2), rng.uniform(0.001, 0.002))
         flat = make_finish("print", rng) if rng.random() < 0.5 else make_surface(rng, 128)
@@ -309,13 +313,13 @@ def dress(scene: SettledScene, rng: Rng) -> None:
         model.geom_matid[scene.background_geoms],
     )
     count = int(rng.integers(1, LIGHTS + 1))
-    ambient = rng.uniform(0.12, 0.5)
+    ambient = rng.uniform(0.18, 0.55)
     tint = 1 + rng.normal(0, 0.06, 3)
     model.vis.headlight.ambient[:] = ambient * tint
     model.vis.headlight.diffuse[:] = rng.uniform(0, 0.3) if rng.random() < 0.5 else 0
     model.vis.headlight.specular[:] = rng.uniform(0, 0.3)
     model.light_active[:] = 0
-    strength = rng.dirichlet(np.full(count, 1.5)) * rng.uniform(0.5, 1.0)
+    strength = rng.dirichlet(np.full(count, 1.5)) * rng.uniform(0.55, 1.1)
     softened = count >= 2 and rng.random() < 0.5
     first = None
     for i in range(count):
@@ -324,7 +328,11 @@ def dress(scene: SettledScene, rng: Rng) -> None:
             azimuth, elevation = first + rng.normal(0, 0.05, 2)
         first = np.array([azimuth, elevation])
         direction = np.array(
-            [np.cos(azimuth) * np.cos(elevation), np.sin(azimuth) * np.cos(elevation), np.sin(elevation)]
+            [
+                np.cos(azimuth) * np.cos(elevation),
+                np.sin(azimuth) * np.cos(elevation),
+                np.sin(elevation),
+            ]
         )
         lamp = 1 + rng.normal(0, 0.1, 3)
         model.light_active[i] = 1

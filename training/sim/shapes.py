@@ -137,9 +137,7 @@ def book(rng: Rng) -> Shape:
     """Cover boards around a paler block of pages."""
     x, y, z = rng.uniform(0.1, 0.2), rng.uniform(0.14, 0.27), rng.uniform(0.01, 0.05)
     board = min(0.003, z / 5)
-    cover = [
-        box((x, y, board)).moved((0, 0, s * (z - board) / 2)) for s in (-1, 1)
-    ]
+    cover = [box((x, y, board)).moved((0, 0, s * (z - board) / 2)) for s in (-1, 1)]
     cover.append(box((board, y, z)).moved((-x / 2, 0, 0)))
     pages = box((x * 0.96, y * 0.97, z - 2 * board))
     return Shape(
@@ -190,7 +188,9 @@ def toy_brick(rng: Rng) -> Shape:
             at = ((i - (nx - 1) / 2) * pitch, (j - (ny - 1) / 2) * pitch, height / 2)
             meshes.append(stud.moved(at))
     half = (nx * pitch / 2, ny * pitch / 2, height / 2)
-    return Shape(((merge(meshes), _pick(rng, "plain", "plain", "wood")),), (Collider("box", half),))
+    return Shape(
+        ((merge(meshes), _pick(rng, "plain", "plain", "wood")),), (Collider("box", half),)
+    )
 
 
 # ---- revolved things ----------------------------------------------------------------------------
@@ -202,7 +202,12 @@ def can(rng: Rng) -> Shape:
     rim, neck = r * rng.uniform(0.01, 0.12), r * rng.uniform(0.02, 0.2)
     low = [(r - rim, -h / 2), (r, -h / 2 + neck)]
     high = [(r, h / 2 - neck), (r - rim, h / 2)]
-    lid = [(r - rim, h / 2), (r - rim - 0.002, h / 2), (r - rim - 0.003, h / 2 - 0.004), (0, h / 2 - 0.004)]
+    lid = [
+        (r - rim, h / 2),
+        (r - rim - 0.002, h / 2),
+        (r - rim - 0.003, h / 2 - 0.004),
+        (0, h / 2 - 0.004),
+    ]
     base = [(0, -h / 2 + 0.002), (r - rim - 0.003, -h / 2 + 0.002), (r - rim, -h / 2)]
     ends = merge([lathe(lid), lathe(base)])
     return Shape(
@@ -224,7 +229,11 @@ def bottle(rng: Rng) -> Shape:
     squash = rng.uniform(0.5, 0.9) if rng.random() < 0.25 else 1.0
     side = [(r * 0.85, 0), (r, h * 0.03), (waist, shoulder * 0.5), (r, shoulder * 0.95)]
     curve = np.vstack(
-        [[(0, 0)], _ladder([*side, (r * 0.95, shoulder), (neck, top), (neck, top + h * 0.01)]), [(neck, top + h * 0.02)]]
+        [
+            [(0, 0)],
+            _ladder([*side, (r * 0.95, shoulder), (neck, top), (neck, top + h * 0.01)]),
+            [(neck, top + h * 0.02)],
+        ]
     )
     curve[:, 1] -= h / 2
     cap_r = neck * rng.uniform(1.0, 1.4)
@@ -233,11 +242,16 @@ def bottle(rng: Rng) -> Shape:
     cap_mesh = lathe(cap, segments=18).moved((0, 0, -h / 2))
     glass = rng.random() < 0.15
     parts = [
-        (lathe(curve, squash=squash), "glass" if glass else _pick(rng, "label", "label", "plain", "print", "pattern")),
+        (
+            lathe(curve, squash=squash),
+            "glass" if glass else _pick(rng, "label", "label", "plain", "print", "pattern"),
+        ),
         (cap_mesh, _pick(rng, "plain", "dark", "metal")),
     ]
     if rng.random() < 0.2:  # spray head
-        head = box((cap_r * 1.6, cap_r * 3.6, cap_r * 1.4)).moved((0, cap_r * 0.8, h / 2 + cap_r * 0.6))
+        head = box((cap_r * 1.6, cap_r * 3.6, cap_r * 1.4)).moved(
+            (0, cap_r * 0.8, h / 2 + cap_r * 0.6)
+        )
         parts.append((head, "plain"))
     if glass or rng.random() < 0.3:
         z0, z1 = np.sort(rng.uniform(0.08, 0.9, 2)) * shoulder
@@ -255,10 +269,23 @@ def jar(rng: Rng) -> Shape:
     """Wide jar or tub with a lid."""
     r, h = rng.uniform(0.03, 0.06), rng.uniform(0.04, 0.14)
     lid = rng.uniform(0.12, 0.25) * h
-    body = _ladder([(r * 0.8, -h / 2), (r, -h / 2 + h * 0.06), (r, h / 2 - lid * 1.3), (r * 0.85, h / 2 - lid)])
+    body = _ladder(
+        [
+            (r * 0.8, -h / 2),
+            (r, -h / 2 + h * 0.06),
+            (r, h / 2 - lid * 1.3),
+            (r * 0.85, h / 2 - lid),
+        ]
+    )
     body = np.vstack([[(0, -h / 2)], body])
     lid_r = r * rng.uniform(0.88, 1.06)
-    top = [(0, h / 2 - lid), (lid_r, h / 2 - lid), (lid_r, h / 2 - 0.002), (lid_r - 0.003, h / 2), (0, h / 2)]
+    top = [
+        (0, h / 2 - lid),
+        (lid_r, h / 2 - lid),
+        (lid_r, h / 2 - 0.002),
+        (lid_r - 0.003, h / 2),
+        (0, h / 2),
+    ]
     return Shape(
         (
             (lathe(body), _pick(rng, "label", "print", "plain", "pattern")),
@@ -334,7 +361,9 @@ def fruit(rng: Rng) -> Shape:
     stretch, dent, pear = rng.uniform(0.8, 1.6), rng.uniform(0, 0.3), rng.uniform(-0.35, 0.35)
     angle = np.linspace(-np.pi / 2, np.pi / 2, 15)
     radius = r * np.cos(angle) * (1 - pear * np.sin(angle))
-    height = r * stretch * np.sin(angle) - dent * r * np.sign(angle) * np.exp(-((radius / (0.4 * r)) ** 2))
+    height = r * stretch * np.sin(angle) - dent * r * np.sign(angle) * np.exp(
+        -((radius / (0.4 * r)) ** 2)
+    )
     profile = np.stack([np.maximum(radius, 0), height], 1)
     mesh = lathe(profile, segments=24, crease_deg=90)
     lumps = np.sin(mesh.vertices @ rng.normal(0, 50, (3, 3))).sum(1, keepdims=True)
@@ -342,7 +371,9 @@ def fruit(rng: Rng) -> Shape:
     parts = [(mesh, "fruit")]
     if rng.random() < 0.4:
         top = float(height[-1])
-        stem = sweep([(0, 0, top - 0.002), (0.001, 0, top + 0.006), (0.004, 0, top + 0.014)], 0.0015)
+        stem = sweep(
+            [(0, 0, top - 0.002), (0.001, 0, top + 0.006), (0.004, 0, top + 0.014)], 0.0015
+        )
         parts.append((stem, "wood"))
     half = (r * 0.98, r * 0.98, max(r * stretch * (1 - 0.7 * dent), 0.4 * r))
     return Shape(tuple(parts), (Collider("ellipsoid", half),), 0.4)
@@ -410,13 +441,21 @@ def pen(rng: Rng) -> Shape:
     r, length = rng.uniform(0.004, 0.013), rng.uniform(0.08, 0.2)
     split = length * rng.uniform(-0.3, 0.3)
     facets = int(_pick(rng, "16", "16", "6"))
-    low = [(0, -length / 2), (r * rng.uniform(0.3, 1), -length / 2), (r, -length * 0.42), (r, split)]
+    low = [
+        (0, -length / 2),
+        (r * rng.uniform(0.3, 1), -length / 2),
+        (r, -length * 0.42),
+        (r, split),
+    ]
     high = [(r, split), (r, length / 2), (0, length / 2)]
     lying = rotation_xyz(x=np.pi / 2)
     finish = _pick(rng, "plain", "print", "wood")
     parts = (
         (lathe(low, segments=facets).moved(rotation=lying), finish),
-        (lathe(high, segments=facets).moved(rotation=lying, scale=(1.05, 1.05, 1)), _pick(rng, "plain", "dark", "metal")),
+        (
+            lathe(high, segments=facets).moved(rotation=lying, scale=(1.05, 1.05, 1)),
+            _pick(rng, "plain", "dark", "metal"),
+        ),
     )
     return Shape(parts, (Collider("cylinder", (r, length / 2), (0, 0, 0), lying),), 1.0)
 
@@ -425,8 +464,12 @@ def screwdriver(rng: Rng) -> Shape:
     """Screwdriver, brush, whisk: grip plus shaft."""
     grip, shaft = rng.uniform(0.06, 0.12), rng.uniform(0.05, 0.16)
     r, thin = rng.uniform(0.01, 0.02), rng.uniform(0.0025, 0.006)
-    profile = _ladder([(r * 0.7, 0), (r, grip * 0.2), (r * 0.8, grip * 0.5), (r, grip * 0.8), (r * 0.5, grip)])
-    handle = lathe(np.vstack([[(0, 0)], profile, [(0, grip)]]), segments=int(_pick(rng, "16", "8", "6")))
+    profile = _ladder(
+        [(r * 0.7, 0), (r, grip * 0.2), (r * 0.8, grip * 0.5), (r, grip * 0.8), (r * 0.5, grip)]
+    )
+    handle = lathe(
+        np.vstack([[(0, 0)], profile, [(0, grip)]]), segments=int(_pick(rng, "16", "8", "6"))
+    )
     rod = lathe([(thin, grip * 0.9), (thin, grip + shaft), (0, grip + shaft)], segments=8)
     parts = [(handle, _pick(rng, "plain", "wood", "rings", "dark")), (rod, "metal")]
     if rng.random() < 0.35:
@@ -445,15 +488,29 @@ def screwdriver(rng: Rng) -> Shape:
 
 def wrench(rng: Rng) -> Shape:
     """Wrench-like flat tool: bar with a round, forked or ring head at the ends."""
-    length, width, thick = rng.uniform(0.1, 0.24), rng.uniform(0.01, 0.024), rng.uniform(0.004, 0.012)
+    length, width, thick = (
+        rng.uniform(0.1, 0.24),
+        rng.uniform(0.01, 0.024),
+        rng.uniform(0.004, 0.012),
+    )
     bar = extrude(_rounded(width, length, width * 0.3), thick)
     meshes = [bar]
     for end in (-1, 1):
         r = width * rng.uniform(0.8, 1.5)
         if rng.random() < 0.5:
             hole = r * 0.55
-            profile = [(hole, -thick / 2), (r, -thick / 2), (r, thick / 2), (hole, thick / 2), (hole, -thick / 2)]
-            meshes.append(lathe(profile, segments=20).moved((0, end * (length / 2 + r * 0.8), 0), scale=(1, 1, 1.2)))
+            profile = [
+                (hole, -thick / 2),
+                (r, -thick / 2),
+                (r, thick / 2),
+                (hole, thick / 2),
+                (hole, -thick / 2),
+            ]
+            meshes.append(
+                lathe(profile, segments=20).moved(
+                    (0, end * (length / 2 + r * 0.8), 0), scale=(1, 1, 1.2)
+                )
+            )
         else:
             for side in (-1, 1):
                 jaw = extrude(_rounded(r * 0.65, r * 1.5, r * 0.25), thick * 1.2)
@@ -475,7 +532,16 @@ def spoon(rng: Rng) -> Shape:
     path = np.stack([0 * t, length * t, bend * np.sin(np.pi * t)], 1)
     stem = sweep(path, np.linspace(0.006, 0.004, 9), squash=rng.uniform(0.3, 1))
     if rng.random() < 0.6:
-        dish = lathe([(0, -r * 0.35), (r * 0.6, -r * 0.25), (r, 0), (r * 0.95, 0), (r * 0.55, -r * 0.2), (0, -r * 0.3)])
+        dish = lathe(
+            [
+                (0, -r * 0.35),
+                (r * 0.6, -r * 0.25),
+                (r, 0),
+                (r * 0.95, 0),
+                (r * 0.55, -r * 0.2),
+                (0, -r * 0.3),
+            ]
+        )
         head = dish.moved((0, -r * 1.1, 0.002), scale=(1, 1.4, 1))
     else:
         head = extrude(_rounded(r * 1.8, r * 2.6, r * 0.3), 0.003).moved((0, -r * 1.1, 0))
@@ -498,7 +564,16 @@ def scissors(rng: Rng) -> Shape:
     looped = rng.random() < 0.6
     for side in (-1, 1):
         turn = rotation_xyz(z=side * open_angle)
-        blade = extrude([(-0.006, 0), (0.006, 0), (0.006, length * 0.5), (0, length * 0.6), (-0.006, length * 0.4)], 0.003)
+        blade = extrude(
+            [
+                (-0.006, 0),
+                (0.006, 0),
+                (0.006, length * 0.5),
+                (0, length * 0.6),
+                (-0.006, length * 0.4),
+            ],
+            0.003,
+        )
         blades.append(blade.moved((0, 0, side * 0.0015), turn))
         if looped:
             angle = np.linspace(0, 2 * np.pi, 17)
@@ -513,7 +588,9 @@ def scissors(rng: Rng) -> Shape:
         Collider("box", (0.01, length * 0.3, 0.004), (0, length * 0.3, 0)),
         Collider("box", (r * 1.6, length * 0.25, 0.005), (0, -length * 0.28, 0)),
     )
-    return Shape(((merge(blades), "metal"), (merge(grips), _pick(rng, "plain", "dark"))), colliders, 1.0)
+    return Shape(
+        ((merge(blades), "metal"), (merge(grips), _pick(rng, "plain", "dark"))), colliders, 1.0
+    )
 
 
 def pan(rng: Rng) -> Shape:
@@ -530,7 +607,14 @@ def pan(rng: Rng) -> Shape:
         _cylinder(r * 0.92, -h / 2, -h / 2 + 0.006),
         Collider("box", (length / 2, 0.008, 0.006), (r + length / 2, 0, h * 0.35 + 0.012)),
     )
-    return Shape(((body, _pick(rng, "metal", "dark", "plain")), (handle, _pick(rng, "dark", "wood", "metal"))), colliders, 0.95)
+    return Shape(
+        (
+            (body, _pick(rng, "metal", "dark", "plain")),
+            (handle, _pick(rng, "dark", "wood", "metal")),
+        ),
+        colliders,
+        0.95,
+    )
 
 
 # ---- compounds and toys -------------------------------------------------------------------------
@@ -546,11 +630,17 @@ def toy_car(rng: Rng) -> Shape:
     wheel = lathe([(0, -0.25 * r), (r, -0.25 * r), (r, 0.25 * r), (0, 0.25 * r)], segments=16)
     wheel = wheel.moved(rotation=rotation_xyz(y=np.pi / 2))
     wheels = [
-        wheel.moved((sx * width * 0.5, sy * length * 0.3, -h * 0.45)) for sx in (-1, 1) for sy in (-1, 1)
+        wheel.moved((sx * width * 0.5, sy * length * 0.3, -h * 0.45))
+        for sx in (-1, 1)
+        for sy in (-1, 1)
     ]
     low = -h * 0.45 - r
     return Shape(
-        ((body, _pick(rng, "plain", "print")), (cabin, _pick(rng, "plain", "dark", "glass")), (merge(wheels), "dark")),
+        (
+            (body, _pick(rng, "plain", "print")),
+            (cabin, _pick(rng, "plain", "dark", "glass")),
+            (merge(wheels), "dark"),
+        ),
         (
             Collider("box", (width / 2, length / 2, (h / 2 - low) / 2), (0, 0, (h / 2 + low) / 2)),
             Collider("box", (width * 0.4, length * 0.2, h * 0.45), (0, 0, h)),
@@ -562,7 +652,9 @@ def toy_car(rng: Rng) -> Shape:
 def animal(rng: Rng) -> Shape:
     """Toy animal or doll: trunk, head, limbs, ears."""
     s = rng.uniform(0.03, 0.06)
-    trunk = superellipsoid((s * rng.uniform(1, 1.6), s * rng.uniform(1, 2.2), s * rng.uniform(1, 1.6)), segments=16)
+    trunk = superellipsoid(
+        (s * rng.uniform(1, 1.6), s * rng.uniform(1, 2.2), s * rng.uniform(1, 1.6)), segments=16
+    )
     head_r = s * rng.uniform(0.35, 0.65)
     head_at = np.array([0, s * rng.uniform(0.4, 1.0), s * rng.uniform(0.6, 1.1)])
     head = superellipsoid((2 * head_r,) * 3, rng.uniform(0.7, 1), segments=16).moved(head_at)
@@ -570,7 +662,9 @@ def animal(rng: Rng) -> Shape:
     meshes = [trunk, head]
     extra = [snout]
     for side in (-1, 1):
-        ear = superellipsoid((head_r * 0.5, head_r * 0.2, head_r * rng.uniform(0.6, 2)), segments=10)
+        ear = superellipsoid(
+            (head_r * 0.5, head_r * 0.2, head_r * rng.uniform(0.6, 2)), segments=10
+        )
         extra.append(ear.moved(head_at + (side * head_r * 0.6, 0, head_r * 1.0)))
         for y in (-0.5, 0.5):
             leg = superellipsoid((s * 0.45, s * 0.45, s), 0.8, segments=12)
@@ -580,7 +674,9 @@ def animal(rng: Rng) -> Shape:
         Collider("box", (s * 0.55, s * 0.7, s * 0.75), (0, 0, -s * 0.25)),
         Collider("sphere", (float(head_r),), tuple(head_at)),
     )
-    return Shape(((merge(meshes), finish), (merge(extra), _pick(rng, "plain", "noise"))), colliders, 0.7)
+    return Shape(
+        ((merge(meshes), finish), (merge(extra), _pick(rng, "plain", "noise"))), colliders, 0.7
+    )
 
 
 def letter(rng: Rng) -> Shape:
@@ -592,7 +688,9 @@ def letter(rng: Rng) -> Shape:
     if rng.random() < 0.5:
         wave = np.sign(wave) * np.abs(wave) ** 0.3
     radius = 1 + rng.uniform(0.05, 0.4) * wave + 0.15 * np.cos(angle + rng.uniform(0, 6))
-    polygon = np.stack([radius * np.cos(angle), radius * np.sin(angle)], 1) * rng.uniform(0.015, 0.06)
+    polygon = np.stack([radius * np.cos(angle), radius * np.sin(angle)], 1) * rng.uniform(
+        0.015, 0.06
+    )
     height = rng.uniform(0.008, 0.06)
     mesh = extrude(polygon, height, taper=rng.uniform(0.6, 1.0))
     r = float(np.linalg.norm(polygon, axis=1).mean())
@@ -619,7 +717,9 @@ def blocks(rng: Rng) -> Shape:
             r = half[0]
             mesh = lathe([(0, -half[2]), (r, -half[2]), (r, half[2]), (0, half[2])], segments=20)
             colliders.append(Collider("cylinder", (r, half[2]), offset))
-        parts.append((mesh.moved(at), _pick(rng, "plain", "plain", "print", "metal", "wood", "dark")))
+        parts.append(
+            (mesh.moved(at), _pick(rng, "plain", "plain", "print", "metal", "wood", "dark"))
+        )
         step = np.zeros(3)
         step[int(rng.integers(3))] = rng.choice([-1, 1]) * rng.uniform(0.02, 0.045)
         at = at + step
@@ -641,7 +741,9 @@ def bracket(rng: Rng) -> Shape:
     finish = _pick(rng, "plain", "metal", "dark", "wood")
     colliders = tuple(Collider("box", tuple(s / 2 for s in size), at) for size, at in boxes)
     parts = [(shaped[0], finish)]
-    parts.append((merge(shaped[1:]), finish if rng.random() < 0.5 else _pick(rng, "plain", "dark")))
+    parts.append(
+        (merge(shaped[1:]), finish if rng.random() < 0.5 else _pick(rng, "plain", "dark"))
+    )
     return Shape(tuple(parts), colliders, 0.8)
 
 
@@ -652,7 +754,15 @@ def mug(rng: Rng) -> Shape:
     """Hollow cup with a handle."""
     r, h = rng.uniform(0.033, 0.048), rng.uniform(0.07, 0.115)
     foot, wall = r * rng.uniform(0.75, 1.0), 0.004
-    profile = [(0, 0), (foot, 0), (r, h * 0.3), (r, h), (r - wall, h), (foot - wall, wall * 2), (0, wall * 2)]
+    profile = [
+        (0, 0),
+        (foot, 0),
+        (r, h * 0.3),
+        (r, h),
+        (r - wall, h),
+        (foot - wall, wall * 2),
+        (0, wall * 2),
+    ]
     body = lathe(profile).moved((0, 0, -h / 2))
     reach, tall = r * rng.uniform(0.5, 0.9), h * rng.uniform(0.25, 0.4)
     angle = np.linspace(-np.pi / 2, np.pi / 2, 12)
@@ -664,7 +774,9 @@ def mug(rng: Rng) -> Shape:
         _cylinder(foot, -h / 2, -h / 2 + 0.008),
         Collider("box", (reach / 2, 0.005, tall), (r + reach / 2, 0, 0)),
     )
-    return Shape(((body, finish), (handle, finish if rng.random() < 0.5 else "plain")), colliders, 0.75)
+    return Shape(
+        ((body, finish), (handle, finish if rng.random() < 0.5 else "plain")), colliders, 0.75
+    )
 
 
 def shoe(rng: Rng) -> Shape:
@@ -678,7 +790,14 @@ def shoe(rng: Rng) -> Shape:
     toe = superellipsoid((width * 0.96, length * 0.62, 0.1), 0.8).moved((0, length * 0.18, thick))
     rise = rng.uniform(0.07, 0.12)
     r = width * 0.46
-    shaft = [(r, 0), (r * 1.02, rise * 0.5), (r * 0.8, rise), (r * 0.72, rise), (r * 0.7, rise * 0.35), (0, rise * 0.3)]
+    shaft = [
+        (r, 0),
+        (r * 1.02, rise * 0.5),
+        (r * 0.8, rise),
+        (r * 0.72, rise),
+        (r * 0.7, rise * 0.35),
+        (0, rise * 0.3),
+    ]
     ankle = lathe(shaft).moved((0, -length * 0.22, thick), scale=(1, 1.5, 1))
     upper = _pick(rng, "plain", "noise", "pattern", "dark")
     lace = [
@@ -688,9 +807,15 @@ def shoe(rng: Rng) -> Shape:
     colliders = (
         Collider("box", (width * 0.42, length * 0.47, thick), (0, 0, thick)),
         Collider("box", (width * 0.3, length * 0.22, 0.02), (0, length * 0.12, thick + 0.025)),
-        Collider("box", (width * 0.4, length * 0.17, rise / 2), (0, -length * 0.22, thick + rise / 2)),
+        Collider(
+            "box", (width * 0.4, length * 0.17, rise / 2), (0, -length * 0.22, thick + rise / 2)
+        ),
     )
-    parts = ((sole, _pick(rng, "plain", "dark")), (merge([toe, ankle]), upper), (merge(lace), "plain"))
+    parts = (
+        (sole, _pick(rng, "plain", "dark")),
+        (merge([toe, ankle]), upper),
+        (merge(lace), "plain"),
+    )
     return Shape(parts, colliders, 0.75)
 
 
@@ -722,7 +847,9 @@ def banana(rng: Rng) -> Shape:
     mesh = sweep(path, thick, segments=int(_pick(rng, "5", "6", "12")))
     half = float(radius * np.sin(bend / 2))
     colliders = [
-        Collider("capsule", (r * 0.9, half / 5), tuple(path[i]), rotation_xyz(x=-np.pi / 2, z=angle[i]))
+        Collider(
+            "capsule", (r * 0.9, half / 5), tuple(path[i]), rotation_xyz(x=-np.pi / 2, z=angle[i])
+        )
         for i in (3, 7, 10)
     ]
     return Shape(((mesh, "fruit"),), tuple(colliders), 1.0)
@@ -732,7 +859,9 @@ def goblet(rng: Rng) -> Shape:
     """Wine glass or trophy: foot, stem, bowl."""
     r, h = rng.uniform(0.03, 0.045), rng.uniform(0.11, 0.2)
     stem, base = h * rng.uniform(0.3, 0.55), r * rng.uniform(0.7, 1.0)
-    outside = _ladder([(0.005, stem), (r, stem + (h - stem) * 0.3), (r * rng.uniform(0.75, 1.1), h)])
+    outside = _ladder(
+        [(0.005, stem), (r, stem + (h - stem) * 0.3), (r * rng.uniform(0.75, 1.1), h)]
+    )
     inside = outside[::-1] - (0.002, -0.001)
     inside = inside[inside[:, 0] > 0.003]
     foot = [(0, 0), (base, 0), (base, 0.003), (0.006, 0.01), (0.005, stem * 0.6)]

@@ -163,9 +163,13 @@ def _rings(rng: Rng, size: int) -> Floats:
 
 def _fruit(rng: Rng, size: int) -> Floats:
     hue = rng.choice([rng.uniform(0, 0.17), rng.uniform(0.17, 0.4), rng.uniform(0.9, 1)])
-    base = np.array(colorsys.hsv_to_rgb(hue, rng.uniform(0.5, 1), rng.uniform(0.45, 1)), np.float32)
+    base = np.array(
+        colorsys.hsv_to_rgb(hue, rng.uniform(0.5, 1), rng.uniform(0.45, 1)), np.float32
+    )
     other = np.array(
-        colorsys.hsv_to_rgb((hue + rng.normal(0, 0.06)) % 1, rng.uniform(0.4, 1), rng.uniform(0.35, 1)),
+        colorsys.hsv_to_rgb(
+            (hue + rng.normal(0, 0.06)) % 1, rng.uniform(0.4, 1), rng.uniform(0.35, 1)
+        ),
         np.float32,
     )
     image = _blend(base, other, noise(rng, size, 2, 5) ** rng.uniform(0.5, 2))
@@ -180,7 +184,9 @@ _FONTS = (
 
 
 def _word(rng: Rng) -> str:
-    letters = string.ascii_letters if rng.random() < 0.5 else string.ascii_uppercase + string.digits
+    letters = (
+        string.ascii_letters if rng.random() < 0.5 else string.ascii_uppercase + string.digits
+    )
     return "".join(letters[i] for i in rng.integers(0, len(letters), int(rng.integers(2, 9))))
 
 
@@ -206,7 +212,9 @@ def _print(rng: Rng, size: int) -> Floats:
             at = (place(0.1, 0.9), place(0.1, 0.9))
             cv2.ellipse(image, at, axes, rng.uniform(0, 180), 0, 360, tint(), -1, cv2.LINE_AA)
         elif kind < 0.85:
-            corners = (rng.uniform(-0.1, 1.1, (int(rng.integers(3, 6)), 2)) * size).astype(np.int32)
+            corners = (rng.uniform(-0.1, 1.1, (int(rng.integers(3, 6)), 2)) * size).astype(
+                np.int32
+            )
             cv2.fillPoly(image, [cv2.convexHull(corners)], tint(), cv2.LINE_AA)
         else:
             s = place(0.2, 0.5)
@@ -218,7 +226,16 @@ def _print(rng: Rng, size: int) -> Floats:
         font = _FONTS[int(rng.integers(len(_FONTS)))]
         scale = rng.uniform(0.5, 1.8) * size / 128
         thick = int(rng.integers(1, 5))
-        cv2.putText(image, _word(rng), (place(-0.1, 0.4), place(0.15, 0.95)), font, scale, tint(), thick, cv2.LINE_AA)
+        cv2.putText(
+            image,
+            _word(rng),
+            (place(-0.1, 0.4), place(0.15, 0.95)),
+            font,
+            scale,
+            tint(),
+            thick,
+            cv2.LINE_AA,
+        )
     if rng.random() < 0.5:  # a paragraph
         x0, y0, ink, scale = place(0, 0.6), place(0.1, 0.8), tint(), 0.22 * size / 128
         for row in range(int(rng.integers(2, 7))):
@@ -227,7 +244,9 @@ def _print(rng: Rng, size: int) -> Floats:
             cv2.putText(image, text, at, _FONTS[0], scale, ink, 1, cv2.LINE_AA)
     if rng.random() < 0.3:  # a bar code
         x, y0, height = place(0, 0.7), place(0, 0.8), place(0.1, 0.2)
-        cv2.rectangle(image, (x - 3, y0 - 3), (x + place(0.2, 0.3), y0 + height + 3), (1, 1, 1), -1)
+        cv2.rectangle(
+            image, (x - 3, y0 - 3), (x + place(0.2, 0.3), y0 + height + 3), (1, 1, 1), -1
+        )
         for _ in range(14):
             wide = int(rng.integers(1, 4))
             cv2.rectangle(image, (x, y0), (x + wide - 1, y0 + height), (0.05, 0.05, 0.05), -1)
