@@ -177,7 +177,10 @@ def _compressed_to_rgb(message: Any, max_pixels: int) -> UInt8Array:
     if size_wh is None:
         raise ImageError(f"{what}: neither a JPEG nor a PNG image, or cut short")
     _check_size(*size_wh, max_pixels, what)
-    bgr = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    try:
+        bgr = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    except cv2.error:
+        bgr = None
     if bgr is None:
         raise ImageError(f"{what}: damaged")
     return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)  # type: ignore[return-value]

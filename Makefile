@@ -1,0 +1,64 @@
+# make setup | demo | test | lint | clean; each does all of its own set-up.
+# PYTHON chooses the interpreter of .venv: x86-64 CPython 3.10 to 3.13.
+
+PYTHON ?= python3
+SHELL := /bin/bash
+VENV := .venv
+STAMPS := $(VENV)/stamps
+WITH_ROS := scripts/with_ros
+# A sourced ROS installation must not lend its modules to pip.
+PIP := env -u PYTHONPATH -u PYTHONHOME $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check
+PACKAGE := package.xml CMakeLists.txt \
+	$(wildcard msg/*.msg srv/*.srv launch/*.py config/*.yaml scripts/amodal_node include/*/*.hpp)
+
+.PHONY: setup demo test lint clean
+
+setup: install/.built $(STAMPS)/command
+
+demo: setup
+	$(WITH_ROS) python -m amodal_perception.ros.demo --out out/demo
+
+test: setup $(STAMPS)/training lint
+	scripts/software_gl
+	$(WITH_ROS) python -m pytest -n 2
+
+lint: $(STAMPS)/test
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+clean:
+	rm -rf build install log out .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import platform, sys; \
+		ok = (3, 10) <= sys.version_info < (3, 14) and platform.machine() == "x86_64"; \
+		sys.exit(None if ok else f"{sys.executable} is Python {platform.python_version()} on " \
+			f"{platform.machine()}; choose CPython 3.10 to 3.13 on x86_64: make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+
+$(STAMPS)/runtime: requirements/runtime.txt requirements/ros-jazzy.txt scripts/relocate_wheels.py \
+		| $(VENV)/bin/python
+	@echo "Installing ROS 2 Jazzy's and other wheels into $(VENV)"
+	$(PIP) -r requirements/runtime.txt -r requirements/ros-jazzy.txt
+	env -u PYTHONPATH $(VENV)/bin/python scripts/relocate_wheels.py
+	@mkdir -p $(STAMPS) && touch $@
+
+$(STAMPS)/command: setup.py pyproject.toml $(STAMPS)/runtime
+	$(PIP) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(STAMPS)/test: requirements/test.txt $(STAMPS)/runtime
+	$(PIP) -r requirements/test.txt
+	@touch $@
+
+$(STAMPS)/training: requirements/training.txt $(STAMPS)/test
+	@echo "Installing PyTorch and the simulator into $(VENV): some minutes"
+	$(PIP) -r requirements/training.txt
+	@touch $@
+
+install/.built: $(PACKAGE) $(STAMPS)/runtime
+	WITHOUT_INSTALL=1 $(WITH_ROS) env -u AMENT_PREFIX_PATH colcon build --symlink-install --event-handlers console_direct- \
+		--cmake-args -G Ninja -DBUILD_TESTING=OFF \
+		-DPython3_EXECUTABLE=$(CURDIR)/$(VENV)/bin/python
+	@touch $@

@@ -1,0 +1,166 @@
+"""The node's parameters: names, defaults, ranges and meaning, in one frozen dataclass."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import Field, dataclass, field, fields
+from typing import TYPE_CHECKING, Any
+
+from amodal_perception.errors import ConfigError
+from amodal_perception.ordering import OrderingConfig
+from amodal_perception.pipeline import PipelineConfig
+from amodal_perception.postprocess import PostprocessConfig
+from amodal_perception.ros.images import MAX_PIXELS
+
+if TYPE_CHECKING:
+    from rcl_interfaces.msg import ParameterDescriptor
+
+# Declared by rclpy itself for every node.
+ROS_PARAMETERS = ("use_sim_time", "start_type_description_service")
+ROS_PARAMETER_PREFIXES = ("qos_overrides.",)
+
+
+def _parameter(
+    default: Any,
+    description: str,
+    *,
+    limits: tuple[float, float] | None = None,
+    choices: tuple[str, ...] = (),
+    read_only: bool = False,
+) -> Any:
+    metadata = {
+        "description": description,
+        "limits": limits,
+        "choices": choices,
+        "read_only": read_only,
+    }
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True)
+class NodeParameters:
+    """What a user can set; those not marked read-only also while the node runs."""
+
+    model_file_path: str = _parameter(
+        "", "ONNX model file; empty: the model that comes with the package", read_only=True
+    )
+    num_threads: int = _parameter(
+        0, "CPU threads of the engine; 0: the engine chooses", limits=(0, 256), read_only=True
+    )
+    image_transport: str = _parameter(
+        "raw",
+        "raw: sensor_msgs/Image on 'image'; compressed: CompressedImage on 'image/compressed'",
+        choices=("raw", "compressed"),
+        read_only=True,
+    )
+    image_reliability: str = _parameter(
+        "auto",
+        "reliability asked of the camera; auto: reliable if every publisher offers it",
+        choices=("auto", "reliable", "best_effort"),
+        read_only=True,
+    )
+    max_image_pixels: int = _parameter(
+        MAX_PIXELS, "larger images are dropped, pixels", limits=(1, 1_000_000_000)
+    )
+    score_threshold: float = _parameter(
+        PostprocessConfig.score_threshold, "lowest score of an instance, 0..1", limits=(0, 1)
+    )
+    mask_threshold: float = _parameter(
+        PostprocessConfig.mask_threshold, "lowest probability of a mask's pixel", limits=(0, 1)
+    )
+    max_instances: int = _parameter(
+        PostprocessConfig.max_instances, "most instances in a scene, best first", limits=(1, 1000)
+    )
+    min_overlap_px: int = _parameter(
+        OrderingConfig.min_overlap_px,
+        "smallest overlap that counts as occlusion, pixels",
+        limits=(0, 1_000_000_000),
+    )
+    min_hidden_fraction: float = _parameter(
+        OrderingConfig.min_hidden_fraction,
+        "smallest hidden part that counts as occlusion, of the amodal area, 0..1",
+        limits=(0, 1),
+    )
+
+    def __post_init__(self) -> None:
+        for item in fields(self):
+            _check(item, getattr(self, item.name))
+
+    @classmethod
+    def from_overrides(cls, overrides: Mapping[str, Any]) -> NodeParameters:
+        """Apply what the user gave to the defaults.
+
+        Args:
+            overrides: values by parameter name, as ROS read them.
+
+        Raises:
+            ConfigError: unknown name (lists the valid ones), wrong type, or out of range.
+        """
+        known = {item.name for item in fields(cls)}
+        given = {name: value for name, value in overrides.items() if not _is_of_ros(name)}
+        unknown = sorted(set(given) - known)
+        if unknown:
+            raise ConfigError(
+                f"unknown parameter {', '.join(unknown)}; valid are {', '.join(sorted(known))}"
+            )
+        return cls(**{name: cls.coerced(name, value) for name, value in given.items()})
+
+    @classmethod
+    def coerced(cls, name: str, value: Any) -> Any:
+        """Read a whole number as a float where a float is wanted: YAML writes 1 for 1.0."""
+        wanted = type(next(item.default for item in fields(cls) if item.name == name))
+        return float(value) if wanted is float and type(value) is int else value
+
+    @property
+    def pipeline_config(self) -> PipelineConfig:
+        """The part that concerns the pipeline."""
+        return PipelineConfig(
+            postprocess=PostprocessConfig(
+                score_threshold=self.score_threshold,
+                mask_threshold=self.mask_threshold,
+                max_instances=self.max_instances,
+            ),
+            ordering=OrderingConfig(
+                min_overlap_px=self.min_overlap_px,
+                min_hidden_fraction=self.min_hidden_fraction,
+            ),
+        )
+
+
+def descriptor(item: Field) -> ParameterDescriptor:
+    """Describe a field of `NodeParameters` to ROS: meaning, range, and whether it may change."""
+    from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+
+    described = ParameterDescriptor(
+        description=item.metadata["description"],
+        additional_constraints=" | ".join(item.metadata["choices"]),
+        read_only=item.metadata["read_only"],
+    )
+    if item.metadata["limits"] is not None:
+        low, high = item.metadata["limits"]
+        if isinstance(item.default, float):
+            limits = FloatingPointRange(from_value=float(low), to_value=float(high))
+            described.floating_point_range = [limits]
+        else:
+            described.integer_range = [IntegerRange(from_value=low, to_value=high)]
+    return described
+
+
+def _check(item: Field, value: Any) -> None:
+    wanted, limits, choices = type(item.default), item.metadata["limits"], item.metadata["choices"]
+    if type(value) is not wanted:
+        raise ConfigError(
+            f"parameter {item.name} is {value!r}, of type {type(value).__name__}; "
+            f"it must be of type {wanted.__name__}"
+        )
+    if choices and value not in choices:
+        raise ConfigError(f"parameter {item.name} is {value!r}; valid are {', '.join(choices)}")
+    # Not (low <= value <= high) refuses NaN too.
+    if limits is not None and not limits[0] <= value <= limits[1]:
+        raise ConfigError(
+            f"parameter {item.name} is {value}; it must lie between {limits[0]} and {limits[1]}"
+        )
+
+
+def _is_of_ros(name: str) -> bool:
+    return name in ROS_PARAMETERS or name.startswith(ROS_PARAMETER_PREFIXES)
