@@ -74,6 +74,37 @@ def image_topics(path: str | Path) -> list[ImageTopic]:
     return _topics(_part_paths(Path(path))[0])[0]
 
 
+def choose_topic(path: str | Path, wanted: str | None = None) -> ImageTopic:
+    """Find the image topic the user asked for, or the one they most likely mean.
+
+    Args:
+        path: a bag's folder, or one of its files.
+        wanted: the topic's name; None takes the first by name with colour images, else with grey
+            ones, and says so where there was a choice.
+
+    Raises:
+        BagError: no such bag, no such topic, no images.
+    """
+    path = Path(path)
+    topics, other_topics = _topics(_part_paths(path)[0])
+    names = ", ".join(topic.name for topic in topics)
+    if not topics:
+        others = ", ".join(other_topics) or "none at all"
+        raise BagError(f"{path}: no image topic; topics there are: {others}")
+    if wanted is not None:
+        for topic in topics:
+            if topic.name == wanted:
+                return topic
+        raise BagError(f"{path}: no image topic {wanted!r}; image topics there are: {names}")
+    with_messages = [topic for topic in topics if topic.message_count]
+    if not with_messages:
+        raise BagError(f"{path}: no images; image topics without a message: {names}")
+    chosen = min(with_messages, key=lambda topic: topic.rank)
+    if len(with_messages) > 1:
+        logger.warning("%s: reading %s; image topics there are: %s", path, chosen.name, names)
+    return chosen
+
+
 def read_frames(path: str | Path, topic: str | None = None) -> Iterator[Frame]:
     """Read the images of one topic in the order of recording.
 
@@ -82,8 +113,7 @@ def read_frames(path: str | Path, topic: str | None = None) -> Iterator[Frame]:
 
     Args:
         path: a bag's folder, or one of its files.
-        topic: the image topic; None takes the first by name with colour images, else with grey
-            ones, and says so where there was a choice.
+        topic: the image topic; None chooses, see `choose_topic`.
 
     Yields:
         Frames with the stamp of the message's header (time of recording where that is zero).
@@ -101,7 +131,7 @@ def read_frames(path: str | Path, topic: str | None = None) -> Iterator[Frame]:
             len(missing) + len(parts),
             ", ".join(part.name for part in missing),
         )
-    chosen = _choose_topic(path, *_topics(parts), topic)
+    chosen = choose_topic(path, topic)
     decoded = 0
     for part in parts:
         with _reading(part) as reader:
@@ -116,7 +146,10 @@ def read_frames(path: str | Path, topic: str | None = None) -> Iterator[Frame]:
                 decoded += 1
                 yield Frame(image, stamp_ns, message.header.frame_id)
     if not decoded:
-        raise BagError(f"{path}: no image on {chosen.name} can be decoded ({chosen.encoding!r})")
+        raise BagError(
+            f"{path}: none of the {chosen.message_count} messages on {chosen.name} is an image "
+            f"that can be decoded (format {chosen.encoding!r})"
+        )
 
 
 def write_scenes(path: str | Path, scenes: Iterable[Scene]) -> None:
@@ -165,28 +198,6 @@ def read_scenes(path: str | Path) -> Iterator[Scene]:
                     yield msg_to_scene(message)
     if not found:
         raise BagError(f"{path}: no topic with {SCENE_TYPE} messages")
-
-
-def _choose_topic(
-    path: Path, topics: list[ImageTopic], other_topics: list[str], wanted: str | None
-) -> ImageTopic:
-    """Find the topic the user asked for, or the one they most likely mean."""
-    names = ", ".join(topic.name for topic in topics)
-    if not topics:
-        others = ", ".join(other_topics) or "none at all"
-        raise BagError(f"{path}: no image topic; topics there are: {others}")
-    if wanted is not None:
-        for topic in topics:
-            if topic.name == wanted:
-                return topic
-        raise BagError(f"{path}: no image topic {wanted!r}; image topics there are: {names}")
-    with_messages = [topic for topic in topics if topic.message_count]
-    if not with_messages:
-        raise BagError(f"{path}: no images; image topics without a message: {names}")
-    chosen = min(with_messages, key=lambda topic: topic.rank)
-    if len(with_messages) > 1:
-        logger.warning("%s: reading %s; image topics there are: %s", path, chosen.name, names)
-    return chosen
 
 
 def _topics(parts: list[Path]) -> tuple[list[ImageTopic], list[str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,21 @@ from amodal_perception.evaluation.matching import ImageMatches, match_image
 from amodal_perception.evaluation.order import order_metrics
 
 
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """Predictions measured against truth.
+
+    Attributes:
+        metrics: figures 0..1 by ``<protocol>.<target>.<metric>``.
+        matches: the matched instances of every image.
+        coco: COCO's result by target.
+    """
+
+    metrics: dict[str, float]
+    matches: list[ImageMatches]
+    coco: dict[str, CocoResult]
+
+
 def evaluate(truth: AmodalCoco, predictions: AmodalCoco) -> dict[str, float]:
     """Measure predictions against truth.
 
@@ -39,13 +55,11 @@ def evaluate(truth: AmodalCoco, predictions: AmodalCoco) -> dict[str, float]:
     Raises:
         DatasetError: images or classes the truth does not have, or a truth without objects.
     """
-    return evaluate_in_detail(truth, predictions)[0]
+    return evaluate_in_detail(truth, predictions).metrics
 
 
-def evaluate_in_detail(
-    truth: AmodalCoco, predictions: AmodalCoco
-) -> tuple[dict[str, float], list[ImageMatches], dict[str, CocoResult]]:
-    """Do what `evaluate` does; return also the matches by image and COCO's result by target."""
+def evaluate_in_detail(truth: AmodalCoco, predictions: AmodalCoco) -> Evaluation:
+    """Do what `evaluate` does, and keep what the figures were made of."""
     predictions = align(truth, predictions)
     matches = [
         match_image(truth, predictions, image_id)
@@ -61,7 +75,8 @@ def evaluate_in_detail(
         for target, result in results.items()
         for name, value in result.metrics().items()
     }
-    return {**figures, **matched_metrics(matches), **order_metrics(matches)}, matches, results
+    metrics = {**figures, **matched_metrics(matches), **order_metrics(matches)}
+    return Evaluation(metrics, matches, results)
 
 
 def matched_metrics(matches: Sequence[ImageMatches]) -> dict[str, float]:

@@ -1,0 +1,300 @@
+"""A run as one HTML file that needs nothing else: pictures, graphs, figures, plain words."""
+
+from __future__ import annotations
+
+import base64
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from amodal_perception import files
+from amodal_perception.amodal_coco import Json
+from amodal_perception.evaluation.charts import Axes, Series, plot, stage_bars
+from amodal_perception.evaluation.graph_drawing import draw_graph
+from amodal_perception.evaluation.metrics import Evaluation
+from amodal_perception.images import encode_image
+from amodal_perception.structures import Frame, Scene, UInt8Array
+from amodal_perception.visualize import instance_colors
+
+GALLERY_FRAMES = 12
+PICTURE_WIDTH_PX = 640
+STYLE = Path(__file__).with_name("report.css")
+
+
+@dataclass(frozen=True)
+class FrameFigures:
+    """One frame in numbers.
+
+    Attributes:
+        index: place among the frames sent, from 0.
+        stamp_ns: time of exposure, nanoseconds.
+        latency_ms: milliseconds; None if unknown or dropped.
+        instances: number of objects; None if dropped.
+        edges: number of occlusions; None if dropped.
+    """
+
+    index: int
+    stamp_ns: int
+    latency_ms: float | None
+    instances: int | None
+    edges: int | None
+
+
+class Gallery:
+    """An even choice of frames from a run of unknown length, kept as finished HTML."""
+
+    def __init__(self, capacity: int = GALLERY_FRAMES) -> None:
+        self.capacity = capacity
+        self._cards: list[str] = []
+        self._stride = 1
+        self._seen = 0
+
+    def add(self, index: int, frame: Frame, scene: Scene, overlay: UInt8Array) -> None:
+        """Keep every n-th frame; n doubles, and half the kept go, when too many are kept."""
+        if self._seen % self._stride == 0:
+            self._cards.append(_card(index, frame, scene, overlay))
+        self._seen += 1
+        if len(self._cards) > self.capacity:
+            self._cards = self._cards[::2]
+            self._stride *= 2
+
+    @property
+    def cards(self) -> list[str]:
+        """The frames kept, as HTML."""
+        return self._cards
+
+
+def write_report(
+    path: Path,
+    summary: Json,
+    frames: Sequence[FrameFigures],
+    gallery: Gallery,
+    evaluation: Evaluation | None = None,
+) -> None:
+    """Write the report.
+
+    Args:
+        path: the ``.html`` file.
+        summary: the content of ``summary.json``.
+        frames: figures of every frame sent.
+        gallery: frames to show.
+        evaluation: figures against truth, where there is truth.
+    """
+    sections = [
+        _header(summary),
+        _tiles(summary),
+        _gallery_section(gallery, summary),
+        _latency_section(summary, frames),
+        _quality_section(evaluation),
+        _footer(summary),
+    ]
+    page = (
+        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>Amodal perception report</title><style>{STYLE.read_text()}</style></head>"
+        f"<body><main>{''.join(sections)}</main></body></html>\n"
+    )
+    with files.replacing(path) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+
+
+def _header(summary: Json) -> str:
+    return (
+        "<header><h1>Amodal perception</h1>"
+        "<p>What the camera sees of every object, what is hidden of it, and by whom.</p>"
+        f'<p class="model">model <code>{escape(summary["model_id"])}</code></p></header>'
+    )
+
+
+def _tiles(summary: Json) -> str:
+    latency = summary["latency_ms"]
+    metrics = summary.get("metrics", {})
+    tiles = [
+        (
+            f"{summary['frames_processed']}<small> of {summary['frames_sent']}</small>",
+            "frames processed",
+            f"{summary['frames_dropped']} dropped",
+        ),
+        (
+            _figure(latency["p50"], 1, " ms"),
+            "latency, median",
+            f"p95 {_figure(latency['p95'], 1)}, p99 {_figure(latency['p99'], 1)}",
+        ),
+        (_figure(summary["instances_mean"], 1), "objects per frame", ""),
+        (_figure(summary["edges_mean"], 1), "occlusions per frame", ""),
+    ]
+    if "metrics" in summary:
+        tiles += [
+            _metric_tile(metrics, "coco.amodal_mask.AP", "AP of amodal masks"),
+            _metric_tile(metrics, "coco.visible_mask.AP", "AP of visible masks"),
+            _metric_tile(metrics, "order.matched_pairs.accuracy", "accuracy of the order"),
+            _metric_tile(metrics, "order.end_to_end.F1", "F1 of occlusion edges"),
+        ]
+    cells = "".join(
+        f'<div class="tile"><b>{value}</b><span>{label}</span><em>{detail}</em></div>'
+        for value, label, detail in tiles
+    )
+    return f'<section class="tiles">{cells}</section>'
+
+
+def _metric_tile(metrics: dict[str, float], name: str, label: str) -> tuple[str, str, str]:
+    details = {
+        "coco.amodal_mask.AP": ("coco.amodal_mask.AP50", "AP50"),
+        "coco.visible_mask.AP": ("coco.visible_mask.AP50", "AP50"),
+        "order.end_to_end.F1": ("order.end_to_end.recall", "recall"),
+    }
+    detail = ""
+    if name in details:
+        other, word = details[name]
+        detail = f"{word} {_figure(metrics.get(other), 3)}"
+    return _figure(metrics.get(name), 3), label, detail
+
+
+def _gallery_section(gallery: Gallery, summary: Json) -> str:
+    if not gallery.cards:
+        return "<section><h2>Frames</h2><p>No frame was processed.</p></section>"
+    legend = (
+        '<div class="legend">'
+        '<span><i class="visible"></i>visible: measured, the camera sees it</span>'
+        '<span><i class="hidden"></i>hidden: a guess</span>'
+        '<span><i class="outline"></i>amodal outline: the complete object</span></div>'
+        '<p class="note"><b>Hidden pixels are guesses.</b> The model infers them from what it '
+        "sees; nothing measured them. Arrows point from the object in front to the one it hides. "
+        "Occlusion is seen from the camera: it does not say what rests on what.</p>"
+    )
+    shown = f"{len(gallery.cards)} of {summary['frames_processed']} processed frames"
+    cards = "".join(gallery.cards)
+    return f"<section><h2>Frames <small>{shown}</small></h2>{legend}{cards}</section>"
+
+
+def _card(index: int, frame: Frame, scene: Scene, overlay: UInt8Array) -> str:
+    """Show one frame: camera image, overlay, graph, removal order."""
+    graph = scene.graph
+    colors = instance_colors(len(scene.instances))
+    chips = "<i>&rsaquo;</i>".join(
+        f'<span class="chip" style="background:rgb({",".join(map(str, colors[i]))})">{i}</span>'
+        for i in graph.removal_order
+    )
+    cycles = "; ".join(", ".join(map(str, group)) for group in graph.cycles)
+    words = f"{len(scene.instances)} objects, {len(graph.edges)} occlusions"
+    if len(scene.instances) == 0:
+        words = "no objects found"
+    return (
+        f"<article><h3>Frame {index} <small>{frame.stamp_ns / 1e9:.3f} s &middot; {words}"
+        "</small></h3>"
+        f'<div class="views"><figure><img src="{_data_url(frame.image)}" alt="camera image">'
+        "<figcaption>camera</figcaption></figure>"
+        f'<figure><img src="{_data_url(overlay)}" alt="overlay">'
+        "<figcaption>visible, hidden, amodal</figcaption></figure>"
+        f"<figure>{draw_graph(scene)}<figcaption>who hides whom</figcaption></figure></div>"
+        + (f'<p class="order">take away first {chips}</p>' if chips else "")
+        + (f'<p class="cycle">hide each other: {cycles}</p>' if cycles else "")
+        + "</article>"
+    )
+
+
+def _latency_section(summary: Json, frames: Sequence[FrameFigures]) -> str:
+    timed = [frame for frame in frames if frame.latency_ms is not None]
+    dropped = [frame.index for frame in frames if frame.instances is None]
+    series = []
+    if timed:
+        latencies_ms = [frame.latency_ms or 0.0 for frame in timed]
+        series.append(Series("latency", [frame.index for frame in timed], latencies_ms))
+    if dropped:
+        series.append(
+            Series("dropped", dropped, [0.0] * len(dropped), line=False, color="#dc2626")
+        )
+    if not series:
+        return ""
+    marks = {name: value for name, value in summary["latency_ms"].items() if value is not None}
+    chart = plot(
+        series,
+        Axes("frame", "milliseconds", x_range=(-0.5, max(len(frames), 2) - 0.5), marks=marks),
+    )
+    stages = {name: row for name, row in summary["stages_ms"].items() if row["p50"] is not None}
+    bars = stage_bars(stages) if stages else ""
+    return (
+        "<section><h2>Time</h2>"
+        f'<div class="charts"><div><h3>Latency of every frame</h3>{chart}</div>'
+        + (f"<div><h3>Where the time goes</h3>{bars}</div>" if bars else "")
+        + "</div></section>"
+    )
+
+
+def _quality_section(evaluation: Evaluation | None) -> str:
+    if evaluation is None:
+        return ""
+    curves = [
+        Series(
+            target.replace("_", " "), result.recall_points.tolist(), result.curve(iou=0.5).tolist()
+        )
+        for target, result in evaluation.coco.items()
+        if target.endswith("mask")
+    ]
+    unit = (0.0, 1.02)
+    recall_chart = plot(curves, Axes("recall", "precision at IoU 0.5", unit, unit))
+    rows = "".join(
+        f"<tr><td>{escape(name)}</td><td>{value:.3f}</td></tr>"
+        for name, value in evaluation.metrics.items()
+    )
+    return (
+        "<section><h2>Quality against truth "
+        f"<small>{len(evaluation.matches)} frames</small></h2>"
+        f'<div class="charts"><div><h3>Precision and recall</h3>{recall_chart}</div>'
+        f"<div><h3>Agreement of matched objects</h3>{_occlusion_chart(evaluation)}</div></div>"
+        f"<details><summary>All figures</summary><table>{rows}</table>"
+        '<p class="note">Objects of which nothing is visible are not counted. Precision and '
+        "recall are those of the instances that the run kept: its score threshold cuts the "
+        "curve.</p></details></section>"
+    )
+
+
+def _occlusion_chart(evaluation: Evaluation) -> str:
+    """Plot the IoU of matched objects against how much of them is hidden."""
+    rate = np.concatenate([image.occlusion_rate for image in evaluation.matches])
+    ious = {
+        "amodal mask": np.concatenate([image.amodal_iou for image in evaluation.matches]),
+        "visible mask": np.concatenate([image.visible_iou for image in evaluation.matches]),
+        "hidden part": np.concatenate([image.hidden_iou for image in evaluation.matches]),
+    }
+    if len(rate) == 0:
+        return "<p>No object was matched.</p>"
+    edges = np.array([0.0, 0.01, 0.2, 0.4, 0.6, 0.8, 1.0])
+    series = []
+    for name, iou in ious.items():
+        xs, ys = [], []
+        for low, high in itertools.pairwise(edges):
+            inside = iou[(rate >= low) & (rate < high) & ~np.isnan(iou)]
+            if len(inside):
+                xs.append(0.0 if high <= 0.01 else float(low + high) / 2)
+                ys.append(float(inside.mean()))
+        series.append(Series(name, xs, ys))
+    return plot(
+        series, Axes("hidden part of the object, 0..1", "mean IoU", (-0.03, 1.0), (0.0, 1.02))
+    )
+
+
+def _footer(summary: Json) -> str:
+    return (
+        "<footer>Latency is wall time from the frame to its scene. The same frames and model "
+        f"give the same scenes, sha256 <code>{summary['scenes_sha256'][:16]}</code>.</footer>"
+    )
+
+
+def _data_url(image: UInt8Array) -> str:
+    """Embed a picture, shrunk to what the page shows."""
+    height, width = image.shape[:2]
+    if width > PICTURE_WIDTH_PX:
+        size_wh = PICTURE_WIDTH_PX, max(round(height * PICTURE_WIDTH_PX / width), 1)
+        image = cv2.resize(image, size_wh, interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
+    content = base64.b64encode(encode_image(image, ".jpg")).decode("ascii")
+    return f"data:image/jpeg;base64,{content}"
+
+
+def _figure(value: float | None, digits: int, unit: str = "") -> str:
+    return "&ndash;" if value is None else f"{value:.{digits}f}<small>{unit}</small>"
