@@ -20,9 +20,10 @@ import numpy as np
 from tqdm import tqdm
 
 from amodal_perception import amodal_coco, files
-from amodal_perception.errors import AmodalError, DatasetError
+from amodal_perception.errors import DatasetError
 from amodal_perception.ordering import occlusion_graph
 from amodal_perception.structures import Scene
+from training.sim.gl import choose_renderer
 
 FAMILY_SETS = ("train", "heldout", "mixed", "benchmark")
 VIEWS = 3
@@ -83,7 +84,7 @@ def generate(config: DatasetConfig, out: Path, *, workers: int = 0) -> None:
     todo = [s for s in range(scenes) if any(_missing(config, out, s))]
     jobs = [(config, out, scene) for scene in todo]
     # A spawned worker imports MuJoCo anew, after the renderer was chosen.
-    _choose_renderer()
+    choose_renderer()
     context = multiprocessing.get_context("spawn")
     workers = min(workers or os.cpu_count() or 1, max(len(jobs), 1))
     done = config.images - sum(len(_missing(config, out, s)) for s in todo)
@@ -160,34 +161,6 @@ def _missing(config: DatasetConfig, out: Path, scene: int) -> list[int]:
     return [i for i in wanted if not record_path(out, i).exists()]
 
 
-def _choose_renderer() -> None:
-    """Pick a software renderer that works, once, before any worker starts."""
-    os.environ["LP_NUM_THREADS"] = "1"
-    if "MUJOCO_GL" in os.environ:
-        return
-    context = multiprocessing.get_context("spawn")
-    for name in ("egl", "osmesa"):
-        os.environ["MUJOCO_GL"] = name
-        probe = context.Process(target=_probe_renderer)
-        probe.start()
-        probe.join()
-        if probe.exitcode == 0:
-            return
-    del os.environ["MUJOCO_GL"]
-    raise AmodalError(
-        "no software OpenGL for MuJoCo (tried egl and osmesa): "
-        "apt-get install libegl1 libgl1-mesa-dri libosmesa6"
-    )
-
-
-def _probe_renderer() -> None:
-    """Exit with 0 if MuJoCo can make a context; a crash of the driver counts as a no."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-    import mujoco
-
-    mujoco.GLContext(16, 16).make_current()
-
-
 _gl: Any = None  # the worker's OpenGL context, made by its first job
 
 
@@ -218,19 +191,14 @@ def render_views(
     from training.sim.camera_effects import apply_effects, encode_jpeg, sample_effects
     from training.sim.render import GlContext, SceneRenderer, render_truth, sample_camera
     from training.sim.scene import dress, settle_scene
-    from training.sim.shapes import HELDOUT_FAMILIES, TRAIN_FAMILIES
+    from training.sim.shapes import family_set
 
     global _gl
     cv2.setNumThreads(1)
     if _gl is None or _gl.size_hw != config.size_hw:
         _gl = GlContext(config.size_hw)
     name = config.families_of(scene_index)
-    families = {
-        "train": TRAIN_FAMILIES,
-        "heldout": HELDOUT_FAMILIES,
-        "mixed": {**TRAIN_FAMILIES, **HELDOUT_FAMILIES},
-    }[name]
-    scene = settle_scene(np.random.default_rng([config.seed, scene_index]), families)
+    scene = settle_scene(np.random.default_rng([config.seed, scene_index]), family_set(name))
     renderer = SceneRenderer(scene, _gl)
     try:
         for index in indices:

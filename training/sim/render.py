@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 
 import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
-from amodal_perception.errors import AmodalError
 from amodal_perception.masks import mask_windows
 from amodal_perception.structures import BoolArray, FloatArray, Instances, UInt8Array
 from training.sim.scene import COLLISION_GROUP, SettledScene
@@ -17,10 +15,6 @@ from training.sim.scene import COLLISION_GROUP, SettledScene
 MIN_AMODAL_PX = 64
 MIN_VISIBLE_PX = 16
 _NOT_DRAWN = -1
-_GL_ERROR = (
-    "no software OpenGL for MuJoCo (tried MUJOCO_GL=egl and osmesa): "
-    "apt-get install libegl1 libgl1-mesa-dri libosmesa6"
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,17 +74,13 @@ class GlContext:
 
     def __init__(self, size_hw: tuple[int, int]) -> None:
         height, width = size_hw
-        try:
-            self._context = mujoco.GLContext(width, height)
-        except Exception as error:
-            raise AmodalError(_GL_ERROR) from error
-        self._context.make_current()
+        self._context = mujoco.GLContext(width, height)
         self.size_hw = size_hw
+        self.make_current()
 
-
-def choose_gl() -> None:
-    """Pick MuJoCo's software renderer before `mujoco` is imported; keep the user's choice."""
-    os.environ.setdefault("MUJOCO_GL", "egl")
+    def make_current(self) -> None:
+        """Direct what is drawn next in this thread to this context."""
+        self._context.make_current()
 
 
 class SceneRenderer:
@@ -98,6 +88,8 @@ class SceneRenderer:
 
     def __init__(self, scene: SettledScene, gl: GlContext) -> None:
         self.scene = scene
+        self._gl = gl
+        gl.make_current()
         height, width = self.size_hw = gl.size_hw
         model = scene.model
         model.vis.global_.offwidth, model.vis.global_.offheight = width, height
@@ -118,6 +110,7 @@ class SceneRenderer:
 
     def aim(self, camera: Camera) -> None:
         """Take up a camera's pose; the pictures that follow are seen from there."""
+        self._gl.make_current()
         scene = self.scene
         scene.data.cam_xpos[0] = camera.position
         scene.data.cam_xmat[0] = camera.rotation.ravel()
@@ -191,6 +184,7 @@ class SceneRenderer:
 
     def close(self) -> None:
         """Free the OpenGL memory."""
+        self._gl.make_current()
         self._colour.free()
         self._truth.free()
 

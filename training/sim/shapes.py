@@ -887,3 +887,12 @@ TRAIN_FAMILIES: dict[str, Callable[[Rng], Shape]] = {
 HELDOUT_FAMILIES: dict[str, Callable[[Rng], Shape]] = {
     f.__name__: f for f in (mug, shoe, hammer, banana, goblet)
 }
+
+
+def family_set(name: str) -> dict[str, Callable[[Rng], Shape]]:
+    """Return the families called train, heldout or mixed (both)."""
+    return {
+        "train": TRAIN_FAMILIES,
+        "heldout": HELDOUT_FAMILIES,
+        "mixed": {**TRAIN_FAMILIES, **HELDOUT_FAMILIES},
+    }[name]
