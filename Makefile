@@ -58,7 +58,7 @@ $(STAMPS)/training: requirements/training.txt $(STAMPS)/test
 	@touch $@
 
 install/.built: $(PACKAGE) $(STAMPS)/runtime
-	WITHOUT_INSTALL=1 $(WITH_ROS) env -u AMENT_PREFIX_PATH colcon build --symlink-install --event-handlers console_direct- \
+	WITHOUT_INSTALL=1 $(WITH_ROS) colcon --log-level error build --symlink-install --event-handlers console_direct- \
 		--cmake-args -G Ninja -DBUILD_TESTING=OFF \
 		-DPython3_EXECUTABLE=$(CURDIR)/$(VENV)/bin/python
 	@touch $@
