@@ -1,7 +1,7 @@
 import numpy as np
 import onnx
 import pytest
-from contract_model import INPUT_HW, METADATA, M, N, build, outputs
+from constant_model import INPUT_HW, METADATA, M, N, build, outputs
 from onnx import TensorProto
 
 from amodal_perception.errors import ModelFileError
