@@ -25,8 +25,13 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m training.sim", description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder to write or continue")
     parser.add_argument("--scenes", type=int, default=100, help="number of images")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--families", choices=FAMILY_SETS, default="train")
+    parser.add_argument("--seed", type=int, default=0, help="0 or more; same seed, same bytes")
+    parser.add_argument(
+        "--families",
+        choices=FAMILY_SETS,
+        default="train",
+        help="shapes to draw from; benchmark: a fifth of the scenes heldout, the others train",
+    )
     parser.add_argument("--workers", type=int, default=0, help="processes; 0: one per core")
     parser.add_argument(
         "--size", type=_size_hw, default=(480, 640), metavar="WxH", help="pixels (640x480)"
@@ -36,6 +41,8 @@ def main(argv: list[str] | None = None) -> int:
         "--merge-only", action="store_true", help="only gather the finished images' annotations"
     )
     args = parser.parse_args(argv)
+    if args.scenes < 1 or args.seed < 0 or args.workers < 0:
+        parser.error("--scenes must be at least 1, --seed and --workers at least 0")
     try:
         if args.merge_only:
             print(f"{args.out}: {merge(args.out)} images")
@@ -45,6 +52,12 @@ def main(argv: list[str] | None = None) -> int:
     except AmodalError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except OSError as error:
+        print(f"error: {args.out}: {error}; finished images are kept", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"stopped; run the same command again to continue {args.out}", file=sys.stderr)
+        return 130
     return 0
 
 

@@ -11,6 +11,8 @@ import json
 import multiprocessing
 import os
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ import numpy as np
 from tqdm import tqdm
 
 from amodal_perception import amodal_coco, files
-from amodal_perception.errors import DatasetError
+from amodal_perception.errors import AmodalError, DatasetError
 from amodal_perception.ordering import occlusion_graph
 from amodal_perception.structures import Scene
 from training.sim.gl import choose_renderer
@@ -77,23 +79,39 @@ def generate(config: DatasetConfig, out: Path, *, workers: int = 0) -> None:
 
     Raises:
         DatasetError: the folder holds a data set of other settings.
-        AmodalError: no software OpenGL.
+        AmodalError: no software OpenGL, or a worker was killed.
     """
     _claim(config, out)
     scenes = -(-config.images // VIEWS)
-    todo = [s for s in range(scenes) if any(_missing(config, out, s))]
-    jobs = [(config, out, scene) for scene in todo]
-    # A spawned worker imports MuJoCo anew, after the renderer was chosen.
-    choose_renderer()
-    context = multiprocessing.get_context("spawn")
-    workers = min(workers or os.cpu_count() or 1, max(len(jobs), 1))
-    done = config.images - sum(len(_missing(config, out, s)) for s in todo)
+    missing = {scene: _missing(config, out, scene) for scene in range(scenes)}
+    todo = [scene for scene, indices in missing.items() if indices]
+    done = config.images - sum(len(indices) for indices in missing.values())
     with tqdm(total=config.images, initial=done, unit="image", desc=str(out)) as bar:
-        if jobs:
-            with context.Pool(workers) as pool:
-                for count in pool.imap_unordered(_render_job, jobs):
-                    bar.update(count)
+        if todo:
+            choose_renderer()
+            for count in _render_all(config, out, todo, workers or os.cpu_count() or 1):
+                bar.update(count)
     merge(out)
+
+
+def _render_all(
+    config: DatasetConfig, out: Path, scenes: list[int], workers: int
+) -> Iterator[int]:
+    """Render physics scenes in parallel; yield how many images each finished job made."""
+    # A spawned worker imports MuJoCo anew, after the renderer was chosen.
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(min(workers, len(scenes)), mp_context=context)
+    try:
+        jobs = [pool.submit(_render_job, config, out, scene) for scene in scenes]
+        for job in as_completed(jobs):
+            yield job.result()
+    except BrokenProcessPool:
+        raise AmodalError(
+            f"{out}: a worker process was killed (out of memory?); "
+            "run the same command again to continue, with fewer --workers"
+        ) from None
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def merge(out: Path) -> int:
@@ -164,9 +182,8 @@ def _missing(config: DatasetConfig, out: Path, scene: int) -> list[int]:
 _gl: Any = None  # the worker's OpenGL context, made by its first job
 
 
-def _render_job(job: tuple[DatasetConfig, Path, int]) -> int:
+def _render_job(config: DatasetConfig, out: Path, scene_index: int) -> int:
     """Render the missing views of one physics scene; return how many."""
-    config, out, scene_index = job
     count = 0
     for index, jpeg, depth_png, record in render_views(
         config, scene_index, _missing(config, out, scene_index)

@@ -95,7 +95,7 @@ def lathe(
     travelled = 0.0
     for i, point in enumerate(points):
         before, after = side[max(i - 1, 0)], side[min(i, len(side) - 1)]
-        if 0 < i:
+        if i > 0:
             travelled += float(np.linalg.norm(point - points[i - 1]))
         sharp = float(before @ after) < np.cos(np.radians(crease_deg))
         for normal in (before, after) if sharp else (_unit(before + after),):

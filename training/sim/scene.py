@@ -188,6 +188,24 @@ def _start_pose(shape: Shape, rng: Rng, upright: float) -> tuple[NDArray, NDArra
     return turn, np.stack([points.min(0), points.max(0)])
 
 
+def _free_height(
+    xy: NDArray[np.float64], extent: NDArray[np.float64], placed: list[NDArray[np.float64]]
+) -> float:
+    """Find the lowest height at which a box [2, 3] at xy meets none of those already placed."""
+    margin_m = 0.003
+    low, high = extent
+    z = 0.004 - low[2]
+    for other_low, other_high in sorted(placed, key=lambda box: float(box[0][2])):
+        apart = (xy + low[:2] > other_high[:2] + margin_m) | (
+            xy + high[:2] < other_low[:2] - margin_m
+        )
+        above = z + low[2] >= other_high[2] + margin_m
+        below = z + high[2] <= other_low[2] - margin_m
+        if not (apart.any() or above or below):
+            z = other_high[2] + margin_m - low[2]
+    return float(z)
+
+
 def settle_scene(rng: Rng, families: Families) -> SettledScene:
     """Draw a scene and let it come to rest."""
     build = _Builder()
@@ -208,22 +226,12 @@ def settle_scene(rng: Rng, families: Families) -> SettledScene:
         family = names[int(rng.integers(len(names)))]
         shape = families[family](rng)
         turn, extent = _start_pose(shape, rng, shape.upright if upright < 0 else upright)
-        low, high = extent
         if bin_half is not None:
             xy = rng.uniform(-0.6, 0.6, 2) * bin_half
         else:
             xy = rng.normal(0, spread, 2)
-        z = 0.004 - low[2]
-        margin = 0.003
-        for other_low, other_high in sorted(placed, key=lambda p: p[0][2]):
-            apart = (xy + low[:2] > other_high[:2] + margin) | (
-                xy + high[:2] < other_low[:2] - margin
-            )
-            if not apart.any() and z + low[2] < other_high[2] + margin:
-                if z + high[2] > other_low[2] - margin:
-                    z = other_high[2] + margin - low[2]
-        at = np.array([*xy, z])
-        placed.append((at + low, at + high))
+        at = np.array([*xy, _free_height(xy, extent, placed)])
+        placed.append(at + extent)
         quat = np.zeros(4)
         mujoco.mju_mat2Quat(quat, turn.ravel())
         body = spec.worldbody.add_body(pos=at, quat=quat)
