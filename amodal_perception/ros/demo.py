@@ -44,6 +44,7 @@ from amodal_perception.runtime import load_runtime
 
 ASSETS = Path(__file__).resolve().parents[1] / "assets"
 START_S = 30.0  # until the node must listen: loading the model is most of it
+SETTLE_S = 0.5  # for the node to find what found it
 QUIET_S = 3.0  # without a scene after the last frame: what is missing now was dropped
 STOP_S = 5.0  # for the node to end after SIGINT
 
@@ -219,6 +220,8 @@ def _wait_until_connected(player: Player, node: subprocess.Popen) -> None:
         if time.monotonic() > deadline:
             raise AmodalError(f"the node did not listen within {START_S:.0f} s")
         time.sleep(0.05)
+    # Each side finds the other in its own time; this side knows of the node only what it found.
+    time.sleep(SETTLE_S)
 
 
 def _stamp_ns(message: Any) -> int:

@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+import threading
+
+from amodal_perception.ros.latest import Latest
+
+
+def test_newer_replaces_older_and_says_so():
+    slot: Latest[str] = Latest()
+    assert not slot.put("first")
+    assert slot.put("second")
+    assert slot.take() == "second"
+    assert not slot.put("third")
+
+
+def test_take_waits_for_put():
+    slot: Latest[int] = Latest()
+    taken: list = []
+    worker = threading.Thread(target=lambda: taken.append(slot.take()))
+    worker.start()
+    slot.put(1)
+    worker.join(10)
+    assert taken == [1]
+
+
+def test_close_wakes_and_drops():
+    slot: Latest[int] = Latest()
+    taken: list = []
+    worker = threading.Thread(target=lambda: taken.append(slot.take()))
+    worker.start()
+    slot.close()
+    worker.join(10)
+    assert taken == [None]
+    slot.put(1)
+    assert slot.take() is None

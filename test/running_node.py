@@ -1,0 +1,117 @@
+"""A node as a process of its own, and a camera that feeds it over real DDS."""
+
+from __future__ import annotations
+
+import array
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+ROOT = Path(__file__).parents[1]
+PATIENCE_S = 30.0
+KNOCK = 0  # seconds; stamp of images that only ask whether the node is there
+
+
+@contextmanager
+def node_process(*parameters: str, remap: str = "image:=/camera/image"):
+    """Run the node; ends it with SIGINT if it still runs."""
+    command = [sys.executable, "-m", "amodal_perception.ros.node", "--ros-args", "-r", remap]
+    for parameter in parameters:
+        command += ["-p", parameter]
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
+        try:
+            process.communicate(timeout=PATIENCE_S)
+        finally:
+            process.kill()
+
+
+class Camera:
+    """Publishes images and collects scenes and overlays."""
+
+    def __init__(self, rclpy) -> None:
+        from rclpy.qos import QoSProfile, ReliabilityPolicy
+        from sensor_msgs.msg import CompressedImage, Image
+
+        from amodal_perception.msg import AmodalScene
+
+        self._rclpy = rclpy
+        self.node = rclpy.create_node("camera")
+        self.image_type, self.compressed_type = Image, CompressedImage
+        self.reliable = QoSProfile(depth=50, reliability=ReliabilityPolicy.RELIABLE)
+        self.best_effort = QoSProfile(depth=50, reliability=ReliabilityPolicy.BEST_EFFORT)
+        self.scenes: list = []
+        self._subscription = self.node.create_subscription(
+            AmodalScene, "/amodal_perception/scene", self._receive, self.reliable
+        )
+        self._answered = False
+
+    def spin_until(self, condition, what: str) -> None:
+        """Let messages in until the condition holds."""
+        deadline = time.monotonic() + PATIENCE_S
+        while not condition():
+            assert time.monotonic() < deadline, f"waited {PATIENCE_S} s for {what}"
+            self._rclpy.spin_once(self.node, timeout_sec=0.02)
+
+    def publisher(self, topic="/camera/image", *, compressed=False):
+        """Make a publisher that the node hears and whose scenes arrive."""
+        image_type = self.compressed_type if compressed else self.image_type
+        publisher = self.node.create_publisher(image_type, topic, self.reliable)
+        # Each side finds the other in its own time, so knock until there is an answer.
+        knock = self.compressed(KNOCK) if compressed else self.image(KNOCK)
+
+        def answered():
+            publisher.publish(knock)
+            return self._answered
+
+        self._answered = False
+        self.spin_until(answered, "the node to answer")
+        return publisher
+
+    def image(self, second: int, rgb: np.ndarray | None = None, **fields):
+        """Make an image message stamped with a number of seconds."""
+        from amodal_perception.ros.images import rgb_to_message
+
+        rgb = np.full((48, 64, 3), 90, np.uint8) if rgb is None else rgb
+        message = rgb_to_message(rgb, self.header(second), self.image_type)
+        for name, value in fields.items():
+            setattr(message, name, value)
+        return message
+
+    def compressed(self, second: int, data: bytes | None = None):
+        """Make a compressed image message."""
+        if data is None:
+            data = cv2.imencode(".jpg", np.full((48, 64, 3), 90, np.uint8))[1].tobytes()
+        return self.compressed_type(
+            header=self.header(second), format="jpeg", data=array.array("B", data)
+        )
+
+    def header(self, second: int):
+        """Make a header no other code would make by chance."""
+        from builtin_interfaces.msg import Time
+        from std_msgs.msg import Header
+
+        return Header(stamp=Time(sec=second, nanosec=123456789), frame_id="wrist_camera")
+
+    def scene_of(self, second: int):
+        """Wait for the scene of one image."""
+        self.spin_until(
+            lambda: any(s.header.stamp.sec == second for s in self.scenes), f"scene {second}"
+        )
+        return next(s for s in self.scenes if s.header.stamp.sec == second)
+
+    def _receive(self, scene) -> None:
+        if scene.header.stamp.sec == KNOCK:
+            self._answered = True
+        else:
+            self.scenes.append(scene)
