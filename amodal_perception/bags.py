@@ -80,7 +80,7 @@ def choose_topic(path: str | Path, wanted: str | None = None) -> ImageTopic:
     Args:
         path: a bag's folder, or one of its files.
         wanted: the topic's name; None takes the first by name with colour images, else with grey
-            ones, and says so where there was a choice.
+            ones, and says so where there was a choice between equals.
 
     Raises:
         BagError: no such bag, no such topic, no images.
@@ -100,7 +100,7 @@ def choose_topic(path: str | Path, wanted: str | None = None) -> ImageTopic:
     if not with_messages:
         raise BagError(f"{path}: no images; image topics without a message: {names}")
     chosen = min(with_messages, key=lambda topic: topic.rank)
-    if len(with_messages) > 1:
+    if sum(topic.rank == chosen.rank for topic in with_messages) > 1:
         logger.warning("%s: reading %s; image topics there are: %s", path, chosen.name, names)
     return chosen
 
