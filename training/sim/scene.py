@@ -48,8 +48,8 @@ class SettledScene:
     min_elevation_deg: float
 
 
-class _Builder:
-    """Adds meshes and materials to a MuJoCo specification."""
+class SceneBuilder:
+    """Collects meshes, materials and colliders into a MuJoCo specification."""
 
     def __init__(self) -> None:
         self.spec = mujoco.MjSpec()
@@ -60,6 +60,7 @@ class _Builder:
         return f"n{self.count}"
 
     def material(self, finish: Finish) -> str:
+        """Add a material; return its name."""
         name = self._name()
         height, width = finish.image.shape[:2]
         texture = self.spec.add_texture(
@@ -80,6 +81,7 @@ class _Builder:
         return name
 
     def show(self, body: mujoco.MjsBody, mesh: Mesh, material: str) -> None:
+        """Add a mesh that is seen but weighs nothing and touches nothing."""
         name = self._name()
         self.spec.add_mesh(
             name=name,
@@ -100,6 +102,7 @@ class _Builder:
         )
 
     def collide(self, body: mujoco.MjsBody, kind: str, size, offset=(0, 0, 0), turn=None) -> None:
+        """Add a primitive that touches others but is not seen; sizes are half sizes, metres."""
         quat = np.array([1.0, 0, 0, 0])
         if turn is not None:
             mujoco.mju_mat2Quat(quat, np.ascontiguousarray(turn).ravel())
@@ -116,7 +119,9 @@ class _Builder:
         )
 
 
-def _add_surroundings(build: _Builder, rng: Rng, *, half: float, bin_half: float | None) -> None:
+def _add_surroundings(
+    build: SceneBuilder, rng: Rng, *, half: float, bin_half: float | None
+) -> None:
     """Table, floor, walls, posters, mats, and the bin where there is one."""
     world = build.spec.worldbody
     surfaces = [build.material(make_surface(rng)) for _ in range(SURFACES)]
@@ -208,7 +213,7 @@ def _free_height(
 
 def settle_scene(rng: Rng, families: Families) -> SettledScene:
     """Draw a scene and let it come to rest."""
-    build = _Builder()
+    build = SceneBuilder()
     spec = build.spec
     names = sorted(families)
     count = int(rng.integers(1, 21)) if rng.random() < 0.5 else int(rng.integers(5, 17))
