@@ -20,7 +20,7 @@ ARGUMENTS = {
         "YAML file with the node's parameters",
     ),
     "use_sim_time": ("false", "take the time from /clock"),
-    "respawn": ("true", "start the node again, 2 s after it ended by an error"),
+    "respawn": ("false", "start the node again 2 s after it ended"),
     "log_level": ("info", "debug, info, warn, error or fatal"),
 }
 
