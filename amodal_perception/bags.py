@@ -29,7 +29,7 @@ from amodal_perception.structures import Frame, Scene
 
 logger = logging.getLogger(__name__)
 
-SCENE_TOPIC = "/amodal/scene"
+SCENE_TOPIC = "/amodal_perception/scene"
 SCENE_TYPE = "amodal_perception/msg/AmodalScene"
 IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
 PART_SUFFIXES = (".mcap", ".db3", ".mcap.zstd", ".db3.zstd")

@@ -23,7 +23,7 @@ from amodal_perception.visualize import instance_colors
 
 GALLERY_FRAMES = 12
 PICTURE_WIDTH_PX = 640
-STYLE = Path(__file__).with_name("report.css")
+STYLE = Path(__file__).parents[1] / "assets" / "report.css"
 
 
 @dataclass(frozen=True)
@@ -53,11 +53,15 @@ class Gallery:
         self._cards: list[str] = []
         self._stride = 1
         self._seen = 0
+        self._first_stamp_ns = 0
 
     def add(self, index: int, frame: Frame, scene: Scene, overlay: UInt8Array) -> None:
         """Keep every n-th frame; n doubles, and half the kept go, when too many are kept."""
+        if self._seen == 0:
+            self._first_stamp_ns = frame.stamp_ns
         if self._seen % self._stride == 0:
-            self._cards.append(_card(index, frame, scene, overlay))
+            elapsed_s = (frame.stamp_ns - self._first_stamp_ns) / 1e9
+            self._cards.append(_card(index, elapsed_s, frame.image, scene, overlay))
         self._seen += 1
         if len(self._cards) > self.capacity:
             self._cards = self._cards[::2]
@@ -172,7 +176,9 @@ def _gallery_section(gallery: Gallery, summary: Json) -> str:
     return f"<section><h2>Frames <small>{shown}</small></h2>{legend}{cards}</section>"
 
 
-def _card(index: int, frame: Frame, scene: Scene, overlay: UInt8Array) -> str:
+def _card(
+    index: int, elapsed_s: float, image: UInt8Array, scene: Scene, overlay: UInt8Array
+) -> str:
     """Show one frame: camera image, overlay, graph, removal order."""
     graph = scene.graph
     colors = instance_colors(len(scene.instances))
@@ -185,14 +191,14 @@ def _card(index: int, frame: Frame, scene: Scene, overlay: UInt8Array) -> str:
     if len(scene.instances) == 0:
         words = "no objects found"
     return (
-        f"<article><h3>Frame {index} <small>{frame.stamp_ns / 1e9:.3f} s &middot; {words}"
+        f"<article><h3>Frame {index} <small>{elapsed_s:.3f} s &middot; {words}"
         "</small></h3>"
-        f'<div class="views"><figure><img src="{_data_url(frame.image)}" alt="camera image">'
+        f'<div class="views"><figure><img src="{_data_url(image)}" alt="camera image">'
         "<figcaption>camera</figcaption></figure>"
         f'<figure><img src="{_data_url(overlay)}" alt="overlay">'
         "<figcaption>visible, hidden, amodal</figcaption></figure>"
         f"<figure>{draw_graph(scene)}<figcaption>who hides whom</figcaption></figure></div>"
-        + (f'<p class="order">take away first {chips}</p>' if chips else "")
+        + (f'<p class="order">removal order, front first {chips}</p>' if chips else "")
         + (f'<p class="cycle">hide each other: {cycles}</p>' if cycles else "")
         + "</article>"
     )
