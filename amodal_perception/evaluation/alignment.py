@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -61,8 +62,16 @@ def align(truth: AmodalCoco, predictions: AmodalCoco) -> AmodalCoco:
     none, their file names. Categories are the same when their names are.
 
     Raises:
-        DatasetError: an image or a category that the truth does not have, or another image size.
+        DatasetError: a prediction without a score, an image or a category that the truth does
+            not have, or another image size.
     """
+    for row in predictions.annotations.values():
+        score = row.get("score")
+        if not isinstance(score, (int, float)) or not math.isfinite(score):
+            raise DatasetError(
+                f"{predictions.path}: annotation {row['id']} needs a finite 'score' to be a "
+                f"prediction, but has {score!r}"
+            )
     image_id_of = _image_ids(truth, predictions)
     category_id_of = _category_ids(truth, predictions)
     annotations = {

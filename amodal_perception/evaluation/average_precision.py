@@ -20,7 +20,7 @@ from pycocotools.cocoeval import COCOeval
 
 from amodal_perception.amodal_coco import AmodalCoco, Json
 from amodal_perception.errors import DatasetError
-from amodal_perception.evaluation.regions import amodal_rle, area_px, visible_rle
+from amodal_perception.evaluation.regions import amodal_rle, area_px, box_xywh, visible_rle
 
 TARGETS = ("amodal_mask", "visible_mask", "amodal_box")
 MAX_DETECTIONS = 100
@@ -122,7 +122,7 @@ def _row(scenes: AmodalCoco, row: Json, target: str) -> Json:
         "image_id": row["image_id"],
         "category_id": row["category_id"],
         "segmentation": rle,
-        "bbox": row["bbox"] if "bbox" in row else coco_mask.toBbox(rle).tolist(),
+        "bbox": box_xywh(scenes, row),
         "area": area_px(rle),
         "iscrowd": int(row.get("iscrowd", 0)),
         "fully_hidden": area_px(visible) == 0,

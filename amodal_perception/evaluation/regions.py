@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -26,6 +27,23 @@ def visible_rle(scenes: AmodalCoco, row: Json) -> Rle:
     if "visible_segmentation" not in row:
         return amodal_rle(scenes, row)
     return intersection([_rle(scenes, row, "visible_segmentation"), amodal_rle(scenes, row)])
+
+
+def box_xywh(scenes: AmodalCoco, row: Json) -> list[float]:
+    """Return an annotation's amodal box; that of its region where none is stored."""
+    if "bbox" not in row:
+        return list(coco_mask.toBbox(amodal_rle(scenes, row)).tolist())
+    box = row["bbox"]
+    if (
+        not isinstance(box, list)
+        or len(box) != 4
+        or not all(isinstance(v, (int, float)) and math.isfinite(v) for v in box)
+    ):
+        raise DatasetError(
+            f"{scenes.path}: annotation {row['id']}, 'bbox' is {box!r}, expected x, y, width and "
+            "height in pixels"
+        )
+    return box
 
 
 def area_px(rle: Rle) -> int:

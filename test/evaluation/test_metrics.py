@@ -246,6 +246,23 @@ def test_damaged_mask_is_named(tmp_path, truth):
         evaluate(truth, read(tmp_path, "p", [row]))
 
 
+@pytest.mark.parametrize("score", [None, "0.9", float("nan")])
+def test_predictions_need_scores(tmp_path, truth, score):
+    row = annotation(7, FRONT, FRONT, 0.9)
+    predictions = read(tmp_path, "p", [row])
+    predictions.annotations[7]["score"] = score
+    with pytest.raises(DatasetError, match=r"p\.json: annotation 7 needs a finite 'score'"):
+        evaluate(truth, predictions)
+
+
+@pytest.mark.parametrize("bbox", [[1, 2, 3], "box", [1, 2, 3, float("nan")], ["a", 1, 2, 3]])
+def test_damaged_box_is_named(tmp_path, truth, bbox):
+    predictions = read(tmp_path, "p", [annotation(7, FRONT, FRONT, 0.9)])
+    predictions.annotations[7]["bbox"] = bbox
+    with pytest.raises(DatasetError, match=r"p\.json: annotation 7, 'bbox' is"):
+        evaluate(truth, predictions)
+
+
 def test_evaluate_files_writes_metrics(tmp_path, truth, capsys):
     rows = [{**row, "score": 0.9} for row in truth.annotations.values()]
     metrics = evaluate_files(truth.path, scenes(tmp_path, "p", rows), tmp_path / "out")
