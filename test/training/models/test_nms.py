@@ -1,0 +1,43 @@
+import pytest
+import torch
+from torchvision.ops import batched_nms
+
+from training.models.nms import ITERATIONS, matrix_nms
+
+
+def random_set(seed: int, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Clustered boxes, so that long chains of suppression occur, by descending score."""
+    generator = torch.Generator().manual_seed(seed)
+    centres = torch.rand(8, 2, generator=generator) * 200
+    chosen = torch.randint(8, (count,), generator=generator)
+    centre = centres[chosen] + torch.randn(count, 2, generator=generator) * 12
+    half = 15 + torch.rand(count, 2, generator=generator) * 40
+    scores = torch.rand(count, generator=generator).sort(descending=True).values
+    return torch.cat([centre - half, centre + half], 1), scores
+
+
+@pytest.mark.parametrize("iou_threshold", [0.4, 0.65])
+def test_equals_greedy_suppression_on_many_random_sets(iou_threshold):
+    removed = 0
+    for seed in range(300):
+        boxes, scores = random_set(seed, 128)
+        keep = matrix_nms(boxes[None], iou_threshold=iou_threshold)[0]
+        classes = torch.zeros(len(boxes), dtype=torch.int64)
+        greedy = batched_nms(boxes, scores, classes, iou_threshold)
+        assert sorted(greedy.tolist()) == torch.nonzero(keep)[:, 0].tolist()
+        removed += int((keep == 0).sum())
+    assert removed > 300 * 20
+
+
+@pytest.mark.parametrize("length", [2, ITERATIONS, ITERATIONS + 1])
+def test_chain_of_boxes_that_each_overlap_the_next_alternates(length):
+    x = torch.arange(float(length)) * 4
+    boxes = torch.stack([x, torch.zeros(length), x + 10, torch.full((length,), 10.0)], 1)
+    keep = matrix_nms(boxes[None], iou_threshold=0.4)[0]
+    assert keep.tolist() == [1.0 - i % 2 for i in range(length)]
+
+
+def test_padding_of_equal_empty_boxes_is_harmless():
+    boxes = torch.zeros(1, 6, 4)
+    boxes[0, 0] = torch.tensor([1.0, 1.0, 9.0, 9.0])
+    assert matrix_nms(boxes, iou_threshold=0.5)[0, 0] == 1

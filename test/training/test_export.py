@@ -1,0 +1,122 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from drawn_scenes import draw_scene, write_scenes
+
+from amodal_perception.errors import ModelFileError
+from amodal_perception.runtime import load_runtime
+from training.config import from_mapping
+from training.export import build, largest_differences, main
+from training.flops import count_flops
+from training.train import train
+
+INPUT_HW = (288, 384)
+# Parsed and built by TensorRT without plugins (see the test below), free of loops and of shapes
+# that depend on the data.
+ALLOWED_OPS = frozenset(
+    "Abs Add And AveragePool BatchNormalization Cast Clip Concat Conv ConvTranspose Div Equal Exp "
+    "Expand Flatten Floor Gather GatherElements Greater GreaterOrEqual Identity LessOrEqual Log "
+    "MatMul Max Min Mul Not Reciprocal ReduceMax ReduceMean ReduceSum Relu Reshape Resize Sigmoid "
+    "Slice Split Sqrt Squeeze Sub TopK Transpose Trilu Unsqueeze Where".split()
+)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("export")
+    write_scenes(folder / "drawn", count=2)
+    values = {"data": str(folder / "drawn"), "out": str(folder / "run"), "input_hw": INPUT_HW}
+    train(from_mapping({**values, "iterations": 2, "batch_size": 2, "workers": 0}, source="test"))
+    return folder / "run"
+
+
+@pytest.fixture(scope="module")
+def exported(run) -> Path:
+    path = run / "model.onnx"
+    (run / "metrics.json").write_text('{"coco.amodal_mask.AP": 0.5}')
+    assert main([str(run), "--out", str(path), "--metrics", str(run / "metrics.json")]) == 0
+    return path
+
+
+def test_file_is_small_static_and_free_of_plugins(exported):
+    model = onnx.load(exported)
+    assert exported.stat().st_size < 25e6
+    assert [(o.domain, o.version) for o in model.opset_import] == [("", 18)]
+    assert {node.op_type for node in model.graph.node} <= ALLOWED_OPS
+    for value in [*model.graph.input, *model.graph.output]:
+        assert all(d.HasField("dim_value") for d in value.type.tensor_type.shape.dim), value.name
+
+
+def test_one_frame_costs_at_most_5_gflop(exported):
+    assert 1e9 < count_flops(onnx.load(exported)) <= 5e9
+
+
+def test_metadata_and_contract(exported):
+    runtime = load_runtime(exported)
+    metadata = runtime.metadata
+    assert metadata.name == "orcnn_light"
+    assert metadata.class_names == ("object",)
+    assert metadata.input_hw == INPUT_HW
+    assert (metadata.max_instances, metadata.mask_size) == (32, 28)
+    assert metadata.metrics == {"coco.amodal_mask.AP": 0.5}
+    assert metadata.training_data == "drawn"
+    raw = runtime(np.full((1, *INPUT_HW, 3), 114, np.uint8))
+    assert raw.boxes_xyxy.shape == (32, 4)
+    assert raw.visible.shape == (32, 28, 28)
+    assert (np.diff(raw.scores) <= 0).all()
+
+
+def test_agrees_with_pytorch_on_pictures_not_traced(run, exported):
+    model, _, _ = build(run)
+    # Random weights, so that scores and masks differ from one another as after a long training.
+    scenes = [draw_scene(np.random.default_rng(seed), INPUT_HW, 6)[0] for seed in range(3)]
+    worst = largest_differences(model, exported, scenes)
+    assert worst["boxes"] < 0.05
+    assert max(worst["scores"], worst["amodal"], worst["visible"]) < 1e-3
+
+
+def test_another_network_is_told_apart(run, exported):
+    model, _, _ = build(run)
+    with torch.no_grad():
+        model.detector.score.bias += 3.0
+    scene = draw_scene(np.random.default_rng(0), INPUT_HW, 6)[0]
+    assert largest_differences(model, exported, [scene])["scores"] > 0.05
+
+
+def test_nothing_is_written_for_a_folder_without_a_run(tmp_path, capsys):
+    out = tmp_path / "m.onnx"
+    assert main([str(tmp_path), "--out", str(out)]) == 1
+    assert "is no run folder" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_run_without_checkpoint(run, tmp_path):
+    (tmp_path / "config.json").write_text((run / "config.json").read_text())
+    with pytest.raises(ModelFileError, match="holds no checkpoint"):
+        build(tmp_path)
+
+
+def test_run_folder_tells_where_it_comes_from(run):
+    config = json.loads((run / "config.json").read_text())
+    assert config["class_names"] == ["object"]
+    assert len(config["commit"]) >= 40 or config["commit"] == "unknown"
+
+
+def test_tensorrt_builds_an_engine_for_compute_capability_86(exported):
+    trt = pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed")
+    logger = trt.Logger(trt.Logger.ERROR)
+    builder = trt.Builder(logger)
+    network = builder.create_network(0)
+    parser = trt.OnnxParser(network, logger)
+    parsed = parser.parse(exported.read_bytes())
+    assert parsed, [parser.get_error(i).desc() for i in range(parser.num_errors)]
+    config = builder.create_builder_config()
+    config.num_compute_capabilities = 1
+    config.set_compute_capability(trt.ComputeCapability.SM86, 0)
+    engine = builder.build_serialized_network(network, config)
+    assert engine is not None
+    assert engine.nbytes > 1e6

@@ -1,0 +1,1 @@
+"""Training: needs torch; imports amodal_perception, never the reverse."""

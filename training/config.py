@@ -1,0 +1,125 @@
+"""The settings of a training run: these defaults, then the YAML file, then ``key=value``."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from amodal_perception.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Everything that decides the result of a run.
+
+    Attributes:
+        model: a name in `training.models.MODELS`.
+        dataset: a name in `training.datasets.DATASETS`, the format of `data`.
+        data: folder with the training data.
+        out: run folder; an existing one is resumed.
+        weights: run folder or checkpoint to start from; empty to start from scratch.
+        input_hw: height and width of the network's input, pixels, divisible by 32.
+        iterations: optimiser steps.
+        batch_size: images a step.
+        learning_rate: peak, reached after `warmup` steps; falls to 0 along a cosine.
+        warmup: steps of linear rise.
+        weight_decay: AdamW's, on weights with two or more dimensions.
+        clip_norm: largest norm of the gradient.
+        ema_decay: of the averaged weights, which are the ones exported.
+        augment: change geometry, colour and sharpness at random.
+        bf16: compute convolutions in bfloat16; twice as fast on CPUs that have it.
+        seed: of the initial weights, the order of the images and every random choice.
+        checkpoint_every: steps between checkpoints.
+        log_every: steps between lines of the log.
+        workers: processes that read images.
+        threads: of the arithmetic; 0 for all cores.
+    """
+
+    model: str = "orcnn_light"
+    dataset: str = "amodal_coco"
+    data: str = ""
+    out: str = ""
+    weights: str = ""
+    input_hw: tuple[int, int] = (288, 384)
+    iterations: int = 6000
+    batch_size: int = 16
+    learning_rate: float = 1.5e-3
+    warmup: int = 200
+    weight_decay: float = 0.03
+    clip_norm: float = 10.0
+    ema_decay: float = 0.998
+    augment: bool = True
+    bf16: bool = True
+    seed: int = 0
+    checkpoint_every: int = 500
+    log_every: int = 20
+    workers: int = 1
+    threads: int = 0
+
+    def __post_init__(self) -> None:
+        for key in ("iterations", "batch_size", "checkpoint_every", "log_every"):
+            if getattr(self, key) < 1:
+                raise ConfigError(f"{key} must be at least 1, but is {getattr(self, key)}")
+        if len(self.input_hw) != 2 or any(n < 32 or n % 32 for n in self.input_hw):
+            raise ConfigError(
+                f"input_hw must be [height, width], both multiples of 32, but is {self.input_hw}"
+            )
+
+
+RESUMABLE = ("out", "iterations", "checkpoint_every", "log_every", "workers", "threads")
+"""Keys that may differ when a run is resumed; another value of any other needs a new run."""
+
+
+def from_mapping(values: Mapping[str, Any], *, source: str) -> TrainConfig:
+    """Build a configuration from loosely typed values.
+
+    Raises:
+        ConfigError: an unknown key or a value of the wrong type; names `source`.
+    """
+    fields = {field.name: field for field in dataclasses.fields(TrainConfig)}
+    typed = {}
+    for key, value in values.items():
+        if key not in fields:
+            raise ConfigError(f"{source}: unknown key '{key}'; valid keys: {', '.join(fields)}")
+        typed[key] = _convert(key, value, type(fields[key].default), source)
+    return TrainConfig(**typed)
+
+
+def load(path: Path, overrides: Sequence[str]) -> TrainConfig:
+    """Read a YAML file and apply ``key=value`` words over it.
+
+    Raises:
+        ConfigError: unreadable file, unknown key, wrong type, or a word that is no assignment.
+    """
+    try:
+        values = yaml.safe_load(path.read_text()) or {}
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: is not YAML ({' '.join(str(error).split())})") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: expected 'key: value' lines")
+    for word in overrides:
+        key, equals, text = word.partition("=")
+        if not equals:
+            raise ConfigError(f"'{word}' is not of the form key=value")
+        values[key] = yaml.safe_load(text) if text else ""
+    return from_mapping(values, source=str(path))
+
+
+def _convert(key: str, value: Any, kind: type, source: str) -> Any:
+    try:
+        if kind is tuple:
+            return tuple(int(v) for v in value)
+        if kind is bool and not isinstance(value, bool):
+            raise ValueError
+        if kind is int and float(value) != int(value):
+            raise ValueError
+        return kind(value)
+    except (TypeError, ValueError):
+        raise ConfigError(f"{source}: {key} must be {kind.__name__}, but is {value!r}") from None

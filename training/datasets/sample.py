@@ -1,0 +1,69 @@
+"""One training image with its truth, and how samples become a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from amodal_perception.masks import mask_windows
+from training.models.orcnn import Batch
+
+MIN_VISIBLE_PX = 10
+"""Objects that show less at the network's input size are left out: nothing can be learnt there."""
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """An image at the network's input size.
+
+    Attributes:
+        image: [H, W, 3] uint8 RGB.
+        amodal: [N, H, W] bool.
+        visible: [N, H, W] bool, a subset of amodal.
+    """
+
+    image: NDArray[np.uint8]
+    amodal: NDArray[np.bool_]
+    visible: NDArray[np.bool_]
+
+
+class SampleDataset(Protocol):
+    """Numbered samples."""
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+
+    def __getitem__(self, index: int) -> Sample:
+        """Return a sample."""
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes."""
+
+
+def collate(samples: Sequence[Sample]) -> Batch:
+    """Stack samples, dropping objects that hardly show and padding to the largest number."""
+    kept = [np.flatnonzero(_areas(s.visible) >= MIN_VISIBLE_PX) for s in samples]
+    B, M = len(samples), max(1, *(len(k) for k in kept))
+    height, width = samples[0].image.shape[:2]
+    boxes = np.zeros((B, M, 4), np.float32)
+    valid = np.zeros((B, M), np.bool_)
+    amodal = np.zeros((B, M, height, width), np.uint8)
+    visible = np.zeros((B, M, height, width), np.uint8)
+    for b, (sample, keep) in enumerate(zip(samples, kept)):
+        n = len(keep)
+        amodal[b, :n] = sample.amodal[keep]
+        visible[b, :n] = sample.visible[keep]
+        boxes[b, :n] = mask_windows(sample.amodal[keep])
+        valid[b, :n] = True
+    images = np.stack([s.image for s in samples])
+    return Batch(*(torch.from_numpy(a) for a in (images, boxes, valid, amodal, visible)))
+
+
+def _areas(masks: NDArray[np.bool_]) -> NDArray[np.int64]:
+    return np.array([np.count_nonzero(mask) for mask in masks], np.int64)

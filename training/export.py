@@ -1,0 +1,190 @@
+"""Export a run to the network's contract: ``python -m training.export RUN --out MODEL.onnx``.
+
+One static ONNX file without plugins; normalisation, box decoding and suppression are in the graph.
+The file is written only if ONNX Runtime computes with it what PyTorch computes with the run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import warnings
+from pathlib import Path
+
+import cv2
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from torch import Tensor, nn
+
+from amodal_perception import files
+from amodal_perception.errors import AmodalError, ConfigError, ModelFileError
+from training import checkpoints
+from training.flops import count_flops
+from training.models import MODELS
+from training.models.orcnn import Detections
+
+OPSET = 18
+FORMAT_VERSION = "1"
+INPUT_NAME = "image"
+TOLERANCE = {"boxes": 0.05, "scores": 1e-3, "amodal": 5e-3, "visible": 5e-3}
+"""Largest difference between PyTorch and ONNX Runtime: pixels for boxes, else probability."""
+COMPARED_SCORE = 0.05
+"""Below, instances are noise, and equal scores may come in another order."""
+
+
+class SingleImage(nn.Module):
+    """The model without the batch dimension in its outputs."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        """Map [1, H, W, 3] uint8 RGB to the outputs of the contract."""
+        return tuple(output[0] for output in self.model(image))
+
+
+def build(run: Path) -> tuple[nn.Module, dict[str, str], tuple[int, int]]:
+    """Rebuild a run's model with its averaged weights, its metadata and its input size."""
+    config, facts = checkpoints.read_config(run)
+    model = MODELS[config.model]()
+    model.load_state_dict(checkpoints.averaged_weights(run))
+    metadata = {
+        "format_version": FORMAT_VERSION,
+        "model_id": config.model,
+        "class_names": json.dumps(facts["class_names"]),
+        "input_hw": json.dumps(config.input_hw),
+        "training_data": Path(config.data).name,
+        "git_commit": facts["commit"],
+    }
+    return model.eval(), metadata, config.input_hw
+
+
+def to_onnx(model: nn.Module, path: Path, input_hw: tuple[int, int]) -> None:
+    """Trace the model on a grey image and write it."""
+    image = torch.full((1, *input_hw, 3), 114, dtype=torch.uint8)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about the exporter's own dependencies
+        program = torch.onnx.export(
+            SingleImage(model).eval(),
+            (image,),
+            input_names=[INPUT_NAME],
+            output_names=list(Detections._fields),
+            opset_version=OPSET,
+            dynamo=True,
+            optimize=True,
+            verbose=False,
+        )
+    program.save(path)
+
+
+def describe(path: Path, metadata: dict[str, str]) -> None:
+    """Check the file by ONNX's own rules and store the metadata in it."""
+    graph = onnx.load(path)
+    onnx.helper.set_model_props(graph, metadata)
+    onnx.checker.check_model(graph, full_check=True)
+    onnx.save(graph, path)
+
+
+def largest_differences(
+    model: nn.Module, path: Path, images: list[np.ndarray]
+) -> dict[str, float]:
+    """Compare PyTorch with ONNX Runtime.
+
+    Args:
+        model: what was exported, in evaluation mode.
+        path: the ONNX file.
+        images: [H, W, 3] uint8 RGB, at the network's input size.
+
+    Returns:
+        The largest absolute difference of every float output over the instances that count.
+    """
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    worst = dict.fromkeys(TOLERANCE, 0.0)
+    for image in images:
+        batch = image[None]
+        with torch.inference_mode():
+            expected = SingleImage(model)(torch.from_numpy(batch))
+        found = session.run(list(Detections._fields), {INPUT_NAME: batch})
+        counts = expected[1].numpy() >= COMPARED_SCORE
+        for name, a, b in zip(Detections._fields, expected, found):
+            if name in worst and counts.any():
+                difference = np.abs(a.numpy()[counts] - b[counts]).max()
+                worst[name] = max(worst[name], float(difference))
+    return worst
+
+
+def test_images(input_hw: tuple[int, int], count: int = 4) -> list[np.ndarray]:
+    """Draw pictures of blobs on which to compare; the model was traced on a grey one."""
+    rng = np.random.default_rng(0)
+    height, width = input_hw
+    images = []
+    for _ in range(count):
+        image = np.full((height, width, 3), rng.integers(0, 256, 3), np.uint8)
+        for _ in range(8):
+            centre = (int(rng.integers(width)), int(rng.integers(height)))
+            axes = (int(rng.integers(10, width // 5)), int(rng.integers(10, height // 5)))
+            colour = tuple(int(c) for c in rng.integers(0, 256, 3))
+            cv2.ellipse(image, centre, axes, float(rng.uniform(0, 180)), 0, 360, colour, -1)
+        images.append(image)
+    return images
+
+
+def export(run: Path, out: Path, metrics: dict[str, float]) -> dict[str, float]:
+    """Write the ONNX file, if it passes; return the largest differences found.
+
+    Raises:
+        ModelFileError: no such run, or the exported graph computes something else.
+    """
+    model, metadata, input_hw = build(run)
+    with files.replacing(out) as temporary:
+        to_onnx(model, temporary, input_hw)
+        describe(temporary, {**metadata, "metrics": json.dumps(metrics)})
+        worst = largest_differences(model, temporary, test_images(input_hw))
+        for name, difference in worst.items():
+            if not difference <= TOLERANCE[name]:
+                raise ModelFileError(
+                    f"{out}: not written, because its {name} differ from PyTorch's by "
+                    f"{difference:.4g} (allowed: {TOLERANCE[name]}); export with another opset"
+                )
+    return worst
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m training.export", description=__doc__.split("\n\n")[0]
+    )
+    parser.add_argument("run", type=Path, help="run folder; its newest averaged weights are used")
+    parser.add_argument("--out", type=Path, required=True, help="ONNX file to write")
+    parser.add_argument(
+        "--metrics", type=Path, help="metrics.json of an evaluation, stored in the file"
+    )
+    options = parser.parse_args(arguments)
+    try:
+        worst = export(options.run, options.out, _read_metrics(options.metrics))
+    except AmodalError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    size_mb = options.out.stat().st_size / 1e6
+    gflop = count_flops(onnx.load(options.out)) / 1e9
+    agreement = ", ".join(f"{name} {value:.1e}" for name, value in worst.items())
+    print(f"{options.out}: {size_mb:.1f} MB, {gflop:.2f} GFLOP an image")
+    print(f"agrees with PyTorch within {agreement}")
+    return 0
+
+
+def _read_metrics(path: Path | None) -> dict[str, float]:
+    if path is None:
+        return {}
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: cannot be read as JSON ({error})") from None
+
+
+if __name__ == "__main__":
+    sys.exit(main())
