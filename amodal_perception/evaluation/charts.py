@@ -41,6 +41,8 @@ class Axes:
     y_range: tuple[float, float] | None = None
     marks: dict[str, float] = field(default_factory=dict)
     """Dashed horizontal lines by name."""
+    whole_x: bool = False
+    """Mark only whole numbers on the x axis."""
 
 
 def plot(series: Sequence[Series], axes: Axes) -> str:
@@ -61,6 +63,8 @@ def plot(series: Sequence[Series], axes: Axes) -> str:
         parts.append(_line(LEFT, to_y(y), WIDTH - RIGHT, to_y(y), "#e5e7eb"))
         parts.append(_text(LEFT - 7, to_y(y) + 4, f"{y:g}", "end"))
     for x in ticks(x_low, x_high):
+        if axes.whole_x and x != round(x):
+            continue
         parts.append(_line(to_x(x), HEIGHT - BOTTOM, to_x(x), HEIGHT - BOTTOM + 4, "#9ca3af"))
         parts.append(_text(to_x(x), HEIGHT - BOTTOM + 17, f"{x:g}"))
     parts.append(_line(LEFT, HEIGHT - BOTTOM, WIDTH - RIGHT, HEIGHT - BOTTOM, "#9ca3af"))
@@ -80,9 +84,11 @@ def plot(series: Sequence[Series], axes: Axes) -> str:
                 f'fill-opacity="{opacity}"/>'
                 for x, y in points
             ]
-    for name, y in axes.marks.items():
+    label_y = float(HEIGHT)
+    for name, y in sorted(axes.marks.items(), key=lambda mark: mark[1]):
         parts.append(_line(LEFT, to_y(y), WIDTH - RIGHT, to_y(y), "#6b7280", dashed=True))
-        parts.append(_text(WIDTH - RIGHT + 4, to_y(y) + 4, name, "start"))
+        label_y = min(to_y(y) + 4, label_y - 12)  # close lines must not share a place
+        parts.append(_text(WIDTH - RIGHT + 4, label_y, name, "start"))
     parts.append(_text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 6, axes.x_label, strong=True))
     middle = (TOP + HEIGHT - BOTTOM) / 2
     parts.append(

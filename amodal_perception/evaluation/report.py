@@ -218,10 +218,8 @@ def _latency_section(summary: Json, frames: Sequence[FrameFigures]) -> str:
     if not series:
         return ""
     marks = {name: value for name, value in summary["latency_ms"].items() if value is not None}
-    chart = plot(
-        series,
-        Axes("frame", "milliseconds", x_range=(-0.5, max(len(frames), 2) - 0.5), marks=marks),
-    )
+    x_range = (-0.5, max(len(frames), 2) - 0.5)
+    chart = plot(series, Axes("frame", "milliseconds", x_range=x_range, marks=marks, whole_x=True))
     stages = {name: row for name, row in summary["stages_ms"].items() if row["p50"] is not None}
     bars = stage_bars(stages) if stages else ""
     return (
