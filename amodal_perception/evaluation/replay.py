@@ -311,6 +311,10 @@ def _replacing_run(out_dir: Path) -> Iterator[Path]:
             os.replace(overlay, out_dir / "overlays" / overlay.name)
         for name in reversed(RUN_FILES):
             os.replace(folder / name, out_dir / name)
+    except OSError as error:
+        if error.filename is None:  # a full disk does not say where
+            error.filename = str(out_dir)
+        raise
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         if is_new and not any(out_dir.iterdir()):
