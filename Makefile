@@ -59,6 +59,6 @@ $(STAMPS)/training: requirements/training.txt $(STAMPS)/test
 
 install/.built: $(PACKAGE) $(STAMPS)/runtime
 	WITHOUT_INSTALL=1 $(WITH_ROS) colcon --log-level error build --symlink-install --event-handlers console_direct- \
-		--cmake-args -G Ninja -DBUILD_TESTING=OFF \
+		--cmake-args -G Ninja \
 		-DPython3_EXECUTABLE=$(CURDIR)/$(VENV)/bin/python
 	@touch $@

@@ -220,6 +220,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         _run()
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
+    except ModuleNotFoundError as error:
+        hint = f"install it, e.g. by python3 -m pip install {error.name}"
+        print(f"amodal_node: {error}; {hint}", file=sys.stderr)
+        return 1
     except (AmodalError, RuntimeError) as error:  # rcl reports bad arguments as RuntimeError
         print(f"amodal_node: {' '.join(str(error).split())}", file=sys.stderr)
         return 1

@@ -7,7 +7,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from drawing import instances, mask, stacked
-from rosbags.typesys import Stores, get_typestore
 
 from amodal_perception.ordering import OrderingConfig, occlusion_graph
 from amodal_perception.ros.messages import (
@@ -18,6 +17,9 @@ from amodal_perception.ros.messages import (
     scene_to_msg,
 )
 from amodal_perception.structures import Instances, Scene
+
+pytest.importorskip("rosbags", reason="needs rosbags")
+from rosbags.typesys import Stores, get_typestore
 
 ROOT = Path(__file__).parents[2]
 
