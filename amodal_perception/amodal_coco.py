@@ -137,6 +137,8 @@ def read(path: Path) -> AmodalCoco:
 def _by_id(rows: list[Json], path: Path, kind: str, keys: tuple[str, ...]) -> dict[int, Json]:
     indexed: dict[int, Json] = {}
     for row in rows:
+        if not isinstance(row, dict):
+            raise DatasetError(f"{path}: {kind} {row!r:.40} is no JSON object")
         missing = [key for key in ("id", *keys) if key not in row]
         if missing:
             raise DatasetError(f"{path}: {kind} {row.get('id', '?')} has no '{missing[0]}'")
@@ -171,12 +173,20 @@ class AmodalCoco:
                     "which is not in the file"
                 )
         for edge in self.occlusions:
+            if not isinstance(edge, dict):
+                raise DatasetError(f"{self.path}: occlusion {edge!r:.40} is no JSON object")
             for key in ("occluder_id", "occludee_id"):
                 if edge.get(key) not in self.annotations:
                     raise DatasetError(
                         f"{self.path}: an occlusion's {key} is {edge.get(key)}, "
                         "which is no annotation"
                     )
+            ends = [self.annotations[edge[key]] for key in ("occluder_id", "occludee_id")]
+            if ends[0]["image_id"] != ends[1]["image_id"]:
+                raise DatasetError(
+                    f"{self.path}: an occlusion joins annotations {ends[0]['id']} and "
+                    f"{ends[1]['id']}, which are of different images"
+                )
         return self
 
     @property

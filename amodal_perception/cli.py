@@ -157,6 +157,7 @@ def _bench(arguments: argparse.Namespace) -> int:
         frames=arguments.frames,
         json_path=arguments.json,
         peer=arguments.peer,
+        num_threads=arguments.threads,
     )
     return 0
 

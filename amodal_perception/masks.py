@@ -64,11 +64,13 @@ def box_windows(boxes_xyxy: FloatArray, size_hw: tuple[int, int]) -> IntArray:
     return windows
 
 
-def resample_crops(crops: FloatArray, box_xyxy: FloatArray, window_xyxy: IntArray) -> FloatArray:
+def resample_crops(
+    crops: FloatArray, box_xyxy: FloatArray, window_xyxy: IntArray
+) -> list[FloatArray]:
     """Resample grids that span a box at the centres of a window's pixels, bilinearly.
 
-    Bilinear interpolation is separable, so two small matrix products do it: faster here than an
-    image warp, and exact.
+    Sub-pixel on purpose: moving the box to whole pixels, as a plain resize would, costs objects
+    of 25 to 50 pixels 1.6 points of IoU.
 
     Args:
         crops: [K, m, m] float32; cell (r, c) is the value at the middle of the box's part (r, c).
@@ -76,28 +78,26 @@ def resample_crops(crops: FloatArray, box_xyxy: FloatArray, window_xyxy: IntArra
         window_xyxy: [4] int32, pixels; neither side may be empty.
 
     Returns:
-        [K, h, w] float32. Beyond the outermost cell centres the border value holds.
+        K arrays [h, w] float32. Beyond the outermost cell centres the border value holds.
     """
-    k, m, _ = crops.shape
+    m = crops.shape[1]
     x0, y0, x1, y1 = (int(v) for v in window_xyxy)
-    rows = _interpolation_weights(float(box_xyxy[1]), float(box_xyxy[3]), y0, y1, m)
-    columns = _interpolation_weights(float(box_xyxy[0]), float(box_xyxy[2]), x0, x1, m)
-    stretched = np.matmul(rows, crops).reshape(-1, m)  # [K * h, m]
-    return (stretched @ columns.T).reshape(k, y1 - y0, x1 - x0)
-
-
-def _interpolation_weights(low: float, high: float, first: int, last: int, m: int) -> FloatArray:
-    """Return [last - first, m] float32: what each of m cells adds to each pixel along one axis."""
-    centres = np.arange(first, last, dtype=np.float32) + np.float32(0.5 - low)
-    cell = np.clip(centres * np.float32(m / max(high - low, 1e-6)) - np.float32(0.5), 0, m - 1)
-    distance = np.abs(cell[:, None] - np.arange(m, dtype=np.float32))
-    return np.maximum(np.float32(1) - distance, np.float32(0))
-
-
-def mask_iou(a: BoolArray, b: BoolArray) -> FloatArray:
-    """Return the [N, M] intersection over union of [N, H, W] and [M, H, W]; 0 for two empties."""
-    flat_a = a.reshape(len(a), -1).astype(np.float32)
-    flat_b = b.reshape(len(b), -1).astype(np.float32)
-    intersection = flat_a @ flat_b.T
-    union = flat_a.sum(1)[:, None] + flat_b.sum(1)[None, :] - intersection
-    return intersection / np.maximum(union, 1)
+    left, top, right, bottom = (float(v) for v in box_xyxy)
+    cells_x, cells_y = m / max(right - left, 1e-6), m / max(bottom - top, 1e-6)
+    # Pixel column k of the window has its centre at x0 + k + 0.5; cell c has its at c + 0.5.
+    pixel_to_cell = np.array(
+        [
+            [cells_x, 0, (x0 + 0.5 - left) * cells_x - 0.5],
+            [0, cells_y, (y0 + 0.5 - top) * cells_y - 0.5],
+        ]
+    )
+    # One thread of OpenCV: matrix products would do the same, but the threads of BLAS would wait
+    # for cores on which the engine's threads still spin.
+    warped = cv2.warpAffine(
+        crops.transpose(1, 2, 0),
+        pixel_to_cell,
+        (x1 - x0, y1 - y0),
+        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
+    return list(cv2.split(warped))  # type: ignore[arg-type]

@@ -83,6 +83,11 @@ def _set(kind, key, value):
     return change
 
 
+def _move_one_annotation(content):
+    content["images"].append(content["images"][0] | {"id": 4})
+    content["annotations"][1]["image_id"] = 4
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -91,6 +96,9 @@ def _set(kind, key, value):
         (_set("annotations", "id", 11), "annotation id 11 occurs twice"),
         (_set("annotations", "image_id", 99), "annotation 10 names image 99"),
         (_set("annotations", "category_id", 0), "annotation 10 names category 0"),
+        (_move_one_annotation, "joins annotations 10 and 11, which are of different images"),
+        (lambda c: c["annotations"].append(7), "annotation 7 is no JSON object"),
+        (lambda c: c["occlusions"].append([1]), r"occlusion \[1\] is no JSON object"),
         (_set("occlusions", "occluder_id", 99), "occluder_id is 99, which is no annotation"),
     ],
 )
