@@ -9,7 +9,7 @@ WITH_ROS := scripts/with_ros
 # A sourced ROS installation must not lend its modules to pip.
 PIP := env -u PYTHONPATH -u PYTHONHOME $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check
 PACKAGE := package.xml CMakeLists.txt \
-	$(wildcard msg/*.msg srv/*.srv launch/*.py config/*.yaml scripts/amodal_node include/*/*.hpp)
+	$(wildcard msg/*.msg srv/*.srv launch/*.py config/*.yaml scripts/amodal scripts/amodal_node include/*/*.hpp)
 
 .PHONY: setup demo test lint clean
 

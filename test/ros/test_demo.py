@@ -1,0 +1,85 @@
+"""The demonstration on a small bag, with a model that always sees two discs."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("rosbags", reason="needs rosbags")
+from rosbags.rosbag2 import StoragePlugin, Writer
+from rosbags.typesys import Stores, get_typestore
+
+ROOT = Path(__file__).parents[2]
+FRAMES = 8
+PERIOD_NS = 100_000_000
+
+
+@pytest.fixture(scope="module")
+def bag(tmp_path_factory) -> Path:
+    """Write a bag of raw grey images."""
+    path = tmp_path_factory.mktemp("demo") / "bag"
+    typestore = get_typestore(Stores.ROS2_JAZZY)
+    types = typestore.types
+    with Writer(path, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+        connection = writer.add_connection("/eye", "sensor_msgs/msg/Image", typestore=typestore)
+        for i in range(FRAMES):
+            stamp_ns = 5_000_000_000 + i * PERIOD_NS
+            stamp = types["builtin_interfaces/msg/Time"](
+                sec=stamp_ns // 10**9, nanosec=stamp_ns % 10**9
+            )
+            message = types["sensor_msgs/msg/Image"](
+                header=types["std_msgs/msg/Header"](stamp=stamp, frame_id="eye"),
+                height=48,
+                width=64,
+                encoding="rgb8",
+                is_bigendian=0,
+                step=192,
+                data=np.full(48 * 192, 90, np.uint8),
+            )
+            cdr = typestore.serialize_cdr(message, "sensor_msgs/msg/Image")
+            writer.write(connection, stamp_ns, cdr)
+    return path
+
+
+def run_demo(*arguments) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "amodal_perception.ros.demo", *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+
+
+def test_every_frame_is_accounted_for(ros, models, bag, tmp_path):
+    done = run_demo("--bag", bag, "--model", models.quick, "--out", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    assert "frames sent" in done.stdout
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary["frames_sent"] == FRAMES
+    assert summary["frames_processed"] + summary["frames_dropped"] == FRAMES
+    assert summary["frames_processed"] > 0
+    assert summary["instances_mean"] == 2
+    assert summary["edges_mean"] == 1
+    assert summary["model_id"].startswith("two_discs@")
+    assert summary["latency_ms"]["p50"] > summary["stages_ms"]["engine"]["p50"] > 0
+    assert (tmp_path / "out" / "report.html").is_file()
+    assert (tmp_path / "out" / "scenes.mcap").is_file()
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"--model": "/nowhere.onnx"}, "/nowhere.onnx: no such model file"),
+        ({"--bag": "/nowhere"}, "/nowhere: no such bag"),
+        ({"--truth": "/nowhere.json"}, "/nowhere.json"),
+    ],
+)
+def test_says_in_one_line_what_is_missing(ros, models, bag, tmp_path, given, message):
+    arguments = {"--bag": bag, "--model": models.quick, "--out": tmp_path / "out", **given}
+    done = run_demo(*(text for pair in arguments.items() for text in pair))
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("demo: ")
+    assert message in line
+    assert not (tmp_path / "out").exists()
