@@ -103,7 +103,7 @@ def scene_to_msg(scene: Scene, types: MessageTypes, degraded: bool = False) -> A
     Args:
         scene: the scene; stamp and frame go into the header as they are.
         types: the message classes to use.
-        degraded: whether instances were capped or a fallback engine ran.
+        degraded: whether the scene may lack instances.
     """
     instances, graph = scene.instances, scene.graph
     height, width = instances.size_hw

@@ -28,7 +28,7 @@ from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.utilities import remove_ros_args
 from sensor_msgs.msg import CompressedImage, Image
 
-from amodal_perception.errors import AmodalError, ConfigError, ImageError
+from amodal_perception.errors import AmodalError, ImageError
 from amodal_perception.msg import AmodalScene
 from amodal_perception.pipeline import Pipeline
 from amodal_perception.ros.images import message_to_frame, rgb_to_message
@@ -110,9 +110,9 @@ class AmodalNode(Node):
         changed = {change.name: change.value for change in changes if change.name in ours}
         try:
             self._parameters_now = replace(self._parameters_now, **changed)
-        except ConfigError as error:
+            self._pipeline = Pipeline(self._pipeline.runtime, self._parameters_now.pipeline_config)
+        except Exception as error:
             return SetParametersResult(successful=False, reason=str(error))
-        self._pipeline = Pipeline(self._pipeline.runtime, self._parameters_now.pipeline_config)
         return SetParametersResult(successful=True)
 
     # Input: all of this runs in the executor's thread
@@ -187,7 +187,9 @@ class AmodalNode(Node):
         }
         scene = replace(scene, stages_ms=before_ms | scene.stages_ms)
         seen_s = time.perf_counter()
-        result = scene_to_msg(scene, self._types)
+        slots = self._pipeline.runtime.metadata.max_instances
+        is_full = len(scene.instances) >= min(self._parameters_now.max_instances, slots)
+        result = scene_to_msg(scene, self._types, degraded=is_full)
         # What it took to make the message is known only now that it is made.
         result.stage_names.append("message")
         result.stage_ms.append((time.perf_counter() - seen_s) * 1e3)

@@ -6,6 +6,8 @@ from types import SimpleNamespace
 import cv2
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from amodal_perception.errors import ImageError
 from amodal_perception.ros.images import message_to_frame, message_to_rgb, rgb_to_message
@@ -211,6 +213,33 @@ def test_jpeg_is_close_and_may_be_padded():
 def test_refuses_compressed(data, message):
     with pytest.raises(ImageError, match=message):
         message_to_rgb(compressed(data))
+
+
+@given(
+    encoding=st.sampled_from([*EXACT, *CLOSE, "mono8", "mono16", "16UC1", "", "rgb"]),
+    height=st.integers(0, 40) | st.integers(0, 2**32 - 1),
+    width=st.integers(0, 40) | st.integers(0, 2**32 - 1),
+    step=st.integers(0, 300) | st.integers(0, 2**32 - 1),
+    length=st.integers(0, 4000),
+    bigendian=st.integers(0, 255),
+)
+def test_any_fields_give_an_image_or_an_image_error(
+    encoding, height, width, step, length, bigendian
+):
+    message = SimpleNamespace(
+        header=HEADER,
+        height=height,
+        width=width,
+        encoding=encoding,
+        is_bigendian=bigendian,
+        step=step,
+        data=array.array("B", bytes(length)),
+    )
+    try:
+        rgb = message_to_rgb(message)
+    except ImageError:
+        return
+    assert (rgb.shape, rgb.dtype) == ((height, width, 3), np.uint8)
 
 
 def test_refuses_compressed_depth():

@@ -32,6 +32,7 @@ def test_scene_keeps_the_header_and_holds_what_the_model_saw(node, camera):
         "message",
     ]
     assert all(ms > 0 for ms in message.stage_ms)
+    assert message.status == message.OK
     scene = msg_to_scene(message)
     assert len(scene.instances) == 2
     assert scene.graph.edges.tolist() == [[0, 1]]

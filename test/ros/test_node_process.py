@@ -73,6 +73,14 @@ def test_refuses_a_file_that_is_no_model(ros, tmp_path):
     assert len(errors.splitlines()) == 1
 
 
+def test_full_scene_says_that_there_may_be_more(models, camera):
+    with node_process(f"model_file_path:={models.quick}", "max_instances:=1"):
+        camera.publisher().publish(camera.image(9))
+        scene = camera.scene_of(9)
+    assert len(scene.instances) == 1
+    assert scene.status == scene.DEGRADED
+
+
 def test_whole_number_is_a_float_too(models, camera):
     with node_process(f"model_file_path:={models.quick}", "score_threshold:=1"):
         camera.publisher().publish(camera.image(9))
