@@ -1,4 +1,4 @@
-# make setup | demo | test | lint | clean; each does all of its own set-up.
+# make setup | demo | training | test | lint | clean; each does all of its own set-up.
 # PYTHON chooses the interpreter of .venv: x86-64 CPython 3.10 to 3.13.
 
 PYTHON ?= python3
@@ -11,14 +11,16 @@ PIP := env -u PYTHONPATH -u PYTHONHOME $(VENV)/bin/python -m pip install --quiet
 PACKAGE := package.xml CMakeLists.txt \
 	$(wildcard msg/*.msg srv/*.srv launch/*.py config/*.yaml scripts/amodal scripts/amodal_node include/*/*.hpp)
 
-.PHONY: setup demo test lint clean
+.PHONY: setup demo training test lint clean
 
 setup: install/.built $(STAMPS)/command
 
 demo: setup
 	$(WITH_ROS) python -m amodal_perception.ros.demo --out out/demo
 
-test: setup $(STAMPS)/training lint
+training: setup $(STAMPS)/training
+
+test: training lint
 	scripts/software_gl
 	$(WITH_ROS) python -m pytest -n 2
 
