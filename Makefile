@@ -38,6 +38,7 @@ $(VENV)/bin/python:
 		sys.exit(None if ok else f"{sys.executable} is Python {platform.python_version()} on " \
 			f"{platform.machine()}; choose CPython 3.10 to 3.13 on x86_64: make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
+	$(PIP) pip==25.3  # older ones, as Python 3.10 brings them, cannot resolve PyTorch's needs
 
 $(STAMPS)/runtime: requirements/runtime.txt requirements/ros-jazzy.txt scripts/relocate_wheels.py \
 		| $(VENV)/bin/python
