@@ -12,9 +12,7 @@ from amodal_perception.errors import AmodalError
 from amodal_perception.ordering import OrderingConfig
 from amodal_perception.pipeline import Pipeline, PipelineConfig
 from amodal_perception.postprocess import PostprocessConfig
-from amodal_perception.runtime import load_runtime
-
-DEFAULT_MODEL = Path(__file__).parent / "assets" / "default_model.onnx"
+from amodal_perception.runtime import DEFAULT_MODEL, load_runtime
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -46,12 +46,8 @@ def mask_windows(masks: BoolArray) -> IntArray:
     """Return the [N, 4] tight pixel windows ``[x0, x1) x [y0, y1)``; zeros for empty masks."""
     windows = np.zeros((len(masks), 4), np.int32)
     for i, mask in enumerate(masks):
-        # Rows and columns by cv2.reduce: several times faster than ndarray.any on bool.
-        pixels = mask.view(np.uint8)
-        columns = np.flatnonzero(cv2.reduce(pixels, 0, cv2.REDUCE_MAX))
-        rows = np.flatnonzero(cv2.reduce(pixels, 1, cv2.REDUCE_MAX))
-        if len(rows):
-            windows[i] = columns[0], rows[0], columns[-1] + 1, rows[-1] + 1
+        x, y, width, height = cv2.boundingRect(mask.view(np.uint8))
+        windows[i] = x, y, x + width, y + height
     return windows
 
 

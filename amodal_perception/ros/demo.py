@@ -40,7 +40,7 @@ from amodal_perception.evaluation.replay import (
 from amodal_perception.msg import AmodalScene
 from amodal_perception.ros.images import message_to_frame
 from amodal_perception.ros.messages import msg_to_scene
-from amodal_perception.runtime import load_runtime
+from amodal_perception.runtime import DEFAULT_MODEL, load_runtime
 
 ASSETS = Path(__file__).resolve().parents[1] / "assets"
 START_S = 30.0  # until the node must listen: loading the model is most of it
@@ -234,7 +234,7 @@ def _parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--truth", type=Path, help="amodal COCO file with stamp_ns (default: the sample bag's)"
     )
-    parser.add_argument("--model", type=Path, default=ASSETS / "default_model.onnx")
+    parser.add_argument("--model", type=Path, default=DEFAULT_MODEL)
     parser.add_argument("--out", type=Path, required=True, help="folder for the report")
     arguments = parser.parse_args(argv)
     if arguments.truth is None and arguments.bag == ASSETS / "sample_bag":

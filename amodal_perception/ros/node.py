@@ -35,11 +35,10 @@ from amodal_perception.ros.images import message_to_frame, rgb_to_message
 from amodal_perception.ros.latest import Latest
 from amodal_perception.ros.messages import MessageTypes, scene_to_msg
 from amodal_perception.ros.parameters import NodeParameters, descriptor
-from amodal_perception.runtime import load_runtime
+from amodal_perception.runtime import DEFAULT_MODEL, load_runtime
 from amodal_perception.structures import Frame
 from amodal_perception.visualize import draw_scene
 
-DEFAULT_MODEL = Path(__file__).resolve().parents[1] / "assets" / "default_model.onnx"
 COMPRESSED_SUFFIX = "/compressed"
 LOG_PERIOD_S = 5.0
 INPUT_CHECK_PERIOD_S = 0.5

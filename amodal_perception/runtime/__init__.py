@@ -7,7 +7,10 @@ from pathlib import Path
 from amodal_perception.errors import ModelFileError
 from amodal_perception.runtime.contract import ModelMetadata, RawDetections, Runtime
 
-__all__ = ["ModelMetadata", "RawDetections", "Runtime", "load_runtime"]
+__all__ = ["DEFAULT_MODEL", "ModelMetadata", "RawDetections", "Runtime", "load_runtime"]
+
+DEFAULT_MODEL = Path(__file__).resolve().parents[1] / "assets" / "default_model.onnx"
+"""The model that comes with the package."""
 
 
 def load_runtime(path: str | Path, *, num_threads: int = 0) -> Runtime:
