@@ -117,7 +117,7 @@ def largest_differences(
     return worst
 
 
-def test_images(input_hw: tuple[int, int], count: int = 4) -> list[np.ndarray]:
+def drawn_images(input_hw: tuple[int, int], count: int = 4) -> list[np.ndarray]:
     """Draw pictures of blobs on which to compare; the model was traced on a grey one."""
     rng = np.random.default_rng(0)
     height, width = input_hw
@@ -143,7 +143,7 @@ def export(run: Path, out: Path, metrics: dict[str, float]) -> dict[str, float]:
     with files.replacing(out) as temporary:
         to_onnx(model, temporary, input_hw)
         describe(temporary, {**metadata, "metrics": json.dumps(metrics)})
-        worst = largest_differences(model, temporary, test_images(input_hw))
+        worst = largest_differences(model, temporary, drawn_images(input_hw))
         for name, difference in worst.items():
             if not difference <= TOLERANCE[name]:
                 raise ModelFileError(

@@ -12,13 +12,15 @@ import copy
 import json
 import math
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+import torch.distributed as dist
+from torch import Tensor, multiprocessing, nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
@@ -54,13 +56,18 @@ class TrainingStream(Dataset):
         return sample
 
 
-def batches(dataset: SampleDataset, config: TrainConfig, first: int) -> Iterator[Batch]:
-    """Yield the batches of iterations `first` to the last."""
-    numbers = range(first * config.batch_size, config.iterations * config.batch_size)
+def batches(dataset: SampleDataset, config: TrainConfig, first: int, rank: int) -> Iterator[Batch]:
+    """Yield one process's share of the batches of iterations `first` to the last."""
+    share = config.batch_size // config.processes
+    numbers = [
+        iteration * config.batch_size + rank * share + place
+        for iteration in range(first, config.iterations)
+        for place in range(share)
+    ]
     return iter(
         DataLoader(
             TrainingStream(dataset, config),
-            batch_size=config.batch_size,
+            batch_size=share,
             sampler=numbers,
             collate_fn=collate,
             num_workers=config.workers,
@@ -94,6 +101,24 @@ def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
     )
 
 
+def take_matching(model: nn.Module, weights: Path) -> None:
+    """Start from another run's averaged weights, as far as names and shapes agree; say how far.
+
+    Raises:
+        ConfigError: nothing agrees.
+    """
+    own = model.state_dict()
+    taken = {
+        name: value
+        for name, value in checkpoints.averaged_weights(weights).items()
+        if name in own and own[name].shape == value.shape
+    }
+    if not taken:
+        raise ConfigError(f"weights={weights}: is another kind of network; no tensor fits")
+    model.load_state_dict(taken, strict=False)
+    print(f"{len(taken)} of {len(own)} tensors taken from {weights}", file=sys.stderr)
+
+
 @torch.no_grad()
 def update_average(ema: nn.Module, model: nn.Module, decay: float) -> None:
     """Move the averaged weights and statistics a step towards the model's."""
@@ -104,21 +129,35 @@ def update_average(ema: nn.Module, model: nn.Module, decay: float) -> None:
             average.copy_(value)
 
 
+def average_gradients(model: nn.Module) -> None:
+    """Replace every gradient by its mean over the processes."""
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    flat = torch.cat([gradient.flatten() for gradient in gradients])
+    dist.all_reduce(flat)
+    flat /= dist.get_world_size()
+    parts = flat.split([gradient.numel() for gradient in gradients])
+    for gradient, part in zip(gradients, parts):
+        gradient.copy_(part.view_as(gradient))
+
+
 def step(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     batch: Batch,
     config: TrainConfig,
     iteration: int,
+    rank: int,
 ) -> dict[str, float]:
-    """Do one optimiser step and return the terms of the loss.
+    """Do one optimiser step and return the terms of the loss of this process's share.
 
     Raises:
         ConfigError: the loss is not finite.
     """
-    generator = torch.Generator().manual_seed(config.seed * 1_000_003 + iteration)
+    draw = iteration * config.processes + rank
+    generator = torch.Generator().manual_seed(config.seed * 1_000_003 + draw)
     with torch.autocast("cpu", torch.bfloat16, enabled=config.bf16):
         losses: dict[str, Tensor] = model.losses(batch, generator)
+    losses["occluded"] = config.occluded_weight * losses["occluded"]
     total = torch.stack(list(losses.values())).sum()
     terms = {"loss": total.item(), **{name: value.item() for name, value in losses.items()}}
     if not math.isfinite(terms["loss"]):
@@ -130,47 +169,75 @@ def step(
         group["lr"] = learning_rate(config, iteration)
     optimizer.zero_grad()
     total.backward()
+    if config.processes > 1:
+        average_gradients(model)
     nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
     optimizer.step()
     return terms
 
 
 def train(config: TrainConfig) -> None:
-    """Run or resume a training run."""
-    if config.threads:
-        torch.set_num_threads(config.threads)
+    """Run or resume a training run, in as many processes as the configuration says."""
     for key, known in (("model", MODELS), ("dataset", DATASETS)):
         if getattr(config, key) not in known:
             raise ConfigError(
                 f"{key} '{getattr(config, key)}' is unknown; valid: {', '.join(known)}"
             )
     dataset = DATASETS[config.dataset](Path(config.data), config.input_hw)
-    run = Path(config.out)
     checkpoint = checkpoints.start_run(config, dataset.class_names)
+    if config.processes == 1:
+        train_share(0, config, dataset, checkpoint)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        multiprocessing.start_processes(
+            _join, args=(config, dataset, checkpoint, folder), nprocs=config.processes
+        )
 
+
+def _join(
+    rank: int, config: TrainConfig, dataset: SampleDataset, checkpoint: Path | None, folder: str
+) -> None:
+    dist.init_process_group(
+        "gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=config.processes
+    )
+    train_share(rank, config, dataset, checkpoint)
+    dist.destroy_process_group()
+
+
+def train_share(
+    rank: int, config: TrainConfig, dataset: SampleDataset, checkpoint: Path | None
+) -> None:
+    """Do the work of one process; the first one also writes log and checkpoints."""
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    run = Path(config.out)
     torch.manual_seed(config.seed)
     model = MODELS[config.model]()
     if config.weights:
-        model.load_state_dict(checkpoints.averaged_weights(Path(config.weights)))
+        take_matching(model, Path(config.weights))
     model.to(memory_format=torch.channels_last)
     ema = copy.deepcopy(model)
     optimizer = make_optimizer(model, config)
     first = 0
     if checkpoint:
         first = checkpoints.restore(checkpoint, model=model, ema=ema, optimizer=optimizer)
-    checkpoints.cut_log(run, first)
-
     progress = tqdm(
-        batches(dataset, config, first),
+        batches(dataset, config, first, rank),
         initial=first,
         total=config.iterations,
         desc=run.name,
         unit="it",
         mininterval=2,
+        disable=rank > 0,
     )
+    if rank > 0:
+        for iteration, batch in enumerate(progress, first):
+            step(model, optimizer, batch, config, iteration, rank)
+        return
+    checkpoints.cut_log(run, first)
     with open(run / "log.jsonl", "a") as log:
         for iteration, batch in enumerate(progress, first):
-            terms = step(model, optimizer, batch, config, iteration)
+            terms = step(model, optimizer, batch, config, iteration, rank)
             # Early weights are far from good: average over a window that grows with the run.
             decay = min(config.ema_decay, (1 + iteration) / (10 + iteration))
             update_average(ema, model, decay)
@@ -200,6 +267,9 @@ def main(arguments: list[str] | None = None) -> int:
         train(config)
     except AmodalError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 1
+    except multiprocessing.ProcessRaisedException as error:
+        print(f"error: {str(error).strip().splitlines()[-1]}", file=sys.stderr)
         return 1
     return 0
 

@@ -79,11 +79,11 @@ def test_run_killed_in_the_middle_goes_on_exactly(data, tmp_path):
 
 def test_loss_falls_when_four_pictures_are_learnt_by_heart(data, tmp_path):
     run = tmp_path / "run"
-    values = settings(data, run, iterations=60, batch_size=4, augment=False, checkpoint_every=60)
+    values = settings(data, run, iterations=50, batch_size=4, augment=False, checkpoint_every=50)
     train(from_mapping({**values, "learning_rate": 3e-3}, source="test"))
     log = read_log(run)
-    for term in ("loss", "box", "amodal", "visible"):
-        assert log[-1][term] < 0.7 * log[0][term], term
+    for term, share in {"score": 0.4, "box": 0.4, "amodal": 0.85, "visible": 0.7}.items():
+        assert log[-1][term] < share * log[0][term], term
 
 
 def test_another_run_can_start_from_its_weights(data, tmp_path):
@@ -96,9 +96,18 @@ def test_another_run_can_start_from_its_weights(data, tmp_path):
     assert a["backbone.stem.0.0.weight"].equal(b["backbone.stem.0.0.weight"])
 
 
+def test_two_processes_share_a_batch_and_repeat_exactly(data, tmp_path):
+    for name in ("a", "b"):
+        values = settings(data, tmp_path / name, iterations=3, batch_size=4, processes=2)
+        train(from_mapping({**values, "checkpoint_every": 3}, source="test"))
+    assert read_log(tmp_path / "a") == read_log(tmp_path / "b")
+    a, b = (checkpoints.averaged_weights(tmp_path / name) for name in ("a", "b"))
+    assert all(a[name].equal(b[name]) for name in a)
+
+
 def test_loss_that_is_not_finite_stops_the_run(data, tmp_path):
     values = settings(data, tmp_path / "run", learning_rate=1e25, warmup=0)
-    with pytest.raises(ConfigError, match="loss is not finite.*lower learning_rate"):
+    with pytest.raises(ConfigError, match=r"loss is not finite.*lower learning_rate"):
         train(from_mapping(values, source="test"))
 
 
@@ -112,6 +121,7 @@ def test_folder_of_a_run_with_other_settings_is_refused(data, tmp_path):
 @pytest.mark.parametrize(
     ("word", "message"),
     [
+        ("processes=3", "processes must divide batch_size 2"),
         ("modle=x", "unknown key 'modle'; valid keys: model, dataset, data"),
         ("model=orcnn_heavy", "model 'orcnn_heavy' is unknown; valid: orcnn_light"),
         ("out=", "out= is missing"),
@@ -136,9 +146,7 @@ def test_damaged_checkpoint_names_the_file(data, tmp_path, capsys):
 
 
 def test_learning_rate_rises_then_falls_to_nothing():
-    config = from_mapping(
-        {"iterations": 100, "warmup": 10, "learning_rate": 1.0}, source="test"
-    )
+    config = from_mapping({"iterations": 100, "warmup": 10, "learning_rate": 1.0}, source="test")
     rates = [learning_rate(config, i) for i in range(101)]
     assert rates[0] == pytest.approx(0.1)
     assert max(rates) == rates[9] == pytest.approx(1.0)

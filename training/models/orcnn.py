@@ -71,14 +71,11 @@ class Orcnn(nn.Module):
 
     roi_cells = 14
     mask_cells = 28
-    roi_levels = 3  # P2 to P4: larger boxes do not occur at the light model's input size
+    roi_levels = 2  # P2 and P3: at the light model's input size few boxes would go higher
     candidates = 128
     instances = 32
     nms_iou = 0.65
     box_weight = 2.0
-    # ORCNN's is 1. On visible pixels L_IV pulls the amodal logits down until the visible ones have
-    # grown; with full weight that keeps a short training from scratch from learning amodal masks.
-    occluded_weight = 0.25
     rois_per_image = 12
 
     def __init__(
@@ -88,13 +85,14 @@ class Orcnn(nn.Module):
         widths: tuple[int, ...],
         depths: tuple[int, ...],
         channels: int,
-        mask_widths: tuple[int, ...],
+        mask_width: int,
+        mask_context_width: int,
     ) -> None:
         super().__init__()
         self.backbone = Backbone(stem_width=stem_width, widths=widths, depths=depths)
         self.fpn = FeaturePyramid(widths, channels)
         self.detector = FcosHead(channels, strides=(8, 16, 32))
-        self.mask_heads = OcclusionMaskHeads(channels, mask_widths)
+        self.mask_heads = OcclusionMaskHeads(channels, mask_width, mask_context_width)
         self.register_buffer("mean", torch.tensor(MEAN_RGB).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(STD_RGB).view(3, 1, 1), persistent=False)
 
@@ -155,9 +153,11 @@ class Orcnn(nn.Module):
         instance, roi = gt_index[taken], rois[taken]
         amodal = crop_masks(batch.amodal[image, instance], roi, cells=self.mask_cells)
         visible = crop_masks(batch.visible[image, instance], roi, cells=self.mask_cells)
-        masks = mask_losses(mask_logits, amodal, visible)
-        masks["occluded"] = self.occluded_weight * masks["occluded"]
-        return {"score": score, "box": self.box_weight * box, **masks}
+        return {
+            "score": score,
+            "box": self.box_weight * box,
+            **mask_losses(mask_logits, amodal, visible),
+        }
 
 
 @torch.no_grad()
@@ -209,5 +209,6 @@ def orcnn_light() -> Orcnn:
         widths=(32, 80, 160, 224),
         depths=(1, 2, 2, 2),
         channels=64,
-        mask_widths=(48, 48),
+        mask_width=40,
+        mask_context_width=64,
     )

@@ -89,11 +89,12 @@ def roi_align(levels: list[Tensor], boxes_xyxy: Tensor, *, cells: int, first: in
 def _pool(features: Tensor, Wy: Tensor, Wx: Tensor) -> Tensor:
     """Compute ``Wy @ F @ Wx.T`` of every box and channel: [B, R, C, cells, cells]."""
     B, C, H, W = features.shape
-    R, cells = Wy.shape[1], Wy.shape[2]
-    rows = features.permute(0, 2, 3, 1).reshape(B, H, W * C)
-    by_row = torch.matmul(Wy.reshape(B, R * cells, H), rows).reshape(B, R, cells, W, C)
-    pooled = torch.matmul(Wx[:, :, None], by_row)  # [B, R, y, x, C]
-    return pooled.permute(0, 1, 4, 2, 3)
+    R, cells = Wx.shape[1], Wx.shape[2]
+    # The longer side, of an image the width, goes first: what is left to do is then smaller.
+    columns = features.permute(0, 3, 2, 1).reshape(B, W, H * C)
+    by_column = torch.matmul(Wx.reshape(B, R * cells, W), columns).reshape(B, R, cells, H, C)
+    pooled = torch.matmul(Wy[:, :, None], by_column)  # [B, R, x, y, C]
+    return pooled.permute(0, 1, 4, 3, 2)
 
 
 @torch.no_grad()

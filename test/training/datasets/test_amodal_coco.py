@@ -44,7 +44,9 @@ def test_missing_image_and_wrong_size_name_the_file(tmp_path):
     dataset = AmodalCocoDataset(tmp_path / "data", (64, 96))
     with pytest.raises(DatasetError, match=r"0001\.jpg: cannot be read"):
         dataset[0]
-    with pytest.raises(DatasetError, match=r"0002\.jpg: is \(10, 20\), the truth says \(120, 160\)"):
+    with pytest.raises(
+        DatasetError, match=r"0002\.jpg: is \(10, 20\), the truth says \(120, 160\)"
+    ):
         dataset[1]
 
 

@@ -12,7 +12,11 @@ def boxes_around_points(half: float) -> torch.Tensor:
 def test_points_outside_every_object_and_padding_are_negative():
     gt = torch.tensor([[[8.0, 8.0, 32.0, 32.0], [0.0, 0.0, 64.0, 64.0]]])
     result = assign(
-        torch.full((1, 64), 0.5), boxes_around_points(12), POINTS, gt, torch.tensor([[True, False]])
+        torch.full((1, 64), 0.5),
+        boxes_around_points(12),
+        POINTS,
+        gt,
+        torch.tensor([[True, False]]),
     )
     positive = result.quality[0] > 0
     inside = ((POINTS > 8) & (POINTS < 32)).all(1)

@@ -8,7 +8,12 @@ from training.models.orcnn import Batch, Orcnn, orcnn_light
 def tiny_orcnn() -> Orcnn:
     torch.manual_seed(0)
     return Orcnn(
-        stem_width=8, widths=(8, 16, 16, 16), depths=(1, 1, 1, 1), channels=16, mask_widths=(8,)
+        stem_width=8,
+        widths=(8, 16, 16, 16),
+        depths=(1, 1, 1, 1),
+        channels=16,
+        mask_width=8,
+        mask_context_width=8,
     )
 
 
@@ -84,7 +89,7 @@ def test_suppressed_instances_come_last_with_score_0():
 
 
 def test_occluded_logits_are_amodal_minus_positive_visible():
-    heads = OcclusionMaskHeads(4, (4,)).eval()
+    heads = OcclusionMaskHeads(4, 4, 4).eval()
     torch.nn.init.normal_(heads.amodal.logits.weight)
     torch.nn.init.normal_(heads.visible.logits.weight)
     z = heads(torch.randn(3, 4, 14, 14))

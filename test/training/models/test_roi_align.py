@@ -50,7 +50,9 @@ def test_level_rule(side, level):
 
 
 def test_crops_of_a_box_on_the_pixel_grid_are_its_pixels():
-    mask = (torch.rand(1, 60, 80, generator=torch.Generator().manual_seed(3)) > 0.5).to(torch.uint8)
+    mask = (torch.rand(1, 60, 80, generator=torch.Generator().manual_seed(3)) > 0.5).to(
+        torch.uint8
+    )
     crop = crop_masks(mask, torch.tensor([[20.0, 10.0, 48.0, 38.0]]), cells=28)
     assert torch.equal(crop[0], mask[0, 10:38, 20:48].float())
 
