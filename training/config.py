@@ -32,6 +32,9 @@ class TrainConfig:
         occluded_weight: of ORCNN's L_IV in the loss; the paper's is 1. On visible pixels L_IV
             pulls the amodal logits down until the visible ones have grown; from scratch a
             smaller weight learns amodal masks sooner.
+        hidden_weight: of hidden pixels in L_A and L_V; the paper's is 1. They are few (6 % of the
+            amodal boxes' area in the simulated scenes), and all that is known of the order of
+            objects comes from them.
         clip_norm: largest norm of the gradient.
         ema_decay: of the averaged weights, which are the ones exported.
         augment: change geometry, colour and sharpness at random.
@@ -58,6 +61,7 @@ class TrainConfig:
     warmup: int = 200
     weight_decay: float = 0.03
     occluded_weight: float = 1.0
+    hidden_weight: float = 1.0
     clip_norm: float = 10.0
     ema_decay: float = 0.998
     augment: bool = True

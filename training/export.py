@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 import warnings
 from pathlib import Path
@@ -47,11 +48,22 @@ class SingleImage(nn.Module):
         return tuple(output[0] for output in self.model(image))
 
 
-def build(run: Path) -> tuple[nn.Module, dict[str, str], tuple[int, int]]:
-    """Rebuild a run's model with its averaged weights, its metadata and its input size."""
+def build(
+    run: Path, operating_point: float = 0.5
+) -> tuple[nn.Module, dict[str, str], tuple[int, int]]:
+    """Rebuild a run's model with its averaged weights, its metadata and its input size.
+
+    Args:
+        run: run folder.
+        operating_point: the trained score, in (0, 1), that becomes 0.5. Scores are trained to
+            predict an IoU, so the best threshold is not 0.5 by itself; all scores keep their
+            order.
+    """
     config, facts = checkpoints.read_config(run)
     model = MODELS[config.model]()
     model.load_state_dict(checkpoints.averaged_weights(run))
+    with torch.no_grad():
+        model.detector.score.bias -= math.log(operating_point / (1 - operating_point))
     metadata = {
         "format_version": FORMAT_VERSION,
         "model_id": config.model,
@@ -133,16 +145,18 @@ def drawn_images(input_hw: tuple[int, int], count: int = 4) -> list[np.ndarray]:
     return images
 
 
-def export(run: Path, out: Path, metrics: dict[str, float]) -> dict[str, float]:
+def export(
+    run: Path, out: Path, *, operating_point: float = 0.5, metrics: dict[str, float] | None = None
+) -> dict[str, float]:
     """Write the ONNX file, if it passes; return the largest differences found.
 
     Raises:
         ModelFileError: no such run, or the exported graph computes something else.
     """
-    model, metadata, input_hw = build(run)
+    model, metadata, input_hw = build(run, operating_point)
     with files.replacing(out) as temporary:
         to_onnx(model, temporary, input_hw)
-        describe(temporary, {**metadata, "metrics": json.dumps(metrics)})
+        describe(temporary, {**metadata, "metrics": json.dumps(metrics or {})})
         worst = largest_differences(model, temporary, drawn_images(input_hw))
         for name, difference in worst.items():
             if not difference <= TOLERANCE[name]:
@@ -163,9 +177,25 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--metrics", type=Path, help="metrics.json of an evaluation, stored in the file"
     )
+    parser.add_argument(
+        "--operating-point",
+        type=float,
+        default=0.5,
+        metavar="SCORE",
+        help="trained score, 0 to 1, that becomes 0.5 in the file: where F1 is best (0.5)",
+    )
     options = parser.parse_args(arguments)
     try:
-        worst = export(options.run, options.out, _read_metrics(options.metrics))
+        if not 0 < options.operating_point < 1:
+            raise ConfigError(
+                f"--operating-point {options.operating_point} is not between 0 and 1"
+            )
+        worst = export(
+            options.run,
+            options.out,
+            operating_point=options.operating_point,
+            metrics=_read_metrics(options.metrics),
+        )
     except AmodalError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -156,7 +156,7 @@ def step(
     draw = iteration * config.processes + rank
     generator = torch.Generator().manual_seed(config.seed * 1_000_003 + draw)
     with torch.autocast("cpu", torch.bfloat16, enabled=config.bf16):
-        losses: dict[str, Tensor] = model.losses(batch, generator)
+        losses: dict[str, Tensor] = model.losses(batch, generator, config.hidden_weight)
     losses["occluded"] = config.occluded_weight * losses["occluded"]
     total = torch.stack(list(losses.values())).sum()
     terms = {"loss": total.item(), **{name: value.item() for name, value in losses.items()}}

@@ -89,6 +89,21 @@ def test_another_network_is_told_apart(run, exported):
     assert largest_differences(model, exported, [scene])["scores"] > 0.05
 
 
+def test_operating_point_becomes_one_half_and_the_order_stays(run):
+    image = torch.from_numpy(draw_scene(np.random.default_rng(0), INPUT_HW, 6)[0])[None]
+    with torch.inference_mode():
+        trained = build(run)[0](image).scores[0]
+        shifted = build(run, operating_point=0.2)[0](image).scores[0]
+    expected = torch.sigmoid(torch.logit(trained) - torch.logit(torch.tensor(0.2)))
+    torch.testing.assert_close(shifted, expected)
+
+
+def test_operating_point_outside_0_to_1_is_refused(run, tmp_path, capsys):
+    words = [str(run), "--out", str(tmp_path / "m.onnx"), "--operating-point", "1.5"]
+    assert main(words) == 1
+    assert "--operating-point 1.5 is not between 0 and 1" in capsys.readouterr().err
+
+
 def test_nothing_is_written_for_a_folder_without_a_run(tmp_path, capsys):
     out = tmp_path / "m.onnx"
     assert main([str(tmp_path), "--out", str(out)]) == 1

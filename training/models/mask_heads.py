@@ -71,20 +71,30 @@ class OcclusionMaskHeads(nn.Module):
         return MaskLogits(z_A, z_V, z_A - F.relu(z_V))
 
 
-def mask_losses(logits: MaskLogits, amodal: Tensor, visible: Tensor) -> dict[str, Tensor]:
+def mask_losses(
+    logits: MaskLogits, amodal: Tensor, visible: Tensor, hidden_weight: float = 1.0
+) -> dict[str, Tensor]:
     """Return L_A, L_V and L_IV, each a mean binary cross-entropy over the grids.
 
     Args:
         logits: of R >= 0 RoIs.
         amodal: [R, m, m] float32, 0 or 1.
         visible: [R, m, m] float32, 0 or 1, a subset of amodal.
+        hidden_weight: how much a hidden cell counts in L_A and L_V; another cell counts 1.
     """
-    targets = {"amodal": amodal, "visible": visible, "occluded": amodal * (1 - visible)}
-    losses = {}
-    for (name, target), z in zip(targets.items(), logits):
-        total = F.binary_cross_entropy_with_logits(z, target, reduction="sum")
-        losses[name] = total / max(target.numel(), 1)
-    return losses
+    hidden = amodal * (1 - visible)
+    weight = 1 + (hidden_weight - 1) * hidden
+    count = max(amodal.numel(), 1)
+
+    def loss(z: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
+        total = F.binary_cross_entropy_with_logits(z, target, weight, reduction="sum")
+        return total / count
+
+    return {
+        "amodal": loss(logits.amodal, amodal, weight),
+        "visible": loss(logits.visible, visible, weight),
+        "occluded": loss(logits.occluded, hidden, None),
+    }
 
 
 def probabilities(logits: MaskLogits) -> tuple[Tensor, Tensor]:

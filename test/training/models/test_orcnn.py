@@ -112,6 +112,17 @@ def test_mask_losses_of_perfect_and_opposite_logits():
     assert all(loss > 19 for loss in mask_losses(logits(-1), amodal, visible).values())
 
 
+def test_hidden_cells_count_as_often_as_asked():
+    amodal = torch.ones(1, 2, 2)
+    visible = torch.tensor([[[1.0, 1.0], [1.0, 0.0]]])
+    logits = MaskLogits(*torch.zeros(3, 1, 2, 2))
+    once = mask_losses(logits, amodal, visible)
+    thrice = mask_losses(logits, amodal, visible, hidden_weight=3.0)
+    for term in ("amodal", "visible"):
+        assert thrice[term] == pytest.approx(once[term] * 6 / 4)
+    assert thrice["occluded"] == once["occluded"]
+
+
 def test_light_model_has_the_number_of_parameters_it_claims():
     count = sum(p.numel() for p in orcnn_light().parameters())
-    assert count == pytest.approx(3.1e6, rel=0.05)
+    assert count == pytest.approx(3.2e6, rel=0.05)
