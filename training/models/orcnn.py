@@ -74,7 +74,7 @@ class Orcnn(nn.Module):
     roi_levels = 2  # P2 and P3: at the light model's input size few boxes would go higher
     candidates = 128
     instances = 32
-    nms_iou = 0.65
+    nms_iou = 0.6
     box_weight = 2.0
     rois_per_image = 12
 
