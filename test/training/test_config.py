@@ -53,3 +53,10 @@ def test_file_that_is_no_mapping(tmp_path, text, message):
 def test_missing_file():
     with pytest.raises(ConfigError, match="cannot be read"):
         load(Path("none.yaml"), [])
+
+
+@pytest.mark.parametrize(
+    "path", sorted((Path(__file__).parents[2] / "config/train").glob("*.yaml"))
+)
+def test_every_recipe_is_valid(path):
+    assert load(path, []).model == path.stem
