@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,8 @@ def align(truth: AmodalCoco, predictions: AmodalCoco) -> AmodalCoco:
     """Return the predictions with the truth's ids.
 
     Images are the same when their stamps (``stamp_ns``) are equal, or, where either file has
-    none, their file names. Categories are the same when their names are.
+    none, their file names, without folders if need be. Categories are the same when their names
+    are.
 
     Raises:
         DatasetError: a prediction without a score, an image or a category that the truth does
@@ -102,30 +104,44 @@ def only_images(scenes: AmodalCoco, image_ids: set[int]) -> AmodalCoco:
 
 def _image_ids(truth: AmodalCoco, predictions: AmodalCoco) -> dict[int, int]:
     """Map the predictions' image ids to the truth's."""
-    rows = [*truth.images.values(), *predictions.images.values()]
-    key = "stamp_ns" if rows and all("stamp_ns" in row for row in rows) else "file_name"
+    key, name_of = _image_key(truth, predictions)
     true_ids: dict[Any, int] = {}
     for true_id, row in truth.images.items():
-        if row[key] in true_ids:
-            raise DatasetError(f"{truth.path}: two images have the {key} {row[key]!r}")
-        true_ids[row[key]] = true_id
+        if name_of(row) in true_ids:
+            raise DatasetError(f"{truth.path}: two images have the {key} {name_of(row)!r}")
+        true_ids[name_of(row)] = true_id
     image_id_of: dict[int, int] = {}
     for image_id, row in predictions.images.items():
-        if row[key] not in true_ids:
+        name = name_of(row)
+        if name not in true_ids:
             raise DatasetError(
-                f"{predictions.path}: image {row[key]!r} ({key}) is not in {truth.path}"
+                f"{predictions.path}: image {name!r} ({key}) is not in {truth.path}"
             )
-        true_row = truth.images[true_ids[row[key]]]
+        true_row = truth.images[true_ids[name]]
         size, true_size = ((r["height"], r["width"]) for r in (row, true_row))
         if size != true_size:
             raise DatasetError(
-                f"{predictions.path}: image {row[key]!r} is {size[0]} x {size[1]} (height x "
+                f"{predictions.path}: image {name!r} is {size[0]} x {size[1]} (height x "
                 f"width), but {true_size[0]} x {true_size[1]} in {truth.path}"
             )
         image_id_of[image_id] = true_row["id"]
     if len(set(image_id_of.values())) < len(image_id_of):
         raise DatasetError(f"{predictions.path}: two images have the same {key}")
     return image_id_of
+
+
+def _image_key(
+    truth: AmodalCoco, predictions: AmodalCoco
+) -> tuple[str, Callable[[Json], int | str]]:
+    """Choose what tells which image is which, and name it."""
+    rows = [*truth.images.values(), *predictions.images.values()]
+    if rows and all("stamp_ns" in row for row in rows):
+        return "stamp_ns", lambda row: int(row["stamp_ns"])
+    names = {row["file_name"] for row in truth.images.values()}
+    if all(row["file_name"] in names for row in predictions.images.values()):
+        return "file_name", lambda row: str(row["file_name"])
+    # Truth names its images from its own folder, predictions know nothing of that folder.
+    return "file_name", lambda row: Path(row["file_name"]).name
 
 
 def _category_ids(truth: AmodalCoco, predictions: AmodalCoco) -> dict[int, int]:

@@ -228,6 +228,11 @@ def test_images_are_matched_by_name_or_stamp(tmp_path):
         "coco.amodal_mask.AP"
     ] == pytest.approx(1)
 
+    in_folder = [{**row, "file_name": f"images/{row['file_name']}"} for row in images([1, 2])]
+    assert evaluate(
+        read(tmp_path, "truth", rows, images=in_folder), read(tmp_path, "r", moved, images=by_name)
+    )["coco.amodal_mask.AP"] == pytest.approx(1)
+
     with pytest.raises(DatasetError, match=r"p\.json: image '7.png' \(file_name\) is not in"):
         evaluate(truth, read(tmp_path, "p", moved, images=images([7, 8])))
 
