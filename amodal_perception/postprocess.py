@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from amodal_perception.boxes import clip_boxes
-from amodal_perception.masks import box_windows, resample_crops
+from amodal_perception.masks import box_windows, fit_crops, stretch_crop
 from amodal_perception.runtime.contract import RawDetections
 from amodal_perception.structures import BoolArray, FloatArray, Instances, ViewTransform
 
@@ -52,6 +52,9 @@ def postprocess(
     boxes_xyxy = view.boxes_to_camera(raw.boxes_xyxy[keep]).astype(np.float32)
     windows_xyxy = box_windows(boxes_xyxy, view.camera_hw)
 
+    probability = np.stack([raw.amodal[keep], raw.visible[keep]], axis=1)
+    crops = fit_crops(probability, boxes_xyxy, windows_xyxy)
+
     # First who owns which pixel, inside the windows alone: whole images are the costly part.
     owner = np.full(view.camera_hw, -1, np.int16)
     belief = np.zeros(view.camera_hw, np.float32)
@@ -60,8 +63,7 @@ def postprocess(
         x0, y0, x1, y1 = windows_xyxy[i]
         if x0 == x1 or y0 == y1:
             continue
-        probability = np.stack([raw.amodal[row], raw.visible[row]])
-        amodal_p, visible_p = resample_crops(probability, boxes_xyxy[i], windows_xyxy[i])
+        amodal_p, visible_p = stretch_crop(crops[i], windows_xyxy[i])
         amodal_inside[i] = amodal_p >= config.mask_threshold
         claim = visible_p * raw.scores[row]
         claim *= amodal_inside[i] & (visible_p >= config.mask_threshold)
@@ -104,9 +106,8 @@ def _paste_occluders(
         return None
     occluder = np.zeros((len(rows), *camera_hw), np.bool_)
     windows_xyxy = box_windows(boxes_xyxy, camera_hw)
-    for i, row in enumerate(rows):
-        x0, y0, x1, y1 = windows_xyxy[i]
-        crop = raw.occluder[row][None]
-        probability = resample_crops(crop, boxes_xyxy[i], windows_xyxy[i])
-        occluder[i, y0:y1, x0:x1] = probability[0] >= config.mask_threshold
+    crops = fit_crops(raw.occluder[rows][:, None], boxes_xyxy, windows_xyxy)
+    for i, (x0, y0, x1, y1) in enumerate(windows_xyxy):
+        (probability,) = stretch_crop(crops[i], windows_xyxy[i])
+        occluder[i, y0:y1, x0:x1] = probability >= config.mask_threshold
     return occluder

@@ -9,8 +9,9 @@ from amodal_perception.masks import (
     box_windows,
     decode_rle,
     encode_rle,
+    fit_crops,
     mask_windows,
-    resample_crops,
+    stretch_crop,
 )
 
 MASKS = hnp.arrays(np.bool_, st.tuples(st.integers(0, 9), st.integers(0, 9)))
@@ -72,16 +73,37 @@ def test_box_windows_hold_the_pixels_whose_centres_are_inside(box, window):
     assert box_windows(np.array([box], np.float32), (6, 8)).tolist() == [window]
 
 
+def paste(crop, box, window):
+    """Resample one grid [m, m] into a window."""
+    fitted = fit_crops(crop[None, None], np.array([box], np.float32), np.array([window], np.int32))
+    (pasted,) = stretch_crop(fitted[0], np.array(window))
+    return pasted
+
+
 def test_resampling_a_grid_onto_its_own_pixels_changes_nothing():
-    crop = np.random.default_rng(0).random((1, 5, 5), np.float32)
-    same = resample_crops(crop, np.array([2, 3, 7, 8], np.float32), np.array([2, 3, 7, 8]))
-    np.testing.assert_allclose(same, crop, atol=1e-6)
+    crop = np.random.default_rng(0).random((5, 5), np.float32)
+    np.testing.assert_allclose(paste(crop, [2, 3, 7, 8], [2, 3, 7, 8]), crop, atol=1e-6)
 
 
 def test_resampling_follows_a_ramp_and_holds_the_border():
-    ramp = np.tile((np.arange(4, dtype=np.float32) + 0.5) / 4, (4, 1))[None]
-    (wide,) = resample_crops(ramp, np.array([0, 0, 16, 8], np.float32), np.array([0, 0, 16, 8]))
+    ramp = np.tile((np.arange(4, dtype=np.float32) + 0.5) / 4, (4, 1))
+    wide = paste(ramp, [0, 0, 16, 8], [0, 0, 16, 8])
     assert wide.shape == (8, 16)
-    np.testing.assert_allclose(wide[0, 2:14], (np.arange(2, 14) + 0.5) / 16, atol=1 / 64)
+    np.testing.assert_allclose(wide[0, 2:14], (np.arange(2, 14) + 0.5) / 16, atol=1e-6)
     np.testing.assert_allclose(wide[:, :2], 0.125)
     np.testing.assert_allclose(wide[:, 14:], 0.875)
+
+
+@pytest.mark.parametrize("shift", [-0.4, 0.3])
+def test_a_box_between_pixels_is_not_moved_to_whole_ones(shift):
+    ramp = np.tile((np.arange(28, dtype=np.float32) + 0.5) / 28, (28, 1))
+    box = [10 + shift, 10, 66 + shift, 66]
+    pasted = paste(ramp, box, [10, 10, 66, 66])
+    expected = (np.arange(10, 66) + 0.5 - box[0]) / 56
+    np.testing.assert_allclose(pasted[20, 4:-4], expected[4:-4], atol=1e-3)
+
+
+def test_a_box_that_leaves_the_image_keeps_its_scale():
+    ramp = np.tile((np.arange(28, dtype=np.float32) + 0.5) / 28, (28, 1))
+    pasted = paste(ramp, [-28, 0, 28, 56], [0, 0, 28, 56])
+    np.testing.assert_allclose(pasted[5, 2:-2], (np.arange(2, 26) + 28.5) / 56, atol=1e-3)
