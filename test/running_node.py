@@ -103,6 +103,24 @@ class Camera:
 
         return Header(stamp=Time(sec=second, nanosec=123456789), frame_id="wrist_camera")
 
+    def see(self, publisher, message):
+        """Publish an image until its scene arrives.
+
+        More than once, as cameras do: what arrives while the node changes its subscription,
+        because a publisher of other reliability has come or gone, is lost.
+        """
+        second, again_s = message.header.stamp.sec, 0.0
+
+        def seen():
+            nonlocal again_s
+            if time.monotonic() >= again_s:
+                publisher.publish(message)
+                again_s = time.monotonic() + 1.0
+            return any(scene.header.stamp.sec == second for scene in self.scenes)
+
+        self.spin_until(seen, f"scene {second}")
+        return self.scene_of(second)
+
     def scene_of(self, second: int):
         """Wait for the scene of one image."""
         self.spin_until(

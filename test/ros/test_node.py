@@ -16,8 +16,7 @@ def node(ros, models):
 
 
 def test_scene_keeps_the_header_and_holds_what_the_model_saw(node, camera):
-    camera.publisher().publish(camera.image(5))
-    message = camera.scene_of(5)
+    message = camera.see(camera.publisher(), camera.image(5))
     assert (message.header.stamp.sec, message.header.stamp.nanosec) == (5, 123456789)
     assert message.header.frame_id == "wrist_camera"
     assert (message.image_width, message.image_height) == (64, 48)
@@ -46,8 +45,8 @@ def test_scene_keeps_the_header_and_holds_what_the_model_saw(node, camera):
 def test_takes_many_encodings(node, camera, encoding, channels):
     samples = np.full((48, 64, channels), 90, np.uint8)
     data = camera.image(1, samples).data
-    camera.publisher().publish(camera.image(6, encoding=encoding, step=64 * channels, data=data))
-    assert len(camera.scene_of(6).instances) == 2
+    image = camera.image(6, encoding=encoding, step=64 * channels, data=data)
+    assert len(camera.see(camera.publisher(), image).instances) == 2
 
 
 def test_outlives_images_that_are_none(node, camera):
@@ -61,8 +60,7 @@ def test_outlives_images_that_are_none(node, camera):
     ):
         publisher.publish(camera.image(7, **broken))
         publisher.publish(camera.image(7, data=camera.image(7).data[:100]))
-    publisher.publish(camera.image(8))
-    camera.scene_of(8)
+    camera.see(publisher, camera.image(8))
     assert {scene.header.stamp.sec for scene in camera.scenes} == {8}
 
 
@@ -120,11 +118,9 @@ def set_parameter(ros, camera, name: str, value):
 def test_thresholds_change_while_it_runs(ros, node, camera):
     publisher = camera.publisher()
     assert set_parameter(ros, camera, "score_threshold", 0.99).successful
-    publisher.publish(camera.image(20))
-    assert len(camera.scene_of(20).instances) == 0
+    assert len(camera.see(publisher, camera.image(20)).instances) == 0
     assert set_parameter(ros, camera, "score_threshold", 0.5).successful
-    publisher.publish(camera.image(21))
-    assert len(camera.scene_of(21).instances) == 2
+    assert len(camera.see(publisher, camera.image(21)).instances) == 2
 
 
 @pytest.mark.parametrize(
