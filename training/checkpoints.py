@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from amodal_perception import files
 from amodal_perception.errors import ConfigError, ModelFileError
-from training.config import RESUMABLE, TrainConfig, from_mapping
+from training.config import RESUMABLE, TrainConfig, from_mapping, to_mapping
 
 KEEP = 2
 """Checkpoints that stay: the newest and, should it be damaged, the one before."""
@@ -67,7 +67,7 @@ def start_run(config: TrainConfig, class_names: tuple[str, ...]) -> Path | None:
                 "give a new out= folder, or the old values to resume"
             )
         return newest(run)
-    content = {**dataclasses.asdict(config), "class_names": class_names, "commit": git_commit()}
+    content = {**to_mapping(config), "class_names": class_names, "commit": git_commit()}
     files.write_json(run / "config.json", content, indent=2)
     return None
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from amodal_perception.errors import ConfigError
+from training.models import MODELS, ModelSettings
+from training.models.orcnn import OrcnnLightSettings
 
 
 @dataclass(frozen=True)
@@ -18,7 +20,8 @@ class TrainConfig:
     """Everything that decides the result of a run.
 
     Attributes:
-        model: a name in `training.models.MODELS`.
+        model: settings of the network, one of `training.models.MODELS`: in YAML a mapping of its
+            ``name`` and what shall differ from its defaults; on the command line ``model.key=``.
         dataset: a name in `training.datasets.DATASETS`, the format of `data`.
         data: folder with the training data.
         out: run folder; an existing one is resumed.
@@ -29,12 +32,6 @@ class TrainConfig:
         learning_rate: peak, reached after `warmup` steps; falls to 0 along a cosine.
         warmup: steps of linear rise.
         weight_decay: AdamW's, on weights with two or more dimensions.
-        occluded_weight: of ORCNN's L_IV in the loss; the paper's is 1. On visible pixels L_IV
-            pulls the amodal logits down until the visible ones have grown; from scratch a
-            smaller weight learns amodal masks sooner.
-        hidden_weight: of hidden pixels in L_A and L_V; the paper's is 1. They are few (6 % of the
-            amodal boxes' area in the simulated scenes), and all that is known of the order of
-            objects comes from them.
         clip_norm: largest norm of the gradient.
         ema_decay: of the averaged weights, which are the ones exported.
         augment: change geometry, colour and sharpness at random.
@@ -49,7 +46,7 @@ class TrainConfig:
         threads: of the arithmetic of a process; 0 for all cores.
     """
 
-    model: str = "orcnn_light"
+    model: ModelSettings = field(default_factory=OrcnnLightSettings)
     dataset: str = "amodal_coco"
     data: str = ""
     out: str = ""
@@ -60,8 +57,6 @@ class TrainConfig:
     learning_rate: float = 1.5e-3
     warmup: int = 200
     weight_decay: float = 0.03
-    occluded_weight: float = 1.0
-    hidden_weight: float = 1.0
     clip_norm: float = 10.0
     ema_decay: float = 0.998
     augment: bool = True
@@ -87,23 +82,51 @@ class TrainConfig:
             )
 
 
+MODEL_OF_DEFAULT = "orcnn_light"
+
 RESUMABLE = ("out", "iterations", "checkpoint_every", "log_every", "workers", "threads")
 """Keys that may differ when a run is resumed; another value of any other needs a new run."""
 
 
 def from_mapping(values: Mapping[str, Any], *, source: str) -> TrainConfig:
-    """Build a configuration from loosely typed values.
+    """Build a configuration from loosely typed values, the inverse of `to_mapping`.
 
     Raises:
         ConfigError: an unknown key or a value of the wrong type; names `source`.
     """
-    fields = {field.name: field for field in dataclasses.fields(TrainConfig)}
+    values = dict(values)
+    model = _model_from(values.pop("model", MODEL_OF_DEFAULT), source)
+    return TrainConfig(model=model, **_typed(TrainConfig, values, source))
+
+
+def to_mapping(config: TrainConfig) -> dict[str, Any]:
+    """Return plain values, fit for JSON or YAML."""
+    model = {"name": model_name(config), **dataclasses.asdict(config.model)}
+    return {**dataclasses.asdict(config), "model": model}
+
+
+def model_name(config: TrainConfig) -> str:
+    """Return the name of the configuration's network in `training.models.MODELS`."""
+    return next(name for name, kind in MODELS.items() if type(config.model) is kind)
+
+
+def _model_from(value: Any, source: str) -> ModelSettings:
+    values = dict(value) if isinstance(value, Mapping) else {"name": value}
+    name = values.pop("name", None)
+    if name not in MODELS:
+        raise ConfigError(f"{source}: model '{name}' is unknown; valid: {', '.join(MODELS)}")
+    return MODELS[name](**_typed(MODELS[name], values, source, prefix="model."))
+
+
+def _typed(kind: type, values: Mapping[str, Any], source: str, prefix: str = "") -> dict[str, Any]:
+    fields = {field.name: field for field in dataclasses.fields(kind)}
     typed = {}
     for key, value in values.items():
         if key not in fields:
-            raise ConfigError(f"{source}: unknown key '{key}'; valid keys: {', '.join(fields)}")
-        typed[key] = _convert(key, value, type(fields[key].default), source)
-    return TrainConfig(**typed)
+            valid = ", ".join(prefix + name for name in fields)
+            raise ConfigError(f"{source}: unknown key '{prefix}{key}'; valid keys: {valid}")
+        typed[key] = _convert(prefix + key, value, type(fields[key].default), source)
+    return typed
 
 
 def load(path: Path, overrides: Sequence[str]) -> TrainConfig:
@@ -124,7 +147,13 @@ def load(path: Path, overrides: Sequence[str]) -> TrainConfig:
         key, equals, text = word.partition("=")
         if not equals:
             raise ConfigError(f"'{word}' is not of the form key=value")
-        values[key] = yaml.safe_load(text) if text else ""
+        value = yaml.safe_load(text) if text else ""
+        if key.startswith("model."):
+            model = values.get("model", MODEL_OF_DEFAULT)
+            model = model if isinstance(model, dict) else {"name": model}
+            values["model"] = {**model, key.removeprefix("model."): value}
+        else:
+            values[key] = value
     return from_mapping(values, source=str(path))
 
 

@@ -23,9 +23,9 @@ from torch import Tensor, nn
 from amodal_perception import files
 from amodal_perception.errors import AmodalError, ConfigError, ModelFileError
 from training import checkpoints
+from training.batch import Detections
+from training.config import model_name
 from training.flops import count_flops
-from training.models import MODELS
-from training.models.orcnn import Detections
 
 OPSET = 18
 FORMAT_VERSION = "1"
@@ -60,13 +60,13 @@ def build(
             order.
     """
     config, facts = checkpoints.read_config(run)
-    model = MODELS[config.model]()
+    model = config.model.build(len(facts["class_names"]))
     model.load_state_dict(checkpoints.averaged_weights(run))
     with torch.no_grad():
         model.detector.score.bias -= math.log(operating_point / (1 - operating_point))
     metadata = {
         "format_version": FORMAT_VERSION,
-        "model_id": config.model,
+        "model_id": model_name(config),
         "class_names": json.dumps(facts["class_names"]),
         "input_hw": json.dumps(config.input_hw),
         "training_data": Path(config.data).name,

@@ -26,12 +26,11 @@ from tqdm import tqdm
 
 from amodal_perception.errors import AmodalError, ConfigError
 from training import checkpoints
+from training.batch import Batch
 from training.config import TrainConfig, load
 from training.datasets import DATASETS
 from training.datasets.augment import augment
 from training.datasets.sample import Sample, SampleDataset, collate
-from training.models import MODELS
-from training.models.orcnn import Batch
 
 
 class TrainingStream(Dataset):
@@ -156,8 +155,7 @@ def step(
     draw = iteration * config.processes + rank
     generator = torch.Generator().manual_seed(config.seed * 1_000_003 + draw)
     with torch.autocast("cpu", torch.bfloat16, enabled=config.bf16):
-        losses: dict[str, Tensor] = model.losses(batch, generator, config.hidden_weight)
-    losses["occluded"] = config.occluded_weight * losses["occluded"]
+        losses: dict[str, Tensor] = model.losses(batch, generator)
     total = torch.stack(list(losses.values())).sum()
     terms = {"loss": total.item(), **{name: value.item() for name, value in losses.items()}}
     if not math.isfinite(terms["loss"]):
@@ -178,11 +176,8 @@ def step(
 
 def train(config: TrainConfig) -> None:
     """Run or resume a training run, in as many processes as the configuration says."""
-    for key, known in (("model", MODELS), ("dataset", DATASETS)):
-        if getattr(config, key) not in known:
-            raise ConfigError(
-                f"{key} '{getattr(config, key)}' is unknown; valid: {', '.join(known)}"
-            )
+    if config.dataset not in DATASETS:
+        raise ConfigError(f"dataset '{config.dataset}' is unknown; valid: {', '.join(DATASETS)}")
     dataset = DATASETS[config.dataset](Path(config.data), config.input_hw)
     checkpoint = checkpoints.start_run(config, dataset.class_names)
     if config.processes == 1:
@@ -212,7 +207,7 @@ def train_share(
         torch.set_num_threads(config.threads)
     run = Path(config.out)
     torch.manual_seed(config.seed)
-    model = MODELS[config.model]()
+    model = config.model.build(len(dataset.class_names))
     if config.weights:
         take_matching(model, Path(config.weights))
     model.to(memory_format=torch.channels_last)

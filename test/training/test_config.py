@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from amodal_perception.errors import ConfigError
-from training.config import TrainConfig, from_mapping, load
+from training.config import TrainConfig, from_mapping, load, model_name, to_mapping
 
 
 def test_yaml_goes_over_defaults_and_words_over_yaml(tmp_path):
@@ -16,6 +16,16 @@ def test_yaml_goes_over_defaults_and_words_over_yaml(tmp_path):
     assert config.learning_rate == 0.001
     assert config.augment is False
     assert config.weight_decay == TrainConfig().weight_decay
+
+
+def test_settings_of_the_network_are_a_mapping_of_their_own(tmp_path):
+    path = tmp_path / "c.yaml"
+    path.write_text("model: {name: orcnn_light, hidden_weight: 4}\n")
+    config = load(path, ["model.occluded_weight=0.5"])
+    assert (config.model.hidden_weight, config.model.occluded_weight) == (4.0, 0.5)
+    assert from_mapping(to_mapping(config), source="json") == config
+    with pytest.raises(ConfigError, match=r"unknown key 'model\.width'.*model\.hidden_weight"):
+        load(path, ["model.width=3"])
 
 
 def test_unknown_key_lists_the_valid_ones():
@@ -59,4 +69,4 @@ def test_missing_file():
     "path", sorted((Path(__file__).parents[2] / "config/train").glob("*.yaml"))
 )
 def test_every_recipe_is_valid(path):
-    assert load(path, []).model == path.stem
+    assert model_name(load(path, [])) == path.stem

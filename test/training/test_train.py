@@ -80,7 +80,7 @@ def test_run_killed_in_the_middle_goes_on_exactly(data, tmp_path):
 def test_loss_falls_when_four_pictures_are_learnt_by_heart(data, tmp_path):
     run = tmp_path / "run"
     values = settings(data, run, iterations=50, batch_size=4, augment=False, checkpoint_every=50)
-    values |= {"learning_rate": 3e-3, "occluded_weight": 0.25}
+    values |= {"learning_rate": 3e-3, "model": {"name": "orcnn_light", "occluded_weight": 0.25}}
     train(from_mapping(values, source="test"))
     log = read_log(run)
     for term, share in {"score": 0.4, "box": 0.4, "amodal": 0.9, "visible": 0.7}.items():

@@ -33,6 +33,7 @@ class AmodalCocoDataset:
         self.image_ids = sorted(self.truth.images)
         if not self.image_ids:
             raise DatasetError(f"{folder / FILE_NAME}: holds no images")
+        self._label_of = {id: i for i, id in enumerate(sorted(self.truth.categories))}
         self._packed: dict[int, tuple] = {}
 
     @property
@@ -51,12 +52,12 @@ class AmodalCocoDataset:
         """
         if index not in self._packed:
             self._packed[index] = self._read(self.image_ids[index])
-        image, windows, crops = self._packed[index]
+        image, windows, crops, labels = self._packed[index]
         masks = np.zeros((2, len(windows), *self.input_hw), np.bool_)
         for i, ((x0, y0, x1, y1), crop) in enumerate(zip(windows, crops)):
             bits = np.unpackbits(crop, count=2 * (y1 - y0) * (x1 - x0))
             masks[:, i, y0:y1, x0:x1] = bits.reshape(2, y1 - y0, x1 - x0)
-        return Sample(image, masks[0], masks[1])
+        return Sample(image, masks[0], masks[1], labels)
 
     def _read(self, image_id: int) -> tuple:
         record = self.truth.images[image_id]
@@ -78,7 +79,8 @@ class AmodalCocoDataset:
             np.packbits(np.stack([a[y0:y1, x0:x1], v[y0:y1, x0:x1]]))
             for a, v, (x0, y0, x1, y1) in zip(amodal, visible, windows)
         ]
-        return batch[0], windows, crops
+        labels = np.array([self._label_of[row["category_id"]] for row in rows], np.int64)
+        return batch[0], windows, crops, labels
 
 
 def _masks_in_view(segmentations: list[Any], view: ViewTransform) -> NDArray[np.bool_]:

@@ -30,7 +30,7 @@ def augment(sample: Sample, rng: np.random.Generator) -> Sample:
     if rng.random() < 0.25:
         noise = rng.standard_normal(image.shape, np.float32) * rng.uniform(2, 12)
         image = np.clip(image + noise, 0, 255).astype(np.uint8)
-    return Sample(image, sample.amodal, sample.visible)
+    return Sample(image, sample.amodal, sample.visible, sample.labels)
 
 
 def random_affine(size_hw: tuple[int, int], rng: np.random.Generator) -> NDArray[np.float64]:
@@ -59,7 +59,7 @@ def move(sample: Sample, affine: NDArray[np.float64]) -> Sample:
     moved = np.zeros((len(both), height, width, 2), np.bool_)
     for i, masks in enumerate(both):
         moved[i] = cv2.warpAffine(masks, affine, size, flags=cv2.INTER_NEAREST)
-    return Sample(image, moved[..., 0], moved[..., 1])
+    return Sample(image, moved[..., 0], moved[..., 1], sample.labels)
 
 
 def recolour(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:

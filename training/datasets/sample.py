@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from amodal_perception.masks import mask_windows
-from training.models.orcnn import Batch
+from training.batch import Batch
 
 MIN_VISIBLE_PX = 10
 """Objects that show less at the network's input size are left out: nothing can be learnt there."""
@@ -25,11 +25,13 @@ class Sample:
         image: [H, W, 3] uint8 RGB.
         amodal: [N, H, W] bool.
         visible: [N, H, W] bool, a subset of amodal.
+        labels: [N] int64, index into the class names.
     """
 
     image: NDArray[np.uint8]
     amodal: NDArray[np.bool_]
     visible: NDArray[np.bool_]
+    labels: NDArray[np.int64]
 
 
 class SampleDataset(Protocol):
@@ -53,6 +55,7 @@ def collate(samples: Sequence[Sample]) -> Batch:
     height, width = samples[0].image.shape[:2]
     boxes = np.zeros((B, M, 4), np.float32)
     valid = np.zeros((B, M), np.bool_)
+    labels = np.zeros((B, M), np.int64)
     amodal = np.zeros((B, M, height, width), np.uint8)
     visible = np.zeros((B, M, height, width), np.uint8)
     for b, (sample, keep) in enumerate(zip(samples, kept)):
@@ -61,8 +64,9 @@ def collate(samples: Sequence[Sample]) -> Batch:
         visible[b, :n] = sample.visible[keep]
         boxes[b, :n] = mask_windows(sample.amodal[keep])
         valid[b, :n] = True
+        labels[b, :n] = sample.labels[keep]
     images = np.stack([s.image for s in samples])
-    return Batch(*(torch.from_numpy(a) for a in (images, boxes, valid, amodal, visible)))
+    return Batch(*(torch.from_numpy(a) for a in (images, boxes, valid, labels, amodal, visible)))
 
 
 def _areas(masks: NDArray[np.bool_]) -> NDArray[np.int64]:

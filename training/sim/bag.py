@@ -49,7 +49,8 @@ def write_bag(
 
     Args:
         bag: folder of the bag.
-        truth: JSON file; each image record carries the stamp of its picture, ``stamp_ns``.
+        truth: JSON file; each image record carries the stamp of its picture, ``stamp_ns``, and
+            each annotation a ``track_id`` that stays with its object through the film.
         seeds: one scene each.
         frames: pictures per scene.
     """
@@ -79,7 +80,9 @@ def write_bag(
             ):
                 data = typestore.serialize_cdr(message, connection.msgtype)
                 writer.write(connection, stamp_ns, data)
-            rows, edges = _truth_rows(frame, stamp_ns, index, first_id=len(annotations) + 1)
+            rows, edges = _truth_rows(
+                frame, stamp_ns, index, seed=seed, first_id=len(annotations) + 1
+            )
             annotations += rows
             occlusions += edges
             images.append(
@@ -111,7 +114,7 @@ def _film(seeds: tuple[int, ...], frames: int) -> Iterator[tuple[int, FilmFrame]
 
 
 def _truth_rows(
-    frame: FilmFrame, stamp_ns: int, index: int, *, first_id: int
+    frame: FilmFrame, stamp_ns: int, index: int, *, seed: int, first_id: int
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     scene = Scene(
         stamp_ns=stamp_ns,
@@ -124,8 +127,9 @@ def _truth_rows(
     rows, edges = amodal_coco.scene_to_annotations(
         scene, image_id=index + 1, first_id=first_id, predicted=False
     )
-    for row, family in zip(rows, frame.families):
+    for row, family, number in zip(rows, frame.families, frame.objects):
         row["family"] = family
+        row["track_id"] = f"{seed}/{number}"
     return rows, edges
 
 

@@ -24,6 +24,7 @@ class FilmFrame:
         T_world_camera: [4, 4] pose; x right, y down, z forward.
         truth: exact masks.
         families: the shape family of each instance of the truth.
+        objects: which object of the scene each instance is: the same number in every picture.
     """
 
     image: UInt8Array
@@ -32,6 +33,7 @@ class FilmFrame:
     T_world_camera: NDArray[np.float64]
     truth: Instances
     families: tuple[str, ...]
+    objects: tuple[int, ...]
 
 
 # A good indoor camera: slight blur and noise, the same for all frames.
@@ -105,6 +107,7 @@ def render_trajectory(
                 T_world_camera=pose,
                 truth=truth,
                 families=tuple(scene.families[i] for i in objects),
+                objects=tuple(int(i) for i in objects),
             )
     finally:
         renderer.close()

@@ -9,7 +9,7 @@ from training.datasets.sample import Sample
 
 def drawn(seed: int = 0) -> Sample:
     image, truth = draw_scene(np.random.default_rng(seed), (96, 128), 5)
-    return Sample(image, truth.amodal, truth.visible)
+    return Sample(image, truth.amodal, truth.visible, truth.labels.astype(np.int64))
 
 
 def test_same_generator_same_result_and_the_input_stays():
@@ -57,7 +57,10 @@ def test_masks_stay_on_their_object_when_enlarged():
     mask = np.zeros((1, 96, 128), np.bool_)
     mask[0, 20:60, 30:70] = True
     image[mask[0]] = 200
-    moved = move(Sample(image, mask, mask), np.array([[1.5, 0, -20.25], [0, 1.5, -10.25]]))
+    moved = move(
+        Sample(image, mask, mask, np.zeros(len(mask), np.int64)),
+        np.array([[1.5, 0, -20.25], [0, 1.5, -10.25]]),
+    )
     # Only the ramp of the interpolation, at the outline, may disagree.
     differs = (moved.image[..., 0] > 105) != moved.amodal[0]
     assert moved.amodal[0].sum() == pytest.approx(60 * 60, rel=0.03)

@@ -9,7 +9,7 @@ def sample_with(visible_px: list[int]) -> Sample:
     for i, count in enumerate(visible_px):
         amodal[i, 4:20, 10 : 30 + i] = True
         visible[i, 4, 10:30].flat[:count] = True
-    return Sample(np.zeros((32, 64, 3), np.uint8), amodal, visible)
+    return Sample(np.zeros((32, 64, 3), np.uint8), amodal, visible, np.arange(len(amodal)))
 
 
 def test_batch_is_padded_and_hardly_visible_objects_are_left_out():

@@ -1,8 +1,9 @@
 import pytest
 import torch
 
+from training.batch import Batch
 from training.models.mask_heads import MaskLogits, OcclusionMaskHeads, mask_losses
-from training.models.orcnn import Batch, Orcnn, orcnn_light
+from training.models.orcnn import Orcnn, OrcnnLightSettings
 
 
 def tiny_orcnn() -> Orcnn:
@@ -28,7 +29,8 @@ def random_batch(num_objects: int) -> Batch:
     visible = amodal.clone()
     visible[:, :, :, 25:35] = 0
     valid = torch.ones(2, max(1, num_objects), dtype=torch.bool) & (num_objects > 0)
-    return Batch(images, boxes, valid, amodal, visible)
+    labels = torch.zeros(valid.shape, dtype=torch.int64)
+    return Batch(images, boxes, valid, labels, amodal, visible)
 
 
 def test_output_keeps_the_contract():
@@ -124,5 +126,5 @@ def test_hidden_cells_count_as_often_as_asked():
 
 
 def test_light_model_has_the_number_of_parameters_it_claims():
-    count = sum(p.numel() for p in orcnn_light().parameters())
+    count = sum(p.numel() for p in OrcnnLightSettings().build(1).parameters())
     assert count == pytest.approx(3.2e6, rel=0.05)

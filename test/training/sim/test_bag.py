@@ -66,3 +66,19 @@ def test_the_packaged_bag_matches_its_truth_and_is_small():
     assert len(stamps) == 48
     assert sum(path.stat().st_size for path in bag.iterdir()) < 5e6
     assert len(truth.occlusions) > len(truth.images), "cluttered"
+
+
+def test_track_ids_name_objects_through_the_film(written):
+    truth = amodal_coco.read(written / "one/t.json")
+    frames = [truth.annotations_of(image_id) for image_id in truth.images]
+    for rows in frames:
+        assert len({row["track_id"] for row in rows}) == len(rows)
+    first, second = ({row["track_id"]: row["family"] for row in rows} for rows in frames)
+    shared = first.keys() & second.keys()
+    assert len(shared) > 5
+    assert all(first[track] == second[track] for track in shared)
+
+
+def test_track_ids_of_the_shipped_truth_are_all_there():
+    truth = amodal_coco.read(ASSETS / "sample_truth.json")
+    assert all("track_id" in row for row in truth.annotations.values())

@@ -1,0 +1,45 @@
+"""What goes into a network while it learns, and what comes out when it is used."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+
+class Batch(NamedTuple):
+    """Images and truth, M instances each, padded.
+
+    Attributes:
+        images: [B, H, W, 3] uint8 RGB.
+        boxes_xyxy: [B, M, 4] float32, amodal, input pixels.
+        valid: [B, M] bool, False for padding.
+        labels: [B, M] int64, index into the class names; 0 for padding.
+        amodal: [B, M, H, W] uint8, 0 or 1.
+        visible: [B, M, H, W] uint8, 0 or 1, a subset of amodal.
+    """
+
+    images: Tensor
+    boxes_xyxy: Tensor
+    valid: Tensor
+    labels: Tensor
+    amodal: Tensor
+    visible: Tensor
+
+
+class Detections(NamedTuple):
+    """The network's contract: N instances an image, best first, padded with score 0.
+
+    Attributes:
+        boxes: [B, N, 4] float32 xyxy, amodal, input pixels, inside the image.
+        scores: [B, N] float32, descending.
+        labels: [B, N] int64.
+        amodal: [B, N, m, m] float32 probabilities inside the box.
+        visible: [B, N, m, m] float32 probabilities inside the box.
+    """
+
+    boxes: Tensor
+    scores: Tensor
+    labels: Tensor
+    amodal: Tensor
+    visible: Tensor
