@@ -23,3 +23,7 @@ class ImageError(AmodalError):
 
 class DatasetError(AmodalError):
     """A dataset or predictions file that cannot be understood."""
+
+
+class EngineError(AmodalError):
+    """An engine that fails while it runs: out of memory, or its GPU is lost."""

@@ -242,6 +242,8 @@ class Scene:
         model_id: ``name@sha256[:12]`` of the model that made it, or ``truth``.
         class_names: names that `instances.labels` index.
         stages_ms: wall time of each stage that made the scene, milliseconds.
+        track_ids: names that stay with the objects over time, one per instance, "" where there is
+            none; empty when nothing is tracked.
     """
 
     stamp_ns: int
@@ -251,3 +253,8 @@ class Scene:
     model_id: str
     class_names: tuple[str, ...]
     stages_ms: dict[str, float] = field(default_factory=dict)
+    track_ids: tuple[str, ...] = ()
+
+    def track_id(self, index: int) -> str:
+        """Name of one instance over time, "" where there is none."""
+        return self.track_ids[index] if self.track_ids else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -12,12 +13,15 @@ class Latest(Generic[T]):
     """Holds one item; a newer one replaces it. One thread puts, another takes.
 
     A queue would make every frame as old as the queue is long; here the worker always gets the
-    newest, and what it was too slow for is counted.
+    newest, and what it was too slow for is counted. Urgent items are never replaced and taken
+    first, so there is room for a few only.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, max_urgent: int = 2) -> None:
         self._changed = threading.Condition()
         self._item: T | None = None
+        self._urgent: deque[T] = deque()
+        self._max_urgent = max_urgent
         self._closed = False
 
     def put(self, item: T) -> bool:
@@ -28,15 +32,38 @@ class Latest(Generic[T]):
             self._changed.notify()
         return replaced
 
+    def put_urgent(self, item: T) -> bool:
+        """Store an item to be taken before all others; return False where there is no room."""
+        with self._changed:
+            if self._closed or len(self._urgent) >= self._max_urgent:
+                return False
+            self._urgent.append(item)
+            self._changed.notify()
+        return True
+
+    def clear(self) -> bool:
+        """Forget the newest item; return whether there was one."""
+        with self._changed:
+            had, self._item = self._item is not None, None
+        return had
+
     def take(self) -> T | None:
         """Wait for an item and remove it; None once the slot is closed."""
         with self._changed:
-            self._changed.wait_for(lambda: self._closed or self._item is not None)
+            self._changed.wait_for(lambda: self._closed or self._urgent or self._item is not None)
+            if self._closed:
+                return None
+            if self._urgent:
+                return self._urgent.popleft()
             item, self._item = self._item, None
-            return None if self._closed else item
+            return item
 
-    def close(self) -> None:
-        """Wake whoever waits; from now on `take` gives None."""
+    def close(self) -> list[T]:
+        """Wake whoever waits; from now on `take` gives None. Return the urgent items left."""
         with self._changed:
             self._closed = True
+            left = list(self._urgent)
+            self._urgent.clear()
+            self._item = None
             self._changed.notify_all()
+        return left

@@ -169,6 +169,7 @@ def msg_to_scene(message: Any) -> Scene:
         model_id=message.model_id,
         class_names=_class_names(members),
         stages_ms={name: float(ms) for name, ms in zip(message.stage_names, message.stage_ms)},
+        track_ids=_track_ids(members),
     )
 
 
@@ -226,7 +227,7 @@ def _instance_to_msg(scene: Scene, index: int, types: MessageTypes) -> Any:
     label = int(instances.labels[index])
     return types.instance(
         instance_id=index + 1,
-        track_id="",
+        track_id=scene.track_id(index),
         class_id=label,
         class_name=scene.class_names[label],
         score=float(instances.scores[index]),
@@ -270,6 +271,11 @@ def _class_names(members: Any) -> tuple[str, ...]:
     """Names by class id; "" for classes that no instance has."""
     names = {member.class_id: member.class_name for member in members}
     return tuple(names.get(i, "") for i in range(max(names, default=-1) + 1))
+
+
+def _track_ids(members: Any) -> tuple[str, ...]:
+    names = tuple(member.track_id for member in members)
+    return names if any(names) else ()
 
 
 def _to_array(numbers: NDArray) -> array.array:

@@ -44,6 +44,9 @@ class NodeParameters:
     model_file_path: str = _parameter(
         "", "ONNX model file; empty: the model that comes with the package", read_only=True
     )
+    autostart: bool = _parameter(
+        True, "configure and activate at once; false: wait for a lifecycle manager", read_only=True
+    )
     num_threads: int = _parameter(
         0, "CPU threads of the engine; 0: the engine chooses", limits=(0, 256), read_only=True
     )
@@ -59,6 +62,7 @@ class NodeParameters:
         choices=("auto", "reliable", "best_effort"),
         read_only=True,
     )
+    lazy: bool = _parameter(True, "read the camera only while someone listens to the node")
     max_image_pixels: int = _parameter(
         MAX_PIXELS, "larger images are dropped, pixels", limits=(1, 1_000_000_000)
     )

@@ -38,7 +38,7 @@ def test_overrides():
     [
         (
             {"scor": 1, "thresh": 2},
-            "unknown parameter scor, thresh; valid are image_reliability, ",
+            "unknown parameter scor, thresh; valid are ",
         ),
         ({"score_threshold": -0.1}, "must lie between 0 and 1"),
         ({"mask_threshold": float("nan")}, "mask_threshold is nan"),
