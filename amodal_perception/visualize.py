@@ -14,13 +14,19 @@ STRIPE_PERIOD_PX = 8
 
 def instance_colors(count: int) -> UInt8Array:
     """Return [count, 3] uint8 RGB colours; neighbours in the list differ strongly in hue."""
+    return identity_colors(np.arange(count))
+
+
+def identity_colors(identities: np.ndarray) -> UInt8Array:
+    """Return a colour for each of [N] whole numbers: [N, 3] uint8 RGB."""
+    count = len(identities)
     # Steps of the golden angle spread any number of hues evenly.
-    hues = (np.arange(count) * 0.381966 * 180) % 180
+    hues = (identities * 0.381966 * 180) % 180
     hsv = np.stack([hues, np.full(count, 200), np.full(count, 255)], axis=-1).astype(np.uint8)
     return cv2.cvtColor(hsv[None], cv2.COLOR_HSV2RGB)[0] if count else np.zeros((0, 3), np.uint8)
 
 
-def draw_scene(image: UInt8Array, scene: Scene) -> UInt8Array:
+def draw_scene(image: UInt8Array, scene: Scene, colors: UInt8Array | None = None) -> UInt8Array:
     """Draw a scene over its image.
 
     Visible pixels are tinted; hidden pixels, which are guesses, are striped in the same colour;
@@ -30,13 +36,15 @@ def draw_scene(image: UInt8Array, scene: Scene) -> UInt8Array:
     Args:
         image: [H, W, 3] uint8 RGB, the size of the scene's masks.
         scene: what was seen.
+        colors: [N, 3] uint8 RGB, one for each instance; None takes `instance_colors`.
 
     Returns:
         [H, W, 3] uint8 RGB, a new array.
     """
     picture = image.copy()
     instances = scene.instances
-    colors = instance_colors(len(instances))
+    if colors is None:
+        colors = instance_colors(len(instances))
     for i in range(len(instances)):
         window = instances.window(i)
         rows, columns = window
