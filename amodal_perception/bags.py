@@ -8,13 +8,15 @@ still gives what is left, and a damaged part can be named.
 from __future__ import annotations
 
 import logging
+import struct
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 import zstandard
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, Reader, StoragePlugin, Writer
@@ -23,15 +25,18 @@ from rosbags.typesys.store import Typestore
 
 from amodal_perception import files
 from amodal_perception.errors import BagError, ImageError
+from amodal_perception.images import encode_image
 from amodal_perception.ros.images import message_to_rgb
 from amodal_perception.ros.messages import MessageTypes, msg_to_scene, scene_to_msg
-from amodal_perception.structures import Frame, Scene
+from amodal_perception.structures import Frame, Scene, UInt8Array
 
 logger = logging.getLogger(__name__)
 
-SCENE_TOPIC = "/amodal_perception/scene"
+NAMESPACE = "/amodal_perception"
 SCENE_TYPE = "amodal_perception/msg/AmodalScene"
+OVERLAY_TYPE = "sensor_msgs/msg/CompressedImage"
 IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
+COMPRESSED_SUFFIX = "/compressed"
 PART_SUFFIXES = (".mcap", ".db3", ".mcap.zstd", ".db3.zstd")
 # Starts every zstd frame. Serialised messages start with 0x00, so the two cannot be confused and
 # compressed messages are recognised without the folder's metadata.
@@ -63,6 +68,21 @@ class ImageTopic:
         if any(word in encoding for word in NOT_A_PICTURE):
             return 2
         return 1 if "mono" in encoding or encoding.startswith("8uc1") else 0
+
+
+@dataclass(frozen=True, eq=False)
+class RecordedImage:
+    """One image message as it was on the wire.
+
+    Attributes:
+        record_ns: when it was recorded, nanoseconds.
+        stamp_ns: the header's stamp, nanoseconds; `record_ns` where that is zero.
+        cdr: the serialised message; its header carries `stamp_ns`.
+    """
+
+    record_ns: int
+    stamp_ns: int
+    cdr: bytes
 
 
 def image_topics(path: str | Path) -> list[ImageTopic]:
@@ -105,6 +125,38 @@ def choose_topic(path: str | Path, wanted: str | None = None) -> ImageTopic:
     return chosen
 
 
+def camera_topics(path: str | Path, wanted: Sequence[str] = ()) -> list[ImageTopic]:
+    """List a bag's cameras: topics with colour or grey images, or those that the user asks for.
+
+    Depth images are left out, and so are compressed images where the same camera's raw ones were
+    recorded too.
+
+    Args:
+        path: a bag's folder, or one of its files.
+        wanted: names of topics; none takes all cameras.
+
+    Raises:
+        BagError: no such bag, no such topic, no images.
+    """
+    path = Path(path)
+    if wanted:
+        return [choose_topic(path, name) for name in dict.fromkeys(wanted)]
+    topics = [topic for topic in image_topics(path) if topic.message_count]
+    names = {topic.name for topic in topics}
+    cameras = [
+        topic
+        for topic in topics
+        if topic.rank < 2
+        and topic.name.removesuffix(COMPRESSED_SUFFIX) not in names - {topic.name}
+    ]
+    if not cameras:
+        return [choose_topic(path)]
+    left_out = sorted(names - {camera.name for camera in cameras})
+    if left_out:
+        logger.info("%s: not read: %s", path, ", ".join(left_out))
+    return cameras
+
+
 def read_frames(path: str | Path, topic: str | None = None) -> Iterator[Frame]:
     """Read the images of one topic in the order of recording.
 
@@ -122,15 +174,7 @@ def read_frames(path: str | Path, topic: str | None = None) -> Iterator[Frame]:
         BagError: no such bag, no such topic, no images, or damaged data.
     """
     path = Path(path)
-    parts, missing = _part_paths(path)
-    if missing:
-        logger.warning(
-            "%s: %d of %d parts are missing and left out: %s",
-            path,
-            len(missing),
-            len(missing) + len(parts),
-            ", ".join(part.name for part in missing),
-        )
+    parts = _present_parts(path)
     chosen = choose_topic(path, topic)
     decoded = 0
     for part in parts:
@@ -152,32 +196,102 @@ def read_frames(path: str | Path, topic: str | None = None) -> Iterator[Frame]:
         )
 
 
-def write_scenes(path: str | Path, scenes: Iterable[Scene]) -> None:
-    """Write scenes as AmodalScene messages on `SCENE_TOPIC` into one ``.mcap`` file.
+def read_recorded_images(path: str | Path, topic: str) -> Iterator[RecordedImage]:
+    """Read an image topic's messages as they were on the wire, in the order of recording.
 
-    The file is written whole or not at all, and the same scenes give the same bytes.
+    Raises:
+        BagError: no such bag, or damaged data.
+    """
+    for part in _present_parts(Path(path)):
+        with _reading(part) as reader:
+            for _, record_ns, cdr in _serialised_messages(reader, topic):
+                stamp_ns = message_stamp_ns(cdr)
+                if stamp_ns == 0:
+                    stamp_ns = record_ns
+                    cdr = _with_stamp(cdr, stamp_ns)
+                yield RecordedImage(record_ns, stamp_ns, cdr)
+
+
+def message_stamp_ns(cdr: bytes) -> int:
+    """Read the stamp, nanoseconds, of a serialised message that begins with a header.
+
+    Raises:
+        BagError: it is too short to hold one.
+    """
+    if len(cdr) < 12:
+        raise BagError(f"a message of {len(cdr)} bytes holds no header")
+    seconds, nanoseconds = struct.unpack_from(_stamp_format(cdr), cdr, 4)
+    return int(seconds) * 10**9 + int(nanoseconds)
+
+
+class SceneWriter:
+    """Writes scenes, and pictures of them, into a bag; see `writing_scenes`."""
+
+    def __init__(self, writer: Writer, namespace: str) -> None:
+        self._writer = writer
+        self._typestore = get_typestore(Stores.ROS2_JAZZY)
+        self._types = MessageTypes.from_typestore(self._typestore)
+        self._namespace = namespace
+        self._overlays: Any = None
+        self._scenes = writer.add_connection(
+            f"{namespace}/scene", SCENE_TYPE, typestore=self._typestore
+        )
+
+    def write(self, scene: Scene, overlay: UInt8Array | None = None) -> None:
+        """Record a scene, and a picture of it (``[H, W, 3]`` RGB) if given, at its stamp."""
+        message = scene_to_msg(scene, self._types)
+        data = self._typestore.serialize_cdr(message, SCENE_TYPE)
+        self._writer.write(self._scenes, scene.stamp_ns, data)
+        if overlay is not None:
+            self._write_overlay(message.header, scene.stamp_ns, overlay)
+
+    def _write_overlay(self, header: Any, stamp_ns: int, overlay: UInt8Array) -> None:
+        if self._overlays is None:
+            topic = f"{self._namespace}/overlay{COMPRESSED_SUFFIX}"
+            self._overlays = self._writer.add_connection(
+                topic, OVERLAY_TYPE, typestore=self._typestore
+            )
+        message = self._typestore.types[OVERLAY_TYPE](
+            header=header,
+            format="rgb8; jpeg compressed bgr8",
+            data=np.frombuffer(encode_image(overlay, ".jpg"), np.uint8),
+        )
+        data = self._typestore.serialize_cdr(message, OVERLAY_TYPE)
+        self._writer.write(self._overlays, stamp_ns, data)
+
+
+@contextmanager
+def writing_scenes(path: str | Path, namespace: str = NAMESPACE) -> Iterator[SceneWriter]:
+    """Write scenes as AmodalScene messages on ``<namespace>/scene`` into one ``.mcap`` file.
+
+    Pictures go to ``<namespace>/overlay/compressed``, so that any viewer of bags shows them. The
+    file holds the messages' definitions and needs no ``metadata.yaml``. It appears whole or not at
+    all, and the same content gives the same bytes.
 
     Args:
         path: the file; one that is there is replaced.
-        scenes: the scenes; each is recorded at its stamp.
+        namespace: where the topics lie.
     """
     path = Path(path)
-    typestore = get_typestore(Stores.ROS2_JAZZY)
-    types = MessageTypes.from_typestore(typestore)
     with (
         files.replacing(path) as temporary,
         tempfile.TemporaryDirectory(dir=path.parent, prefix=".amodal_bag_") as folder,
     ):
-        # The writer makes a folder with metadata; an MCAP file is complete without it.
-        writer = Writer(Path(folder) / "bag", version=9, storage_plugin=StoragePlugin.MCAP)
+        # The writer makes a folder with metadata; an MCAP file is complete without it. The name
+        # is kept, because the file repeats it inside.
+        bag = Path(folder) / path.stem
+        writer = Writer(bag, version=9, storage_plugin=StoragePlugin.MCAP)
         writer.set_compression(CompressionMode.STORAGE, CompressionFormat.ZSTD)
         with writer:
-            connection = writer.add_connection(SCENE_TOPIC, SCENE_TYPE, typestore=typestore)
-            for scene in scenes:
-                message = scene_to_msg(scene, types)
-                data = typestore.serialize_cdr(message, SCENE_TYPE)
-                writer.write(connection, scene.stamp_ns, data)
-        (Path(folder) / "bag" / "bag.mcap").replace(temporary)
+            yield SceneWriter(writer, namespace)
+        (bag / f"{path.stem}.mcap").replace(temporary)
+
+
+def write_scenes(path: str | Path, scenes: Iterable[Scene], namespace: str = NAMESPACE) -> None:
+    """Write scenes into a bag; see `writing_scenes`."""
+    with writing_scenes(path, namespace) as bag:
+        for scene in scenes:
+            bag.write(scene)
 
 
 def read_scenes(path: str | Path) -> Iterator[Scene]:
@@ -259,6 +373,20 @@ def _part_paths(path: Path) -> tuple[list[Path], list[Path]]:
     return found, missing
 
 
+def _present_parts(path: Path) -> list[Path]:
+    """Return the storage files that are there, and warn of those that are not."""
+    parts, missing = _part_paths(path)
+    if missing:
+        logger.warning(
+            "%s: %d of %d parts are missing and left out: %s",
+            path,
+            len(missing),
+            len(missing) + len(parts),
+            ", ".join(part.name for part in missing),
+        )
+    return parts
+
+
 def _named_parts(metadata_path: Path) -> list[str]:
     """Return the file names in a bag's metadata."""
     try:
@@ -298,12 +426,26 @@ def _messages(
     reader: Reader, topic: str, typestore: Typestore | None = None
 ) -> Iterator[tuple[int, Any]]:
     """Read one topic's messages with the time they were recorded at, nanoseconds."""
+    typestore = typestore or get_typestore(Stores.ROS2_JAZZY)
+    for connection, record_ns, cdr in _serialised_messages(reader, topic):
+        yield record_ns, typestore.deserialize_cdr(cdr, _full_type_name(connection.msgtype))
+
+
+def _serialised_messages(reader: Reader, topic: str) -> Iterator[tuple[Any, int, bytes]]:
+    """Read one topic's messages as they were on the wire: (connection, time, bytes)."""
     connections = [connection for connection in reader.connections if connection.topic == topic]
     if not connections:  # an empty list would mean all topics
         return
-    typestore = typestore or get_typestore(Stores.ROS2_JAZZY)
     unpack = zstandard.ZstdDecompressor().decompress
     for connection, record_ns, data in reader.messages(connections):
-        if data.startswith(ZSTD_MAGIC):
-            data = unpack(data)
-        yield record_ns, typestore.deserialize_cdr(data, _full_type_name(connection.msgtype))
+        yield connection, record_ns, unpack(data) if data.startswith(ZSTD_MAGIC) else data
+
+
+def _with_stamp(cdr: bytes, stamp_ns: int) -> bytes:
+    stamp = struct.pack(_stamp_format(cdr), *divmod(stamp_ns, 10**9))
+    return cdr[:4] + stamp + cdr[12:]
+
+
+def _stamp_format(cdr: bytes) -> str:
+    """The second byte of the CDR header is odd where numbers are little-endian."""
+    return "<iI" if cdr[1] & 1 else ">iI"

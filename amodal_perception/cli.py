@@ -111,7 +111,8 @@ def _load_pipeline(arguments: argparse.Namespace) -> Pipeline:
 
 
 def _replay(arguments: argparse.Namespace) -> int:
-    from amodal_perception.evaluation.replay import print_table, replay_bag
+    from amodal_perception.evaluation.replay import replay_bag
+    from amodal_perception.evaluation.run import print_table
 
     summary = replay_bag(
         arguments.bag,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from amodal_perception.structures import Scene
+from amodal_perception.structures import Scene, UInt8Array
 from amodal_perception.visualize import instance_colors
 
 WIDTH = 320
@@ -12,12 +12,16 @@ ROW_HEIGHT = 58
 RADIUS = 15
 
 
-def draw_graph(scene: Scene) -> str:
+def draw_graph(scene: Scene, colors: UInt8Array | None = None) -> str:
     """Draw who hides whom.
 
     An object's row is the longest chain of objects in front of it; within a row, objects keep
     their left-to-right order in the image. Arrows are fainter where the model is less sure, and
     red between objects that hide each other. Objects without any edge come last.
+
+    Args:
+        scene: what was seen.
+        colors: [N, 3] uint8 RGB, one for each instance; None takes `instance_colors`.
 
     Returns:
         An ``<svg>`` element; empty text for a scene without instances.
@@ -40,7 +44,8 @@ def draw_graph(scene: Scene) -> str:
         color = "#dc2626" if cyclic else "#334155"
         opacity = 0.3 + 0.7 * float(confidence)
         parts.append(_arrow(place[occluder], place[occludee], color, opacity))
-    colors = instance_colors(count)
+    if colors is None:
+        colors = instance_colors(count)
     for index, (x, y) in sorted(place.items()):
         red, green, blue = (int(c) for c in colors[index])
         parts.append(

@@ -31,12 +31,8 @@ from tqdm import tqdm
 
 from amodal_perception import bags
 from amodal_perception.errors import AmodalError
-from amodal_perception.evaluation.replay import (
-    ReplayedFrame,
-    print_table,
-    read_stamped_truth,
-    write_run,
-)
+from amodal_perception.evaluation.replay import read_stamped_truth
+from amodal_perception.evaluation.run import ReplayedFrame, print_table, write_run
 from amodal_perception.msg import AmodalScene
 from amodal_perception.ros.images import message_to_frame
 from amodal_perception.ros.messages import msg_to_scene

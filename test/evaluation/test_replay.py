@@ -15,13 +15,8 @@ from rosbags.typesys import Stores, get_typestore
 from amodal_perception import amodal_coco
 from amodal_perception.bags import read_scenes
 from amodal_perception.errors import BagError, DatasetError
-from amodal_perception.evaluation.replay import (
-    ReplayedFrame,
-    print_table,
-    read_stamped_truth,
-    replay_bag,
-    write_run,
-)
+from amodal_perception.evaluation.replay import read_stamped_truth, replay_bag
+from amodal_perception.evaluation.run import ReplayedFrame, print_table, write_run
 from amodal_perception.pipeline import Pipeline
 from amodal_perception.runtime import load_runtime
 from amodal_perception.structures import Frame, Instances
@@ -29,7 +24,15 @@ from amodal_perception.structures import Frame, Instances
 CAMERA_BAG = Path(__file__).parents[3] / "shared" / "data" / "camera_bag"
 SIZE_HW = (96, 128)
 STAMPS_NS = [10**9 * (5 + i) + 7 for i in range(4)]
-RUN = {"summary.json", "report.html", "predictions.json", "scenes.mcap", "overlays"}
+RUN = {
+    "summary.json",
+    "report.html",
+    "frames.csv",
+    "predictions.json",
+    "scenes.mcap",
+    "video.webm",
+    "overlays",
+}
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +118,8 @@ def test_replay_leaves_a_whole_run(tmp_path, bag, pipeline):
 def test_replay_is_deterministic(tmp_path, bag, pipeline):
     one, two = (replay_bag(bag, pipeline, tmp_path / name) for name in ("one", "two"))
     assert one["scenes_sha256"] == two["scenes_sha256"]
-    for name in ("scenes.mcap", "predictions.json", "overlays/000003.png"):
+    assert one["files_sha256"] == two["files_sha256"]
+    for name in ("scenes.mcap", "predictions.json", "video.webm", "overlays/000003.png"):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
 
 
