@@ -113,26 +113,3 @@ def removal_order(
     order = np.lexsort((np.arange(n), occlusion_rate, cycle_id, in_front)).astype(np.int32)
     members = [tuple(np.flatnonzero(same_cycle[i]).tolist()) for i in np.unique(cycle_id)]
     return order, tuple(group for group in members if len(group) > 1)
-
-
-def removal_set(
-    graph: OcclusionGraph, target: int, min_confidence: float = 0.0
-) -> tuple[list[int], list[int]]:
-    """Tell what to take away before `target` is in full view.
-
-    Args:
-        graph: the scene's occlusion graph.
-        target: instance index.
-        min_confidence: ignore edges weaker than this, 0..1.
-
-    Returns:
-        The instances in front of the target, directly or through others, in removal order and
-        without the target; and those of them that are in one cycle with it.
-    """
-    n = len(graph.removal_order)
-    occludes = np.zeros((n, n), np.bool_)
-    strong = graph.edges[graph.confidence >= min_confidence]
-    occludes[strong[:, 0], strong[:, 1]] = True
-    reach = reachability(occludes)
-    in_front = [int(i) for i in graph.removal_order if i != target and reach[i, target]]
-    return in_front, [i for i in in_front if reach[target, i]]

@@ -11,7 +11,6 @@ from amodal_perception.ordering import (
     overlap_matrix,
     reachability,
     removal_order,
-    removal_set,
 )
 from amodal_perception.structures import Instances
 
@@ -63,35 +62,6 @@ def test_small_overlaps_are_no_occlusion():
     assert len(occlusion_graph(pair, OrderingConfig(1, 0.1)).edges) == 1
 
 
-def test_removal_set_holds_all_that_is_in_front_and_nothing_else():
-    pile = stacked(
-        mask("##......"), mask(".##....."), mask("..##...."), mask("......##"), mask("...####.")
-    )
-    graph = occlusion_graph(pile, ANY)
-    assert removal_set(graph, 2) == ([0, 1], [])
-    assert removal_set(graph, 0) == ([], [])
-    assert removal_set(graph, 4) == ([0, 3, 1, 2], [])
-
-
-def test_removal_set_tells_the_cycle_of_its_target():
-    edges = [[0, 1], [1, 2], [2, 0], [2, 3]]
-    graph = _graph(4, edges)
-    front, cycle = removal_set(graph, 1)
-    assert sorted(front) == [0, 2]
-    assert sorted(cycle) == [0, 2]
-    front, cycle = removal_set(graph, 3)
-    assert sorted(front) == [0, 1, 2]
-    assert cycle == []
-
-
-def test_removal_set_ignores_weak_edges():
-    pair = stacked(mask("##.."), mask(".###"))
-    weak = instances(list(pair.amodal), list(pair.visible), scores=[0.9, 0.3])
-    graph = occlusion_graph(weak, ANY)
-    assert removal_set(graph, 1, min_confidence=0.2)[0] == [0]
-    assert removal_set(graph, 1, min_confidence=0.5)[0] == []
-
-
 RELATIONS = st.integers(0, 8).flatmap(lambda n: hnp.arrays(np.bool_, (n, n)))
 
 
@@ -129,24 +99,6 @@ def test_every_edge_has_the_evidence_that_its_definition_asks(amodal, seen):
         hidden = drawn.amodal[j] & ~drawn.visible[j]
         assert overlap_px == (drawn.visible[i] & hidden).sum() > 0
     assert ((graph.confidence >= 0) & (graph.confidence <= 1)).all()
-
-
-def _graph(n, edges):
-    from amodal_perception.structures import OcclusionGraph
-
-    occludes = np.zeros((n, n), np.bool_)
-    for i, j in edges:
-        occludes[i, j] = True
-    order, cycles = removal_order(occludes, np.zeros(n))
-    ones = np.ones(len(edges))
-    return OcclusionGraph(
-        edges=np.array(edges, np.int32),
-        confidence=ones.astype(np.float32),
-        overlap_px=ones.astype(np.int32),
-        hidden_fraction=ones.astype(np.float32),
-        removal_order=order,
-        cycles=cycles,
-    )
 
 
 @pytest.mark.parametrize("n", [0, 1, 5])
