@@ -1,0 +1,251 @@
+"""One's own data, labelled in two layers: COCO exports of CVAT, Label Studio and the like.
+
+Every object is drawn twice: as far as it is seen (visible) and as it would be if nothing stood
+before it (amodal). The layers are two exports, or one in which an attribute ``layer`` (CVAT) or
+the label's name ("cup visible", "cup_amodal") tells them apart. An object's two masks belong
+together by an attribute that both carry, else by IoU among the labels of one class.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from pycocotools import mask as coco_mask
+
+from amodal_perception.errors import DatasetError
+from training.converters.coco_rle import Rle, join, overlap_areas
+from training.converters.coco_tables import CocoTables, image_size, read_tables
+from training.converters.source import Json, Reading, Source, SourceImage, SourceObject
+
+LAYERS = ("amodal", "visible")
+SUFFIX = re.compile(
+    r"^(?:(amodal|visible)[\s_.:/-]+(.+)|(.+?)[\s_.:/(-]+(amodal|visible)\)?)$", re.I
+)
+MIN_INSIDE = 0.5
+"""Share of a visible mask that must lie in an amodal mask before the two can be one object."""
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Describe the options of this format."""
+    parser.add_argument(
+        "--visible", type=Path, help="export of the visible layer, where it is a file of its own"
+    )
+    parser.add_argument(
+        "--id-attribute",
+        default="object",
+        metavar="NAME",
+        help="attribute that an object's two masks share (default %(default)r); "
+        "masks without it are paired by IoU",
+    )
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """One mask that somebody drew."""
+
+    row: Json
+    layer: str
+    label: str
+    where: str
+    object_id: str | None
+    mask: Rle
+
+
+def read(arguments: argparse.Namespace, reading: Reading) -> Source:
+    """Read one export with both layers, or two with one each.
+
+    Raises:
+        DatasetError: no COCO file; a mask that cannot be understood; a layer cannot be told.
+    """
+    files = [read_tables(arguments.source, reading)]
+    if arguments.visible:
+        files.append(read_tables(arguments.visible, reading))
+    labels = _labels(files)
+    number_of = {label: i for i, label in enumerate(labels, 1)}
+    images = _images(files, arguments, number_of, reading)
+    categories = [{"id": number, "name": label} for label, number in number_of.items()]
+    return Source(categories, images, len(files[0].images), extend=True)
+
+
+def split_label(name: str) -> tuple[str, str | None]:
+    """Split a label's name into the class and the layer it names, if it names one."""
+    match = SUFFIX.match(name.strip())
+    if match is None:
+        return name.strip(), None
+    return (match[2] or match[3]).strip(), (match[1] or match[4]).lower()
+
+
+def _labels(files: list[CocoTables]) -> list[str]:
+    """List the classes that are used, without the names of layers, as the files order them."""
+    used = {
+        row.get("category_id") for file in files for rows in file.rows_of.values() for row in rows
+    }
+    names = [row["name"] for file in files for row in file.categories if row["id"] in used]
+    return list(dict.fromkeys(split_label(name)[0] for name in names))
+
+
+def _images(
+    files: list[CocoTables],
+    arguments: argparse.Namespace,
+    number_of: dict[str, int],
+    reading: Reading,
+) -> Iterator[SourceImage]:
+    for image_id, image, parts in _same_images(files, reading):
+        rows = [row for file, file_id in parts for row in file.rows_of.get(file_id, [])]
+        size_hw = image_size(image, rows, files[0].path, reading)
+        drawn: list[_Drawn] = []
+        for index, (file, file_id) in enumerate(parts):
+            fixed = LAYERS[index] if len(files) == 2 else None
+            for row in file.rows_of.get(file_id, []):
+                with reading.understanding():
+                    drawn.append(
+                        _drawn(row, file, fixed, size_hw, arguments.id_attribute, reading)
+                    )
+        objects = pair(drawn, number_of, reading)
+        yield SourceImage(image_id, image["file_name"], size_hw, objects)
+
+
+def _same_images(
+    files: list[CocoTables], reading: Reading
+) -> Iterator[tuple[int, Json, list[tuple[CocoTables, int]]]]:
+    """Bring together the images of two exports, by file name: tools number them as they like."""
+    first = files[0]
+    if len(files) == 1:
+        for image_id, image in first.images.items():
+            yield image_id, image, [(first, image_id)]
+        return
+    second = {Path(row["file_name"]).name: number for number, row in files[1].images.items()}
+    for image_id, image in first.images.items():
+        other = second.pop(Path(image["file_name"]).name, None)
+        parts = [(first, image_id)]
+        if other is not None:
+            parts.append((files[1], other))
+        else:
+            reading.repairs["images without a visible layer: objects taken as in full view"] += 1
+        yield image_id, image, parts
+    left = sum(bool(files[1].rows_of.get(number)) for number in second.values())
+    reading.repairs["images of the visible layer without an amodal one: left out"] += left
+
+
+def _drawn(
+    row: Json,
+    file: CocoTables,
+    fixed: str | None,
+    size_hw: tuple[int, int],
+    id_attribute: str,
+    reading: Reading,
+) -> _Drawn:
+    where = file.name_of(row)
+    names = {category["id"]: category["name"] for category in file.categories}
+    label, layer = split_label(names[row["category_id"]])
+    attributes = row.get("attributes") if isinstance(row.get("attributes"), dict) else {}
+    stated = str(attributes.get("layer", "")).strip().lower()  # type: ignore[union-attr]
+    layer = fixed or (stated if stated in LAYERS else layer)
+    if layer is None:
+        raise DatasetError(
+            f"{where}: is it visible or amodal? Neither an attribute 'layer' nor its label "
+            f"{names[row['category_id']]!r} says so; or give the visible layer with --visible"
+        )
+    if row.get("segmentation") in (None, []) and row.get("bbox"):
+        raise DatasetError(f"{where}, 'segmentation': is a box only; draw a polygon or a mask")
+    identity = attributes.get(id_attribute)  # type: ignore[union-attr]
+    return _Drawn(
+        row,
+        layer,
+        label,
+        where,
+        None if identity in (None, "", 0, "0") else str(identity),
+        reading.mask(row, "segmentation", size_hw, where),
+    )
+
+
+def pair(drawn: list[_Drawn], number_of: dict[str, int], reading: Reading) -> list[SourceObject]:
+    """Make objects of what was drawn on one image.
+
+    By the shared attribute first; several visible parts with one id are joined. The rest by IoU,
+    highest first, among masks of one class of which the visible one lies mostly in the amodal one.
+    What stays alone is taken as in full view, which is how a labeller saves work, and counted.
+
+    Raises:
+        DatasetError: two amodal masks share an id, or one id is on different classes.
+    """
+    amodal = [d for d in drawn if d.layer == "amodal"]
+    visible = [d for d in drawn if d.layer == "visible"]
+    objects: list[tuple[_Drawn, Rle | None]] = []
+    parts_of: dict[str, list[_Drawn]] = defaultdict(list)
+    for part in visible:
+        if part.object_id:
+            parts_of[part.object_id].append(part)
+    seen: dict[str, _Drawn] = {}
+    paired: set[int] = set()
+    for whole in amodal:
+        if whole.object_id is None:
+            continue
+        if whole.object_id in seen:
+            raise DatasetError(
+                f"{whole.where}: has the same object id {whole.object_id!r} as annotation "
+                f"{seen[whole.object_id].row.get('id')}; both are amodal"
+            )
+        seen[whole.object_id] = whole
+        parts = parts_of.get(whole.object_id, [])
+        for part in parts:
+            if part.label != whole.label:
+                raise DatasetError(
+                    f"{part.where}: is a {part.label!r}, but the amodal mask with its object id "
+                    f"{whole.object_id!r} is a {whole.label!r}"
+                )
+        if parts:
+            objects.append((whole, join([part.mask for part in parts])))
+            paired |= {id(whole), *map(id, parts)}
+    open_amodal = [d for d in amodal if id(d) not in paired]
+    open_visible = [d for d in visible if id(d) not in paired]
+    for i, j in _by_iou(open_visible, open_amodal):
+        objects.append((open_amodal[j], open_visible[i].mask))
+        paired |= {id(open_amodal[j]), id(open_visible[i])}
+    for whole in open_amodal:
+        if id(whole) not in paired:
+            reading.repairs["amodal masks without a visible one: taken as in full view"] += 1
+            objects.append((whole, None))
+    for part in open_visible:
+        if id(part) not in paired:
+            reading.repairs["visible masks without an amodal one: taken as in full view"] += 1
+            objects.append((part, None))
+    return [
+        SourceObject(
+            key=key,
+            category_id=number_of[whole.label],
+            amodal=whole.mask,
+            visible=mask,
+            id=whole.row.get("id") if isinstance(whole.row.get("id"), int) else None,
+        )
+        for key, (whole, mask) in enumerate(objects)
+    ]
+
+
+def _by_iou(visible: list[_Drawn], amodal: list[_Drawn]) -> list[tuple[int, int]]:
+    """Pair each visible mask with an amodal one, highest IoU first; each is used once."""
+    if not visible or not amodal:
+        return []
+    masks, wholes = [d.mask for d in visible], [d.mask for d in amodal]
+    common = overlap_areas(masks, wholes)
+    visible_px = np.maximum(coco_mask.area(masks), 1)[:, None]
+    iou = common / (visible_px + coco_mask.area(wholes)[None] - common)
+    same = np.array([[v.label == a.label for a in amodal] for v in visible])
+    allowed = same & (common >= MIN_INSIDE * visible_px)
+    pairs: list[tuple[int, int]] = []
+    used: tuple[set[int], set[int]] = set(), set()
+    for flat in np.argsort(-np.where(allowed, iou, -1.0), axis=None, kind="stable"):
+        i, j = divmod(int(flat), len(amodal))
+        if not allowed[i, j]:
+            break
+        if i not in used[0] and j not in used[1]:
+            pairs.append((i, j))
+            used[0].add(i)
+            used[1].add(j)
+    return pairs
