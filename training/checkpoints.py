@@ -1,8 +1,15 @@
-"""The run folder: ``config.json``, ``log.jsonl`` and ``checkpoints/<iteration>/``.
+"""The run folder: settings, log and checkpoints.
+
+    config.json         every setting, the class names, the commit
+    environment.json    of every start: command, commit, packages, machine
+    log.jsonl           losses and validation figures by iteration; tensorboard/ has them too
+    checkpoints/<iteration>/
+    best.safetensors    the averaged weights of the best evaluation; its figures are in the header
 
 A checkpoint holds ``model.safetensors`` (the weights being trained), ``ema.safetensors`` (their
-average: what is exported), ``optimizer.safetensors`` and ``state.json``. Images and random choices
-are functions of seed and iteration, so the iteration number is all the random state there is.
+average: what is evaluated and exported), ``optimizer.safetensors`` and ``state.json``. Images and
+random choices are functions of seed and iteration, so the iteration number is all the random state
+there is.
 """
 
 from __future__ import annotations
@@ -11,39 +18,44 @@ import dataclasses
 import json
 import os
 import shutil
-import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from amodal_perception import files
 from amodal_perception.errors import ConfigError, ModelFileError
+from training import environment
 from training.config import RESUMABLE, TrainConfig, from_mapping, to_mapping
 
-KEEP = 2
-"""Checkpoints that stay: the newest and, should it be damaged, the one before."""
+AVERAGED = "ema.safetensors"
+BEST = "best.safetensors"
 
 
-def git_commit() -> str:
-    """Return the commit of this checkout, with ``-dirty`` after uncommitted changes."""
-    try:
-        described = subprocess.run(
-            ["git", "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"],
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return described.stdout.strip()
+class Learner(NamedTuple):
+    """All that changes while a network learns: what a checkpoint holds.
+
+    Attributes:
+        model: the network being trained.
+        ema: its averaged weights, in evaluation mode.
+        optimizer: with its moments.
+        scaler: of the loss, at 16-bit floats; else it does nothing.
+    """
+
+    model: nn.Module
+    ema: nn.Module
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
 
 
-def start_run(config: TrainConfig, class_names: tuple[str, ...]) -> Path | None:
+def start_run(
+    config: TrainConfig, class_names: tuple[str, ...], device: torch.device
+) -> Path | None:
     """Create the run folder, or check that an existing one belongs to this configuration.
 
     Returns:
@@ -53,6 +65,7 @@ def start_run(config: TrainConfig, class_names: tuple[str, ...]) -> Path | None:
         ConfigError: the folder holds a run with other settings.
     """
     run = Path(config.out)
+    checkpoint = None
     if (run / "config.json").exists():
         saved, _ = read_config(run)
         differing = [
@@ -66,21 +79,37 @@ def start_run(config: TrainConfig, class_names: tuple[str, ...]) -> Path | None:
                 f"{run}: was started with another {', '.join(differing)}; "
                 "give a new out= folder, or the old values to resume"
             )
-        return newest(run)
-    content = {**to_mapping(config), "class_names": class_names, "commit": git_commit()}
-    files.write_json(run / "config.json", content, indent=2)
-    return None
+        checkpoint = newest(run)
+    facts = {"class_names": class_names, "commit": environment.git_commit()}
+    files.write_json(run / "config.json", {**to_mapping(config), **facts}, indent=2)
+    path = run / "environment.json"
+    starts = _read_json(path) if path.exists() else []
+    start = {"after": checkpoint.name if checkpoint else None, **environment.describe(device)}
+    files.write_json(path, [*starts, start], indent=2)
+    return checkpoint
 
 
-def read_config(run: Path) -> tuple[TrainConfig, dict[str, Any]]:
-    """Read a run's configuration, and the facts stored with it: class_names, commit."""
-    path = run / "config.json"
+def run_of(path: Path) -> Path:
+    """Return the run folder of a run folder, or of a checkpoint in one.
+
+    Raises:
+        ModelFileError: neither.
+    """
+    for folder in (path, *path.absolute().parents[:2]):
+        if (folder / "config.json").exists():
+            return folder
+    raise ModelFileError(f"{path}: is no run folder (config.json cannot be read)")
+
+
+def read_config(path: Path) -> tuple[TrainConfig, dict[str, Any]]:
+    """Read the settings of a run or checkpoint, and what is stored beside: class_names, commit."""
+    path = run_of(path) / "config.json"
     try:
         content = json.loads(path.read_text())
-    except OSError:
-        raise ModelFileError(f"{run}: is no run folder (config.json cannot be read)") from None
-    except ValueError:
-        raise ModelFileError(f"{path}: is not JSON; restore it or train again") from None
+    except (OSError, ValueError) as error:
+        raise ModelFileError(
+            f"{path}: cannot be read as JSON ({error}); restore it or train again"
+        ) from None
     facts = {key: content.pop(key, None) for key in ("class_names", "commit")}
     return from_mapping(content, source=str(path)), facts
 
@@ -96,74 +125,95 @@ def newest(run: Path) -> Path | None:
     return (checkpoints_of(run) or [None])[-1]
 
 
-def save(
-    run: Path,
-    *,
-    iteration: int,
-    model: nn.Module,
-    ema: nn.Module,
-    optimizer: torch.optim.Optimizer,
-) -> Path:
-    """Write a checkpoint, whole or not at all, and remove old ones."""
+def save(run: Path, iteration: int, learner: Learner, keep: int) -> Path:
+    """Write a checkpoint, whole or not at all, and remove all but the newest `keep`."""
     final = run / "checkpoints" / f"{iteration:07d}"
-    temporary = final.with_name(f".{final.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    save_file(_dense(model.state_dict()), temporary / "model.safetensors")
-    save_file(_dense(ema.state_dict()), temporary / "ema.safetensors")
     moments = {
         f"{index}.{name}": value
-        for index, values in optimizer.state_dict()["state"].items()
+        for index, values in learner.optimizer.state_dict()["state"].items()
         for name, value in values.items()
+        if isinstance(value, Tensor)
     }
-    save_file(_dense(moments), temporary / "optimizer.safetensors")
-    files.write_json(temporary / "state.json", {"iteration": iteration})
-    shutil.rmtree(final, ignore_errors=True)
-    os.rename(temporary, final)
-    for old in checkpoints_of(run)[:-KEEP]:
+    with _replacing_folder(final) as folder:
+        save_file(_dense(learner.model.state_dict()), folder / "model.safetensors")
+        save_file(_dense(learner.ema.state_dict()), folder / AVERAGED)
+        save_file(_dense(moments), folder / "optimizer.safetensors")
+        state = {"iteration": iteration, "scaler": learner.scaler.state_dict()}
+        files.write_json(folder / "state.json", state)
+    for old in checkpoints_of(run)[:-keep]:
         shutil.rmtree(old)
     return final
 
 
-def restore(
-    checkpoint: Path, *, model: nn.Module, ema: nn.Module, optimizer: torch.optim.Optimizer
-) -> int:
+def restore(checkpoint: Path, learner: Learner) -> int:
     """Load everything a checkpoint holds; return the number of steps already done."""
-    model.load_state_dict(_read(checkpoint / "model.safetensors"))
-    ema.load_state_dict(_read(checkpoint / "ema.safetensors"))
-    state: dict[int, dict[str, Tensor]] = {}
+    learner.model.load_state_dict(_read(checkpoint / "model.safetensors"))
+    learner.ema.load_state_dict(_read(checkpoint / AVERAGED))
+    moments: dict[int, dict[str, Tensor]] = {}
     for key, value in _read(checkpoint / "optimizer.safetensors").items():
         index, name = key.split(".", 1)
-        state.setdefault(int(index), {})[name] = value
-    groups = optimizer.state_dict()["param_groups"]
-    optimizer.load_state_dict({"state": state, "param_groups": groups})
-    return int(json.loads((checkpoint / "state.json").read_text())["iteration"])
+        moments.setdefault(int(index), {})[name] = value
+    groups = learner.optimizer.state_dict()["param_groups"]
+    learner.optimizer.load_state_dict({"state": moments, "param_groups": groups})
+    state = _read_json(checkpoint / "state.json")
+    learner.scaler.load_state_dict(state["scaler"])
+    return int(state["iteration"])
 
 
-def cut_log(run: Path, iteration: int) -> None:
-    """Drop what the log says of steps after `iteration`: they will be done again."""
-    path = run / "log.jsonl"
-    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
-    # A killed run may leave its last line unfinished.
-    whole = [line for line in lines if line.endswith("\n")]
-    kept = [line for line in whole if json.loads(line)["iteration"] <= iteration]
-    with files.replacing(path) as temporary:
-        temporary.write_text("".join(kept))
+def save_best(run: Path, iteration: int, ema: nn.Module, metrics: dict[str, float]) -> None:
+    """Replace the best weights and their figures, in one file, so that they cannot disagree."""
+    header = {"iteration": str(iteration), "metrics": json.dumps(metrics)}
+    with files.replacing(run / BEST) as temporary:
+        save_file(_dense(ema.state_dict()), temporary, header)
 
 
-def averaged_weights(run_or_checkpoint: Path) -> dict[str, Tensor]:
-    """Read the averaged weights of a checkpoint, or of a run's newest one.
+def best_metrics(run: Path) -> dict[str, float]:
+    """Return the figures of the best weights so far; empty if there are none."""
+    path = run / BEST
+    if not path.exists():
+        return {}
+    try:
+        with safe_open(path, "pt") as file:
+            return json.loads(file.metadata()["metrics"])
+    except (OSError, SafetensorError) as error:
+        raise ModelFileError(f"{path}: cannot be read ({error}); remove it") from None
+
+
+def averaged_weights(path: Path) -> dict[str, Tensor]:
+    """Read the averaged weights of a run's newest checkpoint, of another, or of its best.
+
+    Args:
+        path: run folder, checkpoint folder, or ``best.safetensors``.
 
     Raises:
         ModelFileError: there is no checkpoint, or it cannot be read.
     """
-    checkpoint = run_or_checkpoint
-    if not (checkpoint / "ema.safetensors").exists():
-        found = newest(run_or_checkpoint)
-        if found is None:
-            raise ModelFileError(f"{run_or_checkpoint}: holds no checkpoint")
-        checkpoint = found
-    return _read(checkpoint / "ema.safetensors")
+    if path.is_file():
+        return _read(path)
+    if (path / AVERAGED).exists():
+        return _read(path / AVERAGED)
+    checkpoint = newest(path)
+    if checkpoint is None:
+        raise ModelFileError(f"{path}: holds no checkpoint")
+    return _read(checkpoint / AVERAGED)
+
+
+@contextmanager
+def _replacing_folder(final: Path) -> Iterator[Path]:
+    """Yield a temporary folder that takes the place of `final` when all is written."""
+    temporary = final.with_name(f".{final.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    yield temporary
+    shutil.rmtree(final, ignore_errors=True)
+    os.rename(temporary, final)
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ModelFileError(f"{path}: cannot be read ({error}); use an older one") from None
 
 
 def _read(path: Path) -> dict[str, Tensor]:
@@ -175,4 +225,4 @@ def _read(path: Path) -> dict[str, Tensor]:
 
 def _dense(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Return copies in plain memory order, which the file format asks for."""
-    return {name: tensor.detach().contiguous().clone() for name, tensor in tensors.items()}
+    return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}

@@ -14,6 +14,18 @@ from amodal_perception.errors import ConfigError
 from training.models import MODELS, ModelSettings
 from training.models.orcnn import OrcnnLightSettings
 
+CHOICES = {
+    "optimizer": ("adamw", "sgd"),
+    "schedule": ("cosine", "step"),
+    "precision": ("fp32", "bf16", "fp16"),
+    "device": ("auto", "cpu", "cuda"),
+}
+LEAST = {
+    **dict.fromkeys(("iterations", "batch_size", "processes", "keep"), 1),
+    **dict.fromkeys(("evaluate_every", "checkpoint_every", "log_every"), 1),
+    **dict.fromkeys(("learning_rate", "warmup", "clip_norm", "threads", "workers"), 0),
+}
+
 
 @dataclass(frozen=True)
 class TrainConfig:
@@ -24,55 +36,88 @@ class TrainConfig:
             ``name`` and what shall differ from its defaults; on the command line ``model.key=``.
         dataset: a name in `training.datasets.DATASETS`, the format of `data`.
         data: folder with the training data.
+        val: folder with validation data in the amodal COCO format; empty for none.
         out: run folder; an existing one is resumed.
-        weights: run folder or checkpoint to start from; empty to start from scratch.
+        weights: what to start from: a run folder, a checkpoint or an exported ``.onnx`` file;
+            empty to start from scratch.
         input_hw: height and width of the network's input, pixels, divisible by 32.
         iterations: optimiser steps.
-        batch_size: images a step.
-        learning_rate: peak, reached after `warmup` steps; falls to 0 along a cosine.
+        batch_size: images a step, over all processes.
+        optimizer: ``adamw`` or ``sgd``.
+        learning_rate: the highest, reached after `warmup` steps.
         warmup: steps of linear rise.
-        weight_decay: AdamW's, on weights with two or more dimensions.
-        clip_norm: largest norm of the gradient.
-        ema_decay: of the averaged weights, which are the ones exported.
+        schedule: ``cosine``, falling to 0, or ``step``, times `gamma` at each of `steps`.
+        steps: iterations at which the rate falls, for ``schedule: step``.
+        gamma: factor of each such fall.
+        momentum: SGD's.
+        weight_decay: on weights with two or more dimensions.
+        clip_norm: largest norm of the gradient; 0 for no limit.
+        ema_decay: of the averaged weights, which are the ones evaluated and exported; 0 to take
+            the last weights instead.
+        sync_batchnorm: take statistics of normalisation over all processes' images, not over each
+            one's own.
         augment: change geometry, colour and sharpness at random.
-        bf16: compute convolutions in bfloat16; twice as fast on CPUs that have it.
+        precision: of the convolutions: ``fp32``; ``bf16``, twice as fast on CPUs and GPUs that
+            have it; ``fp16``, for older GPUs, with the loss scaled.
         seed: of the initial weights, the order of the images and every random choice.
+        evaluate_every: steps between evaluations on `val`.
+        best: figure by which the best weights are kept; higher is better.
         checkpoint_every: steps between checkpoints.
+        keep: newest checkpoints that stay.
         log_every: steps between lines of the log.
+        device: ``cpu``, ``cuda``, or ``auto``: a GPU where there is one.
+        processes: share every batch and average their gradients. Started here if greater than 1;
+            ``torchrun`` starts its own number. On a busy CPU faster than as many threads, which
+            wait for each other at every layer.
+        threads: of the arithmetic of a process; 0 for its share of the cores.
         workers: processes that read images, of each process that trains.
-        processes: share every batch and average their gradients; normalisation statistics are of
-            each one's own share. On a busy CPU faster than as many threads, which wait for each
-            other at every layer.
-        threads: of the arithmetic of a process; 0 for all cores.
     """
 
     model: ModelSettings = field(default_factory=OrcnnLightSettings)
     dataset: str = "amodal_coco"
     data: str = ""
+    val: str = ""
     out: str = ""
     weights: str = ""
     input_hw: tuple[int, int] = (288, 384)
     iterations: int = 6000
     batch_size: int = 16
+    optimizer: str = "adamw"
     learning_rate: float = 1.5e-3
     warmup: int = 200
+    schedule: str = "cosine"
+    steps: tuple[int, ...] = ()
+    gamma: float = 0.1
+    momentum: float = 0.9
     weight_decay: float = 0.03
     clip_norm: float = 10.0
     ema_decay: float = 0.998
+    sync_batchnorm: bool = False
     augment: bool = True
-    bf16: bool = True
+    precision: str = "bf16"
     seed: int = 0
+    evaluate_every: int = 500
+    best: str = "coco.amodal_mask.AP"
     checkpoint_every: int = 500
+    keep: int = 2
     log_every: int = 20
-    workers: int = 1
+    device: str = "auto"
     processes: int = 1
     threads: int = 0
+    workers: int = 1
 
     def __post_init__(self) -> None:
-        for key in ("iterations", "batch_size", "checkpoint_every", "log_every"):
-            if getattr(self, key) < 1:
-                raise ConfigError(f"{key} must be at least 1, but is {getattr(self, key)}")
-        if self.processes < 1 or self.batch_size % self.processes:
+        for key, least in LEAST.items():
+            if not getattr(self, key) >= least:
+                raise ConfigError(f"{key} must be at least {least}, but is {getattr(self, key)}")
+        for key, valid in CHOICES.items():
+            if getattr(self, key) not in valid:
+                raise ConfigError(
+                    f"{key} must be one of {', '.join(valid)}, but is '{getattr(self, key)}'"
+                )
+        if self.schedule == "step" and not self.steps:
+            raise ConfigError("schedule=step needs steps=[ITERATION, ...]")
+        if self.batch_size % self.processes:
             raise ConfigError(
                 f"processes must divide batch_size {self.batch_size}, but is {self.processes}"
             )
@@ -84,7 +129,10 @@ class TrainConfig:
 
 MODEL_OF_DEFAULT = "orcnn_light"
 
-RESUMABLE = ("out", "iterations", "checkpoint_every", "log_every", "workers", "threads")
+RESUMABLE = (
+    *("val", "out", "iterations", "evaluate_every", "best", "checkpoint_every", "keep"),
+    *("log_every", "device", "threads", "workers"),
+)
 """Keys that may differ when a run is resumed; another value of any other needs a new run."""
 
 

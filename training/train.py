@@ -1,270 +1,207 @@
 """Train a model: ``python -m training.train CONFIG.yaml data=DIR out=RUN [key=value ...]``.
 
 `training.config.TrainConfig` lists the keys. Running the same command again resumes the run; on
-the CPU it goes on exactly as if it had not stopped. To start from another run's weights, for one's
-own data or a larger input, give ``weights=RUN``.
+the CPU it goes on exactly as if it had not stopped. To start from other weights, for one's own
+data or a larger input, give ``weights=RUN`` or ``weights=MODEL.onnx``. For several GPUs or
+machines: ``torchrun --nproc_per_node=N -m training.train CONFIG.yaml ...``.
 """
 
 from __future__ import annotations
 
 import argparse
 import copy
-import json
 import math
 import sys
-import tempfile
-import time
-from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import torch
-import torch.distributed as dist
-from torch import Tensor, multiprocessing, nn
-from torch.utils.data import DataLoader, Dataset
-from tqdm import tqdm
+from torch import Tensor, nn
 
+from amodal_perception import amodal_coco
 from amodal_perception.errors import AmodalError, ConfigError
-from training import checkpoints
+from training import checkpoints, distributed, evaluate, weights
 from training.batch import Batch
+from training.batch_pictures import save_batch
+from training.checkpoints import Learner
 from training.config import TrainConfig, load
 from training.datasets import DATASETS
-from training.datasets.augment import augment
-from training.datasets.sample import Sample, SampleDataset, collate
-
-
-class TrainingStream(Dataset):
-    """An endless, numbered stream of samples: number n depends on the seed and n alone.
-
-    Every epoch is a new order of the images. As nothing else is remembered, a resumed run sees
-    exactly what it would have seen.
-    """
-
-    def __init__(self, dataset: SampleDataset, config: TrainConfig) -> None:
-        self.dataset = dataset
-        self.config = config
-
-    def __getitem__(self, number: int) -> Sample:
-        """Return sample `number`, augmented if the configuration says so."""
-        seed = self.config.seed
-        epoch, place = divmod(number, len(self.dataset))
-        order = np.random.default_rng((seed, 0, epoch)).permutation(len(self.dataset))
-        sample = self.dataset[int(order[place])]
-        if self.config.augment:
-            sample = augment(sample, np.random.default_rng((seed, 1, number)))
-        return sample
-
-
-def batches(dataset: SampleDataset, config: TrainConfig, first: int, rank: int) -> Iterator[Batch]:
-    """Yield one process's share of the batches of iterations `first` to the last."""
-    share = config.batch_size // config.processes
-    numbers = [
-        iteration * config.batch_size + rank * share + place
-        for iteration in range(first, config.iterations)
-        for place in range(share)
-    ]
-    return iter(
-        DataLoader(
-            TrainingStream(dataset, config),
-            batch_size=share,
-            sampler=numbers,
-            collate_fn=collate,
-            num_workers=config.workers,
-            worker_init_fn=_single_thread,
-        )
-    )
-
-
-def _single_thread(worker: int) -> None:
-    import cv2
-
-    cv2.setNumThreads(1)
-
-
-def learning_rate(config: TrainConfig, iteration: int) -> float:
-    """Return the rate of a step: a linear rise, then half a cosine down to 0."""
-    if iteration < config.warmup:
-        return config.learning_rate * (iteration + 1) / config.warmup
-    progress = (iteration - config.warmup) / max(1, config.iterations - config.warmup)
-    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
-
-
-def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
-    """Build AdamW; biases and normalisation do not decay."""
-    weights = [p for p in model.parameters() if p.ndim > 1]
-    others = [p for p in model.parameters() if p.ndim <= 1]
-    return torch.optim.AdamW(
-        [{"params": weights}, {"params": others, "weight_decay": 0.0}],
-        lr=config.learning_rate,
-        weight_decay=config.weight_decay,
-    )
-
-
-def take_matching(model: nn.Module, weights: Path) -> None:
-    """Start from another run's averaged weights, as far as names and shapes agree; say how far.
-
-    Raises:
-        ConfigError: nothing agrees.
-    """
-    own = model.state_dict()
-    taken = {
-        name: value
-        for name, value in checkpoints.averaged_weights(weights).items()
-        if name in own and own[name].shape == value.shape
-    }
-    if not taken:
-        raise ConfigError(f"weights={weights}: is another kind of network; no tensor fits")
-    model.load_state_dict(taken, strict=False)
-    print(f"{len(taken)} of {len(own)} tensors taken from {weights}", file=sys.stderr)
-
-
-@torch.no_grad()
-def update_average(ema: nn.Module, model: nn.Module, decay: float) -> None:
-    """Move the averaged weights and statistics a step towards the model's."""
-    for average, value in zip(ema.state_dict().values(), model.state_dict().values()):
-        if average.dtype.is_floating_point:
-            average.lerp_(value, 1 - decay)
-        else:
-            average.copy_(value)
-
-
-def average_gradients(model: nn.Module) -> None:
-    """Replace every gradient by its mean over the processes."""
-    gradients = [p.grad for p in model.parameters() if p.grad is not None]
-    flat = torch.cat([gradient.flatten() for gradient in gradients])
-    dist.all_reduce(flat)
-    flat /= dist.get_world_size()
-    parts = flat.split([gradient.numel() for gradient in gradients])
-    for gradient, part in zip(gradients, parts):
-        gradient.copy_(part.view_as(gradient))
-
-
-def step(
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    batch: Batch,
-    config: TrainConfig,
-    iteration: int,
-    rank: int,
-) -> dict[str, float]:
-    """Do one optimiser step and return the terms of the loss of this process's share.
-
-    Raises:
-        ConfigError: the loss is not finite.
-    """
-    draw = iteration * config.processes + rank
-    generator = torch.Generator().manual_seed(config.seed * 1_000_003 + draw)
-    with torch.autocast("cpu", torch.bfloat16, enabled=config.bf16):
-        losses: dict[str, Tensor] = model.losses(batch, generator)
-    total = torch.stack(list(losses.values())).sum()
-    terms = {"loss": total.item(), **{name: value.item() for name, value in losses.items()}}
-    if not math.isfinite(terms["loss"]):
-        raise ConfigError(
-            f"iteration {iteration}: the loss is not finite ({terms}); lower learning_rate "
-            f"(now {config.learning_rate}) and resume from the last checkpoint"
-        )
-    for group in optimizer.param_groups:
-        group["lr"] = learning_rate(config, iteration)
-    optimizer.zero_grad()
-    total.backward()
-    if config.processes > 1:
-        average_gradients(model)
-    nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
-    optimizer.step()
-    return terms
+from training.log import RunLog
+from training.optim import learning_rate, make_optimizer, update_average
+from training.stream import batches
 
 
 def train(config: TrainConfig) -> None:
-    """Run or resume a training run, in as many processes as the configuration says."""
+    """Run or resume a training run, as one of the processes that torchrun started, if it did.
+
+    Raises:
+        AmodalError: settings, data or checkpoint of no use, or a loss that is not finite.
+    """
+    if config.processes > 1 and not distributed.launched():
+        raise ConfigError(f"processes={config.processes}: start them by torchrun, or by `main`")
     if config.dataset not in DATASETS:
         raise ConfigError(f"dataset '{config.dataset}' is unknown; valid: {', '.join(DATASETS)}")
+    with distributed.joined(config.device) as device:
+        if config.threads:
+            torch.set_num_threads(config.threads)
+        torch.backends.cudnn.benchmark = True
+        config = replace(config, processes=distributed.count())
+        _train(config, device)
+
+
+def _train(config: TrainConfig, device: torch.device) -> None:
+    run, leads = Path(config.out), distributed.rank() == 0
     dataset = DATASETS[config.dataset](Path(config.data), config.input_hw)
-    checkpoint = checkpoints.start_run(config, dataset.class_names)
-    if config.processes == 1:
-        train_share(0, config, dataset, checkpoint)
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        multiprocessing.start_processes(
-            _join, args=(config, dataset, checkpoint, folder), nprocs=config.processes
-        )
-
-
-def _join(
-    rank: int, config: TrainConfig, dataset: SampleDataset, checkpoint: Path | None, folder: str
-) -> None:
-    dist.init_process_group(
-        "gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=config.processes
+    truth = amodal_coco.read(Path(config.val) / evaluate.ANNOTATIONS) if config.val else None
+    checkpoint = distributed.from_first(
+        checkpoints.start_run(config, dataset.class_names, device) if leads else None
     )
-    train_share(rank, config, dataset, checkpoint)
-    dist.destroy_process_group()
+    learner = make_learner(config, len(dataset.class_names), device)
+    first = checkpoints.restore(checkpoint, learner) if checkpoint else 0
+    network = distributed.share_gradients(LossTerms(learner.model))
+
+    with RunLog(run, first=first, total=config.iterations, silent=not leads) as log:
+        for iteration, batch in enumerate(log.following(batches(dataset, config, first)), first):
+            batch = Batch(*(tensor.to(device, non_blocking=True) for tensor in batch))
+            if iteration == 0 and leads:
+                save_batch(run / "first_batch", batch)
+            terms = step(network, learner, batch, config, iteration)
+            done, last = iteration + 1, iteration + 1 == config.iterations
+            if done % config.log_every == 0 or last:
+                log.losses(done, terms)
+            if truth and (done % config.evaluate_every == 0 or last):
+                validate(learner.ema, truth, config, dataset.class_names, device, done, log)
+            if leads and (done % config.checkpoint_every == 0 or last):
+                checkpoints.save(run, done, learner, config.keep)
 
 
-def train_share(
-    rank: int, config: TrainConfig, dataset: SampleDataset, checkpoint: Path | None
+def step(
+    network: nn.Module, learner: Learner, batch: Batch, config: TrainConfig, iteration: int
+) -> dict[str, float]:
+    """Do one optimiser step; return the terms of the loss, means over the processes.
+
+    Raises:
+        ConfigError: loss or gradient is not finite; the batch is saved and nothing is changed.
+    """
+    draw = iteration * distributed.count() + distributed.rank()
+    torch.manual_seed(config.seed * 1_000_003 + draw)  # for what draws without asking, as dropout
+    generator = torch.Generator().manual_seed(config.seed * 1_000_003 + draw)
+    dtype = torch.float16 if config.precision == "fp16" else torch.bfloat16
+    with torch.autocast(batch.images.device.type, dtype, enabled=config.precision != "fp32"):
+        losses: dict[str, Tensor] = network(batch, generator)
+    total = torch.stack(list(losses.values())).sum()
+    means = distributed.mean_over_processes(torch.stack([total, *losses.values()]).float())
+    terms = dict(zip(("loss", *losses), means.tolist()))
+    if not math.isfinite(terms["loss"]):
+        raise not_finite("loss", terms, batch, config, iteration)
+
+    for group in learner.optimizer.param_groups:
+        group["lr"] = learning_rate(config, iteration)
+    learner.optimizer.zero_grad()
+    learner.scaler.scale(total).backward()
+    learner.scaler.unscale_(learner.optimizer)
+    norm = nn.utils.clip_grad_norm_(learner.model.parameters(), config.clip_norm or math.inf)
+    terms |= {"gradient_norm": norm.item(), "learning_rate": learning_rate(config, iteration)}
+    # With fp16 too large a scale makes such gradients; the scaler leaves the step out and shrinks.
+    if not learner.scaler.is_enabled() and not math.isfinite(terms["gradient_norm"]):
+        raise not_finite("gradient", terms, batch, config, iteration)
+    learner.scaler.step(learner.optimizer)
+    learner.scaler.update()
+    if distributed.rank() == 0:
+        update_average(learner.ema, learner.model, config, iteration)
+    return terms
+
+
+def validate(
+    ema: nn.Module,
+    truth: amodal_coco.AmodalCoco,
+    config: TrainConfig,
+    class_names: tuple[str, ...],
+    device: torch.device,
+    iteration: int,
+    log: RunLog,
 ) -> None:
-    """Do the work of one process; the first one also writes log and checkpoints."""
-    if config.threads:
-        torch.set_num_threads(config.threads)
-    run = Path(config.out)
+    """Measure the averaged weights on the validation data; keep them if they are the best."""
+    distributed.copy_from_first(ema)
+    found = evaluate.predict(evaluate.torch_runtime(ema, config, class_names, device), truth)
+    if found is None:
+        return
+    predictions, overlays = found
+    metrics = evaluate.figures(truth, predictions)
+    if config.best not in metrics:
+        raise ConfigError(f"best={config.best} is unknown; valid: {', '.join(metrics)}")
+    log.evaluation(iteration, metrics, overlays)
+    best = checkpoints.best_metrics(Path(config.out)).get(config.best, -math.inf)
+    better = metrics[config.best] > best
+    log.say(f"{iteration}: {config.best} {metrics[config.best]:.4f}{' (best)' * better}")
+    if better:
+        checkpoints.save_best(Path(config.out), iteration, ema, metrics)
+
+
+def make_learner(config: TrainConfig, num_classes: int, device: torch.device) -> Learner:
+    """Build the network, with the weights to start from, and what makes it learn."""
     torch.manual_seed(config.seed)
-    model = config.model.build(len(dataset.class_names))
+    model = config.model.build(num_classes)
     if config.weights:
-        take_matching(model, Path(config.weights))
-    model.to(memory_format=torch.channels_last)
-    ema = copy.deepcopy(model)
-    optimizer = make_optimizer(model, config)
-    first = 0
-    if checkpoint:
-        first = checkpoints.restore(checkpoint, model=model, ema=ema, optimizer=optimizer)
-    progress = tqdm(
-        batches(dataset, config, first, rank),
-        initial=first,
-        total=config.iterations,
-        desc=run.name,
-        unit="it",
-        mininterval=2,
-        disable=rank > 0,
+        weights.start_from(model, Path(config.weights))
+    model.to(device, memory_format=torch.channels_last)
+    ema = copy.deepcopy(model).eval()
+    if config.sync_batchnorm:
+        model = distributed.synchronise_batchnorm(model, device)
+    return Learner(
+        model=model,
+        ema=ema,
+        optimizer=make_optimizer(model, config),
+        scaler=torch.amp.GradScaler(device.type, enabled=config.precision == "fp16"),
     )
-    if rank > 0:
-        for iteration, batch in enumerate(progress, first):
-            step(model, optimizer, batch, config, iteration, rank)
-        return
-    checkpoints.cut_log(run, first)
-    with open(run / "log.jsonl", "a") as log:
-        for iteration, batch in enumerate(progress, first):
-            terms = step(model, optimizer, batch, config, iteration, rank)
-            # Early weights are far from good: average over a window that grows with the run.
-            decay = min(config.ema_decay, (1 + iteration) / (10 + iteration))
-            update_average(ema, model, decay)
-            done = iteration + 1
-            if done % config.log_every == 0 or done == config.iterations:
-                progress.set_postfix({name: f"{value:.3f}" for name, value in terms.items()})
-                record = {"iteration": done, "time_s": round(time.time(), 1), **terms}
-                log.write(json.dumps(record) + "\n")
-                log.flush()
-            if done % config.checkpoint_every == 0 or done == config.iterations:
-                checkpoints.save(run, iteration=done, model=model, ema=ema, optimizer=optimizer)
+
+
+class LossTerms(nn.Module):
+    """A network's `losses` as the forward pass, which is what gradients are shared through."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+        """Return the weighted terms of the loss."""
+        return self.model.losses(batch, generator)
+
+
+def not_finite(
+    what: str, terms: dict[str, float], batch: Batch, config: TrainConfig, iteration: int
+) -> ConfigError:
+    """Save the batch that broke the run, and say where."""
+    name = f"not_finite_{iteration + 1:07d}"
+    folder = Path(config.out) / name / f"process_{distributed.rank()}"
+    save_batch(folder, batch)
+    listed = ", ".join(f"{term} {value:.3g}" for term, value in terms.items())
+    return ConfigError(
+        f"iteration {iteration + 1}: the {what} is not finite ({listed}); look at the batch in "
+        f"{folder}; lower learning_rate (now {config.learning_rate:g}) in a new run, from "
+        f"weights={config.out} if it has a checkpoint"
+    )
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line."""
+    words = sys.argv[1:] if arguments is None else arguments
     parser = argparse.ArgumentParser(
         prog="python -m training.train", description=__doc__.split("\n\n")[0]
     )
     parser.add_argument("config", type=Path, help="YAML file of settings")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings over it")
-    options = parser.parse_args(arguments)
+    options = parser.parse_args(words)
     try:
         config = load(options.config, options.overrides)
         for key in ("data", "out"):
             if not getattr(config, key):
                 raise ConfigError(f"{key}= is missing: give {key}=FOLDER")
+        if config.processes > 1 and not distributed.launched():
+            return distributed.launch(config.processes, "training.train", words)
         train(config)
     except AmodalError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 1
-    except multiprocessing.ProcessRaisedException as error:
-        print(f"error: {str(error).strip().splitlines()[-1]}", file=sys.stderr)
         return 1
     return 0
 

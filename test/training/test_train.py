@@ -12,7 +12,8 @@ from drawn_scenes import write_scenes
 from amodal_perception.errors import ConfigError
 from training import checkpoints
 from training.config import from_mapping
-from training.train import learning_rate, main, train
+from training.optim import learning_rate
+from training.train import main, train
 
 ROOT = Path(__file__).parents[2]
 CONFIG = Path(os.devnull)  # defaults: the tests' settings come as words
@@ -37,7 +38,7 @@ def settings(data: Path, out: Path, **changes) -> dict:
         "log_every": 1,
         "workers": 0,
         "threads": 1,
-        "bf16": False,
+        "precision": "fp32",
     }
     return {**small, **changes}
 

@@ -1,0 +1,250 @@
+"""Measure a network: ``python -m training.evaluate RUN|M.onnx --data DIR --out DIR``.
+
+RUN is a run folder (its newest averaged weights), one of its checkpoints, or its
+``best.safetensors``. Every image takes the way it takes on a robot, `amodal_perception.pipeline`.
+``torchrun --nproc_per_node=N -m training.evaluate ...`` shares the images among N processes; the
+figures are the same.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from amodal_perception import amodal_coco
+from amodal_perception.amodal_coco import AmodalCoco, Json
+from amodal_perception.errors import AmodalError
+from amodal_perception.evaluation.metrics import evaluate_files, evaluate_in_detail
+from amodal_perception.images import read_image, write_image
+from amodal_perception.ordering import occlusion_graph
+from amodal_perception.pipeline import Pipeline, PipelineConfig
+from amodal_perception.postprocess import PostprocessConfig
+from amodal_perception.runtime import ModelMetadata, RawDetections, Runtime, load_runtime
+from amodal_perception.structures import Frame, Scene, UInt8Array
+from amodal_perception.visualize import draw_scene
+from training import checkpoints, distributed
+from training.config import TrainConfig, model_name
+
+ANNOTATIONS = "annotations.json"
+SCORE_THRESHOLD = 0.02
+"""Average precision wants the unsure detections too; below this they change nothing."""
+SHOWN_SCORE = 0.5
+SHOWN_IMAGES = 4
+
+
+class TorchRuntime:
+    """A network in PyTorch as the pipeline's engine."""
+
+    def __init__(self, model: nn.Module, metadata: ModelMetadata, device: torch.device) -> None:
+        """Take a network in evaluation mode, on `device`."""
+        self.model = model
+        self.metadata = metadata
+        self.device = device
+
+    def __call__(self, image: UInt8Array) -> RawDetections:
+        """Run the network on [1, H, W, 3] uint8 RGB."""
+        with torch.inference_mode():
+            outputs = self.model(torch.from_numpy(image).to(self.device))
+        found = {name: values[0].cpu().numpy() for name, values in outputs._asdict().items()}
+        return RawDetections(boxes_xyxy=found.pop("boxes"), **found)
+
+
+def torch_runtime(
+    model: nn.Module,
+    config: TrainConfig,
+    class_names: tuple[str, ...],
+    device: torch.device,
+    sha256: str = "",
+) -> TorchRuntime:
+    """Make a network an engine; `sha256` is that of its weights' file."""
+    metadata = ModelMetadata(
+        name=model_name(config),
+        sha256=sha256,
+        class_names=class_names,
+        input_hw=config.input_hw,
+        max_instances=0,  # of interest to engines with fixed shapes only
+        mask_size=0,
+    )
+    return TorchRuntime(model, metadata, device)
+
+
+def load(path: Path, device: torch.device, num_threads: int = 0) -> Runtime:
+    """Load a run, a checkpoint or a model file.
+
+    Raises:
+        ModelFileError: it is none, or damaged.
+    """
+    if path.is_file() and path.suffix != ".safetensors":
+        return load_runtime(path, num_threads=num_threads)
+    config, facts = checkpoints.read_config(path)
+    model = config.model.build(len(facts["class_names"]))
+    weights = checkpoints.averaged_weights(path)
+    model.load_state_dict(weights)
+    digest = hashlib.sha256()
+    for tensor in weights.values():
+        digest.update(tensor.numpy().tobytes())
+    model.to(device, memory_format=torch.channels_last).eval()
+    return torch_runtime(
+        model, config, tuple(facts["class_names"]), device, sha256=digest.hexdigest()
+    )
+
+
+def predict(
+    runtime: Runtime, truth: AmodalCoco, *, score_threshold: float = SCORE_THRESHOLD
+) -> tuple[AmodalCoco, dict[str, UInt8Array]] | None:
+    """See all images of a data set, shared by the processes.
+
+    Args:
+        runtime: the network.
+        truth: names the images, which lie beside its file.
+        score_threshold: lowest score of a prediction.
+
+    Returns:
+        The predictions, with the truth's image ids, and overlays of the first images by file
+        name; None in all processes but the first.
+
+    Raises:
+        ImageError: an image that is missing or damaged.
+    """
+    pipeline = Pipeline(
+        runtime, PipelineConfig(postprocess=PostprocessConfig(score_threshold=score_threshold))
+    )
+    image_ids = sorted(truth.images)
+    own = image_ids[distributed.rank() :: distributed.count()]
+    silent = distributed.rank() > 0
+    rows_of, overlays = {}, {}
+    for image_id in tqdm(own, "seeing", unit="image", delay=2, leave=False, disable=silent):
+        name = truth.images[image_id]["file_name"]
+        image = read_image(truth.path.parent / name)
+        scene = pipeline(Frame(image))
+        rows_of[image_id] = amodal_coco.scene_to_annotations(scene, image_id=image_id, first_id=0)
+        if image_id in image_ids[:SHOWN_IMAGES]:
+            overlays[name] = draw_scene(image, _sure(scene))
+    shares = distributed.gather((rows_of, overlays))
+    if not shares:
+        return None
+    merged = {image_id: rows for share, _ in shares for image_id, rows in share.items()}
+    pictures = {name: picture for _, share in shares for name, picture in share.items()}
+    in_order = [merged[image_id] for image_id in image_ids]
+    return _numbered(in_order, truth, runtime.metadata), dict(sorted(pictures.items()))
+
+
+def _sure(scene: Scene) -> Scene:
+    """Return what a robot would be told of a scene."""
+    instances = scene.instances[scene.instances.scores >= SHOWN_SCORE]
+    return replace(scene, instances=instances, graph=occlusion_graph(instances))
+
+
+def _numbered(
+    scenes: list[tuple[list[Json], list[Json]]], truth: AmodalCoco, metadata: ModelMetadata
+) -> AmodalCoco:
+    """Put images together; ids, from 0 in every image so far, go on from image to image."""
+    annotations: dict[int, Json] = {}
+    occlusions: list[Json] = []
+    for rows, edges in scenes:
+        first = len(annotations) + 1
+        annotations |= {first + row["id"]: {**row, "id": first + row["id"]} for row in rows}
+        ends = ("occluder_id", "occludee_id")
+        occlusions += [{**edge, **{end: first + edge[end] for end in ends}} for edge in edges]
+    categories = amodal_coco.categories_of(metadata.class_names)
+    return AmodalCoco(
+        path=Path(metadata.model_id),
+        images=truth.images,
+        categories={row["id"]: row for row in categories},
+        annotations=annotations,
+        occlusions=tuple(occlusions),
+        info={"model_id": metadata.model_id},
+    )
+
+
+def figures(truth: AmodalCoco, predictions: AmodalCoco) -> dict[str, float]:
+    """Measure predictions; a network that finds nothing yet has figures too."""
+    return evaluate_in_detail(truth, predictions).metrics
+
+
+def evaluate(
+    path: Path,
+    data: Path,
+    out: Path,
+    *,
+    device: torch.device,
+    num_threads: int = 0,
+    score_threshold: float = SCORE_THRESHOLD,
+) -> None:
+    """Write ``predictions.json``, ``metrics.json`` and overlays of the first images.
+
+    Args:
+        path: what to measure; see the module's docstring.
+        data: folder with ``annotations.json`` and the images it names.
+        out: folder, made where it is missing.
+        device: of a PyTorch network; a model file has its own engine.
+        num_threads: CPU threads of the network in each process; 0 lets it choose.
+        score_threshold: lowest score of a prediction.
+
+    Raises:
+        AmodalError: a file that is missing or damaged, or classes that the truth does not have.
+    """
+    if num_threads:
+        torch.set_num_threads(num_threads)
+    truth = amodal_coco.read(data / ANNOTATIONS)
+    found = predict(load(path, device, num_threads), truth, score_threshold=score_threshold)
+    if found is None:
+        return
+    predictions, overlays = found
+    amodal_coco.write(
+        out / "predictions.json",
+        images=list(predictions.images.values()),
+        annotations=list(predictions.annotations.values()),
+        categories=list(predictions.categories.values()),
+        occlusions=predictions.occlusions,
+        info=predictions.info,
+    )
+    for name, overlay in overlays.items():
+        write_image(out / "overlays" / f"{Path(name).stem}.png", overlay)
+    evaluate_files(truth.path, out / "predictions.json", out)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m training.evaluate", description=__doc__.split("\n\n")[0]
+    )
+    parser.add_argument("model", type=Path, help="run folder, checkpoint or .onnx file")
+    parser.add_argument("--data", type=Path, required=True, help="amodal COCO folder")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the results")
+    parser.add_argument(
+        "--score-threshold",
+        type=float,
+        default=SCORE_THRESHOLD,
+        help="lowest score of a prediction, 0..1 (default %(default)s)",
+    )
+    parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
+    parser.add_argument(
+        "--threads", type=int, default=0, help="CPU threads of each process (0: all cores)"
+    )
+    options = parser.parse_args(arguments)
+    try:
+        with distributed.joined(options.device) as device:
+            evaluate(
+                options.model,
+                options.data,
+                options.out,
+                device=device,
+                num_threads=options.threads,
+                score_threshold=options.score_threshold,
+            )
+    except AmodalError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
