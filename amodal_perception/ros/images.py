@@ -9,6 +9,7 @@ Everything is checked before memory is taken: a message from the network may hol
 from __future__ import annotations
 
 import array
+import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,11 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from amodal_perception.errors import ImageError
-from amodal_perception.structures import Frame, UInt8Array
+from amodal_perception.structures import FloatArray, Frame, UInt8Array
 
 MAX_PIXELS = 32_000_000
 # Distances, not colours: drawing them as a picture would only hide a wrong topic name.
 DEPTH_ENCODINGS = ("16UC1", "32FC1", "64FC1")
+METRES_PER_UNIT = {"16UC1": 0.001, "mono16": 0.001, "32FC1": 1.0}  # REP 118
+MAX_ENCODING_NAME = 32
 
 
 @dataclass(frozen=True)
@@ -46,12 +49,16 @@ class _Encoding:
 _ENCODINGS = {
     "rgb8": _Encoding(3, None),
     "bgr8": _Encoding(3, cv2.COLOR_BGR2RGB),
+    "8UC3": _Encoding(3, cv2.COLOR_BGR2RGB),  # as cv_bridge understands it
+    "8UC4": _Encoding(4, cv2.COLOR_BGRA2RGB),
     "rgba8": _Encoding(4, cv2.COLOR_RGBA2RGB),
     "bgra8": _Encoding(4, cv2.COLOR_BGRA2RGB),
     "mono8": _Encoding(1, cv2.COLOR_GRAY2RGB),
     "8UC1": _Encoding(1, cv2.COLOR_GRAY2RGB),
     "rgb16": _Encoding(3, None, np.uint16),
     "bgr16": _Encoding(3, cv2.COLOR_BGR2RGB, np.uint16),
+    "rgba16": _Encoding(4, cv2.COLOR_RGBA2RGB, np.uint16),
+    "bgra16": _Encoding(4, cv2.COLOR_BGRA2RGB, np.uint16),
     "mono16": _Encoding(1, cv2.COLOR_GRAY2RGB, np.uint16),
     "bayer_rggb8": _Encoding(1, cv2.COLOR_BayerBG2RGB),
     "bayer_bggr8": _Encoding(1, cv2.COLOR_BayerRG2RGB),
@@ -70,14 +77,29 @@ _ENCODINGS = {
 }
 
 
+class EncodingError(ImageError):
+    """An encoding that cannot be decoded: every image of this camera will fail alike."""
+
+
 def message_to_frame(message: Any, max_pixels: int = MAX_PIXELS) -> Frame:
     """Decode an image message and keep its header; see `message_to_rgb`."""
-    stamp = message.header.stamp
     return Frame(
         image=message_to_rgb(message, max_pixels),
-        stamp_ns=stamp.sec * 1_000_000_000 + stamp.nanosec,
+        stamp_ns=stamp_ns_of(message),
         frame_id=message.header.frame_id,
     )
+
+
+def stamp_ns_of(message: Any) -> int:
+    """Read the stamp of a message with a header, nanoseconds.
+
+    Raises:
+        ImageError: a stamp that no header could hold again.
+    """
+    stamp = message.header.stamp
+    if not 0 <= stamp.nanosec < 1_000_000_000:
+        raise ImageError(f"stamp with {stamp.nanosec} nanoseconds")
+    return int(stamp.sec) * 1_000_000_000 + int(stamp.nanosec)
 
 
 def message_to_rgb(message: Any, max_pixels: int = MAX_PIXELS) -> UInt8Array:
@@ -99,25 +121,60 @@ def message_to_rgb(message: Any, max_pixels: int = MAX_PIXELS) -> UInt8Array:
     return _compressed_to_rgb(message, max_pixels)
 
 
-def rgb_to_message(rgb: UInt8Array, header: Any, image_type: Any) -> Any:
-    """Make a sensor_msgs/Image of an [H, W, 3] uint8 RGB array.
+def message_to_depth(message: Any, max_pixels: int = MAX_PIXELS) -> FloatArray:
+    """Decode a sensor_msgs/Image of distances.
 
     Args:
-        rgb: the image.
+        message: ``16UC1`` or ``mono16`` in millimetres with 0 for unknown, or ``32FC1`` in metres
+            with NaN for unknown (REP 118).
+        max_pixels: larger images are refused.
+
+    Returns:
+        [H, W] float32, metres along the optical axis; NaN where unknown.
+
+    Raises:
+        ImageError: another encoding, sizes that contradict each other, damaged data.
+    """
+    name = message.encoding
+    if name not in METRES_PER_UNIT:
+        raise EncodingError(
+            f"{_short(name)} holds no depth; known are {', '.join(METRES_PER_UNIT)}"
+        )
+    dtype = np.float32 if name == "32FC1" else np.uint16
+    samples = _samples(message, _Encoding(1, None, dtype), max_pixels)[:, :, 0]
+    depth = samples.astype(np.float32)
+    if dtype is np.uint16:
+        depth *= np.float32(METRES_PER_UNIT[name])
+    # Not a number, not positive, or beyond all sensors: unknown. NaN fails every comparison.
+    depth[~((depth > 0) & (depth < np.inf))] = np.nan
+    return depth
+
+
+def rgb_to_message(rgb: UInt8Array, header: Any, image_type: Any) -> Any:
+    """Make a sensor_msgs/Image of an [H, W, 3] uint8 RGB array; see `array_to_message`."""
+    return array_to_message(rgb, "rgb8", header, image_type)
+
+
+def array_to_message(pixels: NDArray, encoding: str, header: Any, image_type: Any) -> Any:
+    """Make a sensor_msgs/Image.
+
+    Args:
+        pixels: [H, W] or [H, W, C], in this machine's byte order.
+        encoding: the name that fits its samples.
         header: std_msgs/Header to keep.
         image_type: the class ``sensor_msgs.msg.Image``.
     """
-    height, width = rgb.shape[:2]
+    height, width = pixels.shape[:2]
     # The setter takes an array.array as it is, but walks through every element of anything else.
     data = array.array("B")
-    data.frombytes(np.ascontiguousarray(rgb).data.cast("B"))
+    data.frombytes(np.ascontiguousarray(pixels).data.cast("B"))
     return image_type(
         header=header,
         height=height,
         width=width,
-        encoding="rgb8",
-        is_bigendian=0,
-        step=width * 3,
+        encoding=encoding,
+        is_bigendian=int(sys.byteorder == "big"),
+        step=pixels.nbytes // height,
         data=data,
     )
 
@@ -127,16 +184,43 @@ def _raw_to_rgb(message: Any, max_pixels: int) -> UInt8Array:
     encoding = _ENCODINGS.get(name)
     if encoding is None:
         if name in DEPTH_ENCODINGS:
-            raise ImageError(f"{name!r} holds depth; give the topic of a colour image")
-        raise ImageError(f"unknown encoding {name!r}; known are {', '.join(_ENCODINGS)}")
+            raise EncodingError(f"{name!r} holds depth; give the topic of a colour image")
+        return _rgb_by_cv_bridge(message, max_pixels)
     samples = _samples(message, encoding, max_pixels)
     if encoding.dtype is np.uint16:
-        samples = (samples >> 8).astype(np.uint8)
+        upper = 1 if samples.dtype.newbyteorder("<") == samples.dtype else 0
+        samples = np.ascontiguousarray(samples[..., None].view(np.uint8)[..., upper])
     if encoding.to_rgb is None:
         return np.ascontiguousarray(samples)
     if encoding.channels == 1:
         samples = samples[:, :, 0]
     return cv2.cvtColor(samples, encoding.to_rgb)  # type: ignore[return-value]
+
+
+def _rgb_by_cv_bridge(message: Any, max_pixels: int) -> UInt8Array:
+    """Let ROS's own converter try an encoding that is not in our table."""
+    name = message.encoding
+    known = f"known are {', '.join(_ENCODINGS)}"
+    try:
+        from cv_bridge import CvBridge
+    except Exception:  # built for another NumPy, it fails in ways of its own
+        raise EncodingError(f"unknown encoding {_short(name)}; {known}") from None
+    height, width, step = int(message.height), int(message.width), int(message.step)
+    what = f"{width} x {height} image, {_short(name)}"
+    _check_size(width, height, max_pixels, what)
+    if step < width or len(message.data) < step * height:
+        raise ImageError(f"{what}: {len(message.data)} bytes of data, step {step}")
+    try:
+        rgb = CvBridge().imgmsg_to_cv2(message, "rgb8")
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200]
+        raise EncodingError(f"{what}: neither we nor cv_bridge decode it ({reason})") from None
+    return np.ascontiguousarray(rgb)
+
+
+def _short(name: str) -> str:
+    """Quote a name from the network: it may hold anything, of any length."""
+    return repr(name if len(name) <= MAX_ENCODING_NAME else name[:MAX_ENCODING_NAME] + "...")
 
 
 def _samples(message: Any, encoding: _Encoding, max_pixels: int) -> NDArray:
@@ -169,10 +253,10 @@ def _compressed_to_rgb(message: Any, max_pixels: int) -> UInt8Array:
     source_encoding = message.format.split(";")[0].strip()
     if source_encoding in DEPTH_ENCODINGS:
         raise ImageError(
-            f"format {message.format!r} holds depth; give the topic of a colour image"
+            f"format {_short(message.format)} holds depth; give the topic of a colour image"
         )
     data = _bytes_of(message)
-    what = f"compressed image of {data.size} bytes, format {message.format!r}"
+    what = f"compressed image of {data.size} bytes, format {_short(message.format)}"
     size_wh = _png_size_wh(data) or _jpeg_size_wh(data)
     if size_wh is None:
         raise ImageError(f"{what}: neither a JPEG nor a PNG image, or cut short")

@@ -218,6 +218,15 @@ def mask_to_msg(mask: BoolArray, types: MessageTypes, offset_xy: tuple[int, int]
     )
 
 
+def visible_labels(instances: Instances) -> NDArray[np.uint16]:
+    """Draw a label image: [H, W] uint16, the instance_id that is visible there, 0 for none."""
+    labels = np.zeros(instances.size_hw, np.uint16)
+    for i in range(len(instances)):
+        window = instances.window(i)
+        labels[window][instances.visible[i][window]] = i + 1
+    return labels
+
+
 def _instance_to_msg(scene: Scene, index: int, types: MessageTypes) -> Any:
     instances = scene.instances
     rows, columns = instances.window(index)

@@ -11,12 +11,12 @@ cleaning up frees the model. By default it does the first two by itself.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import os
 import sys
 import threading
 import time
 import traceback
-from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import asdict, fields, replace
@@ -25,39 +25,48 @@ from typing import Any
 
 import numpy as np
 import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import SetParametersResult
-from rclpy.clock import Clock, ClockType
+from rclpy.clock import Clock, ClockType, JumpThreshold
+from rclpy.duration import Duration
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.logging import get_logger
 from rclpy.parameter import Parameter
-from rclpy.serialization import deserialize_message
+from rclpy.qos import ReliabilityPolicy
 from rclpy.utilities import remove_ros_args
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import CompressedImage, Image
 
-from amodal_perception.errors import AmodalError, EngineError, ImageError
-from amodal_perception.msg import AmodalScene
+from amodal_perception.errors import AmodalError, EngineError, ImageError, ModelFileError
 from amodal_perception.pipeline import Pipeline
-from amodal_perception.ros.camera import Camera, newest_only
+from amodal_perception.ros import diagnostics
 from amodal_perception.ros.component import Component
-from amodal_perception.ros.images import message_to_frame, rgb_to_message
+from amodal_perception.ros.depth import DepthInput, deserialized
+from amodal_perception.ros.health import Health
+from amodal_perception.ros.images import EncodingError, message_to_frame
+from amodal_perception.ros.inputs import Input, image_topic
 from amodal_perception.ros.messages import MessageTypes, scene_to_msg
+from amodal_perception.ros.outputs import Outputs, Sight
 from amodal_perception.ros.parameters import NodeParameters, descriptor
 from amodal_perception.ros.worker import Arrival, Engine, Worker
 from amodal_perception.runtime import DEFAULT_MODEL, ModelMetadata, load_runtime
 from amodal_perception.structures import Frame, Scene
-from amodal_perception.visualize import draw_scene
 
 COMPONENTS: tuple[Callable[[AmodalNode], Component], ...] = ()
 """What is mounted on the node: each is made once, with the node as its argument."""
 
 LOG_PERIOD_S = 5.0
-TICK_S = 0.1
-INPUT_CHECK_PERIOD_S = 0.5
+LISTENERS_PERIOD_S = 0.1
+INPUT_PERIOD_S = 0.5
+DIAGNOSTICS_PERIOD_S = 1.0
+# Simulated time comes in steps; so large a step is no step but a jump.
+JUMP_S = 5.0
 # launch sends SIGTERM 5 s after SIGINT, so the worker must have ended well before.
 WORKER_END_S = 2.0
 # A GPU that is lost never comes back within a process: after so many failures in a row, leave.
 ENGINE_FAILURES = 3
+ENCODINGS_TOLD = 32
+FAREWELL_S = 0.5
 
 SUCCESS, FAILURE, ERROR = (
     TransitionCallbackReturn.SUCCESS,
@@ -83,21 +92,44 @@ class AmodalNode(LifecycleNode):
         self._is_starting = False
         self.enabled = True
         self._types = MessageTypes.from_ros()
-        self._counts: Counter[str] = Counter()
+        self._health = Health()
         self._worker: Worker | None = None
         self._model: ModelMetadata | None = None
         self._publishing = threading.Lock()
-        self._outputs: dict[str, Any] = {}
-        self._camera = Camera(
-            self, self.parameters.image_transport, self.parameters.image_reliability, self._receive
+        self._outputs: Outputs | None = None
+        transport = self.parameters.image_transport
+        self._camera = Input(
+            self,
+            image_topic(self, transport),
+            CompressedImage if transport == "compressed" else Image,
+            self._receive,
+            self.parameters.image_reliability,
         )
+        self._depth = DepthInput(self)
         self._components = [make(self) for make in COMPONENTS]
-        self._checked_input_s = 0.0
+        self._engine_failure = ""
+        self._told: set[str] = set()
+        self._told_s: dict[str, float] = {}
         self._guard_change_state()
         self.add_on_set_parameters_callback(self._set_parameters)
+        self._jump_handle = self.get_clock().create_jump_callback(
+            JumpThreshold(
+                min_forward=Duration(seconds=JUMP_S),
+                min_backward=Duration(nanoseconds=-1),
+                on_clock_change=True,
+            ),
+            post_callback=self._forget,
+        )
+        # Absolute by convention: one monitor reads those of all nodes.
+        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 1)
         # By the steady clock: a simulated one may stop, and the system's may jump.
-        self._steady = Clock(clock_type=ClockType.STEADY_TIME)
-        self.create_timer(TICK_S, self._tick, clock=self._steady)
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        for period_s, task in (
+            (LISTENERS_PERIOD_S, self._follow_listeners),
+            (INPUT_PERIOD_S, self._follow_publishers),
+            (DIAGNOSTICS_PERIOD_S, self._diagnose),
+        ):
+            self.create_timer(period_s, task, clock=steady)
 
     def autostart(self) -> None:
         """Configure and activate.
@@ -117,7 +149,7 @@ class AmodalNode(LifecycleNode):
         ended = self._release()
         if not self._is_starting:
             # Not the node's own logger: its publisher of log messages may be gone already.
-            get_logger("amodal_node").info(self._tally())
+            get_logger("amodal_node").info(self._health.tally())
         return ended
 
     # What components use
@@ -200,16 +232,15 @@ class AmodalNode(LifecycleNode):
         self._service_change_state.callback = answer
 
     def _configure(self) -> None:
-        worker = Worker(self._load, self._work)
+        worker = Worker(lambda: load_pipeline(self.parameters), self._work)
         model = worker.start(self.context.ok)
         if model is None:
             raise ExternalShutdownException
         self._worker, self._model = worker, model
         try:
-            self._outputs = {
-                "scene": self.create_publisher(AmodalScene, "~/scene", newest_only()),
-                "overlay": self.create_publisher(Image, "~/overlay", newest_only()),
-            }
+            self._outputs = Outputs(
+                self, model.class_names, self.scene_message, self._overlay_period_s
+            )
             for component in self._components:
                 component.create()
         except Exception:
@@ -226,8 +257,14 @@ class AmodalNode(LifecycleNode):
             self.is_active = active
         if not active:
             self._camera.close()
-            if self._worker is not None:
-                self._worker.clear()
+            self._depth.close()
+        self._forget()
+
+    def _forget(self, jump: Any = None) -> None:
+        """Let nothing of the past meet what comes: the clock jumped, or the camera changed."""
+        self._depth.reset()
+        if self._worker is not None:
+            self._worker.clear()
         for component in self._components:
             component.reset()
 
@@ -242,9 +279,9 @@ class AmodalNode(LifecycleNode):
         ended = self._worker is None or self._worker.stop(WORKER_END_S)
         self._worker = self._model = None
         with self._publishing:
-            for publisher in self._outputs.values():
-                self.destroy_publisher(publisher)
-            self._outputs = {}
+            if self._outputs is not None:
+                self._outputs.destroy()
+            self._outputs = None
         return ended
 
     def leave(self, reason: str) -> None:
@@ -277,84 +314,67 @@ class AmodalNode(LifecycleNode):
 
     # Input: all of this runs in the executor's thread
 
-    def _tick(self) -> None:
-        wanted = self.is_active and self.enabled and self._is_someone_listening()
-        if not wanted:
-            self._camera.close()
-        elif not self._camera.is_open:
-            self._camera.open()
-        if time.monotonic() - self._checked_input_s >= INPUT_CHECK_PERIOD_S:
-            self._checked_input_s = time.monotonic()
-            self._check_input()
+    def _follow_listeners(self) -> None:
+        """Read only what someone wants to know about; look after the engine meanwhile."""
+        outputs = self._outputs
+        is_wanted = needs_depth = False
+        if self.is_active and self.enabled and outputs is not None:
+            needs_depth = outputs.need_depth
+            is_wanted = (
+                not self.parameters.lazy
+                or outputs.are_wanted
+                or any(component.wants_frames for component in self._components)
+            )
+        for topic, wanted in (
+            (self._camera, is_wanted),
+            (self._depth, needs_depth),
+        ):
+            if wanted:
+                topic.open()
+            else:
+                topic.close()
+        timeout_s = self.parameters.engine_timeout
+        if timeout_s and self._engine_busy_s() > timeout_s and self.exit_reason is None:
+            self.leave(f"the engine has been busy with one image for {timeout_s} s")
 
-    def _is_someone_listening(self) -> bool:
-        return (
-            not self.parameters.lazy
-            or any(component.wants_frames for component in self._components)
-            or any(self._has_listener(topic) for topic in self._outputs)
-        )
-
-    def _has_listener(self, topic: str) -> bool:
-        publisher = self._outputs.get(topic)
-        return publisher is not None and publisher.get_subscription_count() > 0
+    def _follow_publishers(self) -> None:
+        self._camera.check()
+        self._depth.check()
 
     def _receive(self, cdr: bytes) -> None:
         if self._worker is None:
             return
-        self._counts["received"] += 1
+        self._health.count("received")
         if self._worker.put(Arrival(cdr)):
-            self._counts["overtaken"] += 1
-
-    def _check_input(self) -> None:
-        """Match the publishers' reliability, and say so when nothing arrives."""
-        self._camera.check()
-        if self._camera.is_open and not self._counts["received"]:
-            publishers = self._camera.publishers()
-            found = f"{len(publishers)} publishers"
-            if publishers:
-                types = sorted({publisher.topic_type for publisher in publishers})
-                found += f" of {', '.join(types)}"
-            self.get_logger().warning(
-                f"no image yet on {self._camera.topic} ({found}); remap it with "
-                "--ros-args -r image:=TOPIC, or see the parameter image_transport",
-                throttle_duration_sec=LOG_PERIOD_S,
-                skip_first=True,
-            )
+            self._health.count("overtaken")
 
     # Work: all of this runs in the worker's thread
-
-    def _load(self) -> Pipeline:
-        path = Path(self.parameters.model_file_path or DEFAULT_MODEL)
-        engine = Engine(load_runtime(path, num_threads=self.parameters.num_threads))
-        pipeline = Pipeline(engine, self.parameters.pipeline_config)
-        # The first inference takes longest; let no camera frame wait for it.
-        pipeline(Frame(np.zeros((*engine.metadata.input_hw, 3), np.uint8)))
-        return pipeline
 
     def _work(self, pipeline: Pipeline, arrival: Arrival) -> None:
         try:
             scene = self._see(pipeline, arrival)
+            self._engine_failure = ""
             if arrival.answer is not None:
                 arrival.answer.set_result(scene)
         except Exception as error:  # one bad frame must not end the node
             if arrival.answer is not None:
                 arrival.answer.set_exception(error)
             elif self.context.ok():  # else shut down while working: nobody is left to publish to
-                cause = "undecodable" if isinstance(error, ImageError) else "failed"
-                self._drop(cause, str(error))
-            engine = pipeline.runtime
-            assert isinstance(engine, Engine)
-            if isinstance(error, EngineError) and engine.failures_in_a_row >= ENGINE_FAILURES:
-                self.leave(f"{error} ({engine.failures_in_a_row} times in a row)")
+                self._drop(error)
+            if isinstance(error, EngineError):
+                self._judge_engine(pipeline.runtime, error)
 
     def _see(self, pipeline: Pipeline, arrival: Arrival) -> Scene:
         """Decode, infer, publish; the source's header is kept."""
+        parameters = self.parameters
         started_s = time.monotonic()
-        pipeline.config = self.parameters.pipeline_config
+        pipeline.config = parameters.pipeline_config
         message = arrival.message
         if isinstance(message, bytes):
-            message = deserialize_message(message, self._camera.message_type)
-        frame = message_to_frame(message, self.parameters.max_image_pixels)
+            message = deserialized(message, self._camera.message_type)
+        frame = message_to_frame(message, parameters.max_image_pixels)
+        if arrival.answer is None and 0 < parameters.max_frame_age < self._age_s(frame):
+            raise StaleError(f"{self._age_s(frame):.3f} s old by its stamp")
         decoded_s = time.monotonic()
         scene = pipeline(frame)
         before_ms = {
@@ -365,39 +385,160 @@ class AmodalNode(LifecycleNode):
         if arrival.answer is None:
             for component in self._components:
                 scene = component.see(frame, scene, arrival.received_s)
-            self._publish(message, frame, scene)
-            self._counts["published"] += 1
+            self._publish(message.header, frame, scene)
+            self._health.count_scene(scene.stages_ms, arrival.received_s, self._age_s(frame))
         return scene
 
-    def _publish(self, message: Any, frame: Frame, scene: Scene) -> None:
-        made: dict[str, Any] = {}
-        if self._has_listener("scene"):
-            seen_s = time.monotonic()
-            made["scene"] = result = self.scene_message(scene)
-            # What it took to make the message is known only now that it is made.
-            result.stage_names.append("message")
-            result.stage_ms.append((time.monotonic() - seen_s) * 1e3)
-        if self._has_listener("overlay"):
-            picture = draw_scene(frame.image, scene)
-            made["overlay"] = rgb_to_message(picture, message.header, Image)
+    def _publish(self, header: Any, frame: Frame, scene: Scene) -> None:
+        outputs = self._outputs
+        if outputs is None:
+            return
+        sight = Sight(header, frame, scene)
+        if outputs.need_depth:
+            try:
+                extents, offset_ns = self._depth.measure(
+                    scene, self.parameters.sync_slop, self.parameters.max_image_pixels
+                )
+                sight = replace(sight, extents=extents, depth_offset_ns=offset_ns)
+            except ImageError as error:
+                self._health.count("without_depth", str(error))
+                self._warn("without_depth", f"no extents: {error}")
+        messages = outputs.make(sight)
         with self._publishing:
-            if self.is_active:
-                for topic, result in made.items():
-                    self._outputs[topic].publish(result)
+            if self.is_active and outputs is self._outputs:
+                outputs.publish(messages)
 
-    def _drop(self, cause: str, reason: str) -> None:
-        self._counts[cause] += 1
-        self.get_logger().warning(
-            f"image dropped: {reason} ({self._tally()})", throttle_duration_sec=LOG_PERIOD_S
+    def _drop(self, error: Exception) -> None:
+        if isinstance(error, StaleError):
+            cause = "too_old"
+        else:
+            cause = "undecodable" if isinstance(error, ImageError) else "failed"
+        self._health.count(cause, str(error))
+        text = f"image dropped: {error}"
+        if isinstance(error, EncodingError):
+            # Every image of this camera will fail alike: say it once per encoding.
+            if str(error) in self._told:
+                return
+            if len(self._told) < ENCODINGS_TOLD:
+                self._told.add(str(error))
+        self._warn(cause, f"{text} ({self._health.tally()})")
+
+    def _judge_engine(self, engine: Any, error: EngineError) -> None:
+        self._engine_failure = str(error)
+        if engine.failures_in_a_row >= ENGINE_FAILURES:
+            self.leave(f"{error}, {engine.failures_in_a_row} times in a row")
+
+    # Any thread
+
+    def _age_s(self, frame: Frame) -> float:
+        return (self.get_clock().now().nanoseconds - frame.stamp_ns) * 1e-9
+
+    def _engine_busy_s(self) -> float:
+        since_s = self._worker.busy_since_s if self._worker is not None else None
+        return 0.0 if since_s is None else time.monotonic() - since_s
+
+    def _overlay_period_s(self) -> float:
+        rate_hz = self.parameters.overlay_rate
+        return 1 / rate_hz if rate_hz else 0.0
+
+    def _warn(self, cause: str, text: str) -> None:
+        """Log at most once in a while for each cause, by the steady clock."""
+        now_s = time.monotonic()
+        if now_s >= self._told_s.get(cause, 0.0):
+            self._told_s[cause] = now_s + LOG_PERIOD_S
+            self.get_logger().warning(text)
+
+    # Diagnostics
+
+    def note_callback_error(self, text: str) -> None:
+        """Keep and log what a callback raised."""
+        self._health.count("callback_errors", text)
+        self._warn("callback_errors", f"a callback failed: {text}")
+
+    def say_farewell(self) -> None:
+        """Tell the robot's monitor why the node ends."""
+        self._diagnose()
+        self._diagnostics.wait_for_all_acked(Duration(seconds=FAREWELL_S))
+
+    def _diagnose(self) -> None:
+        report = self._health.report()
+        state = self._input_state()
+        found = diagnostics.judge_input(state, report)
+        if found.level != diagnostics.OK:
+            self._warn(f"input {found.level}", found.message)
+        failure = self._engine_failure or str(self.transition_error or "")
+        engine = diagnostics.EngineState(
+            model=self._model,
+            model_path=str(model_path(self.parameters)),
+            busy_s=self._engine_busy_s(),
+            timeout_s=self.parameters.engine_timeout,
+            failure=self.exit_reason or failure,
+        )
+        statuses = [
+            found,
+            diagnostics.judge_processing(report),
+            diagnostics.judge_engine(engine),
+        ]
+        stamp = self.get_clock().now().to_msg()
+        name = self.get_fully_qualified_name().lstrip("/")
+        self._diagnostics.publish(diagnostics.diagnostics_to_msg(statuses, name, stamp))
+
+    def _input_state(self) -> diagnostics.InputState:
+        camera = self._camera
+        return diagnostics.InputState(
+            lifecycle=self._state_machine.current_state[1],
+            is_enabled=self.enabled,
+            is_open=camera.is_open,
+            topic=camera.topic,
+            type_name=camera.type_name,
+            is_reliable=camera.is_reliable,
+            publishers=tuple(
+                diagnostics.Publisher(
+                    node_name=f"{p.node_namespace.rstrip('/')}/{p.node_name}",
+                    type_name=p.topic_type,
+                    is_reliable=p.qos_profile.reliability == ReliabilityPolicy.RELIABLE,
+                )
+                for p in camera.publishers()
+            ),
+            unmatched_policy=camera.unmatched_policy,
+            silent_s=camera.silent_s,
+            timeout_s=self.parameters.input_timeout,
         )
 
-    def _tally(self) -> str:
-        counts = self._counts
-        return (
-            f"{counts['received']} images received, {counts['published']} scenes published; "
-            f"dropped: {counts['overtaken']} overtaken by a newer one, "
-            f"{counts['undecodable']} undecodable, {counts['failed']} failed"
-        )
+
+class StaleError(AmodalError):
+    """An image that is older than the user wants."""
+
+
+def model_path(parameters: NodeParameters) -> Path:
+    """Return the model file to load."""
+    return Path(parameters.model_file_path or DEFAULT_MODEL)
+
+
+def load_pipeline(parameters: NodeParameters) -> Pipeline:
+    """Load the model, if it is allowed, and run it once.
+
+    Raises:
+        ModelFileError: not on the list of allowed ones, missing, damaged, foreign.
+    """
+    path = model_path(parameters)
+    allowed = parameters.allowed_models
+    if allowed:
+        # Before an engine reads it: what is not trusted must not be parsed.
+        try:
+            digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        except OSError as error:
+            raise ModelFileError(f"{path}: {error.strerror}") from None
+        if digest not in allowed:
+            raise ModelFileError(
+                f"{path}: its SHA-256 is {digest}, which the parameter allowed_model_sha256 "
+                "does not list"
+            )
+    engine = Engine(load_runtime(path, num_threads=parameters.num_threads))
+    pipeline = Pipeline(engine, parameters.pipeline_config)
+    # The first inference takes longest; let no camera frame wait for it.
+    pipeline(Frame(np.zeros((*engine.metadata.input_hw, 3), np.uint8)))
+    return pipeline
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -448,15 +589,14 @@ def spin(node: AmodalNode, executor: SingleThreadedExecutor) -> None:
     """
     while node.context.ok():
         if node.exit_reason is not None:
+            node.say_farewell()
             raise EngineError(node.exit_reason)
         try:
             executor.spin_once()
         except (ExternalShutdownException, KeyboardInterrupt):
             raise
         except Exception:
-            node.get_logger().error(
-                f"a callback failed: {traceback.format_exc()}", throttle_duration_sec=LOG_PERIOD_S
-            )
+            node.note_callback_error(traceback.format_exc())
             _release_entities(node)
 
 

@@ -47,6 +47,9 @@ class NodeParameters:
     autostart: bool = _parameter(
         True, "configure and activate at once; false: wait for a lifecycle manager", read_only=True
     )
+    allowed_model_sha256: str = _parameter(
+        "", "SHA-256 of the models that may be loaded, by commas; empty: any", read_only=True
+    )
     num_threads: int = _parameter(
         0, "CPU threads of the engine; 0: the engine chooses", limits=(0, 256), read_only=True
     )
@@ -65,6 +68,24 @@ class NodeParameters:
     lazy: bool = _parameter(True, "read the camera only while someone listens to the node")
     max_image_pixels: int = _parameter(
         MAX_PIXELS, "larger images are dropped, pixels", limits=(1, 1_000_000_000)
+    )
+    max_frame_age: float = _parameter(
+        0.0, "images older by their stamp are dropped, seconds; 0: none", limits=(0, 3600)
+    )
+    input_timeout: float = _parameter(
+        1.0, "without an image for so long the diagnostics say so, seconds", limits=(0.1, 3600)
+    )
+    engine_timeout: float = _parameter(
+        10.0,
+        "an engine that works on one image for so long hangs: the node ends with exit code 1, "
+        "seconds; 0: never",
+        limits=(0, 3600),
+    )
+    sync_slop: float = _parameter(
+        0.02, "largest difference of an image's and its depth's stamps, seconds", limits=(0, 10)
+    )
+    overlay_rate: float = _parameter(
+        10.0, "most overlays in a second; 0: one for every scene", limits=(0, 1000)
     )
     score_threshold: float = _parameter(
         PostprocessConfig.score_threshold, "lowest score of an instance, 0..1", limits=(0, 1)
@@ -114,6 +135,11 @@ class NodeParameters:
         """Read a whole number as a float where a float is wanted: YAML writes 1 for 1.0."""
         wanted = type(next(item.default for item in fields(cls) if item.name == name))
         return float(value) if wanted is float and type(value) is int else value
+
+    @property
+    def allowed_models(self) -> frozenset[str]:
+        """Hashes of the models that may be loaded; empty: any."""
+        return frozenset(self.allowed_model_sha256.lower().replace(",", " ").split())
 
     @property
     def pipeline_config(self) -> PipelineConfig:

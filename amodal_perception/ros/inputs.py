@@ -1,7 +1,8 @@
-"""The image topic: read as bytes, with the reliability that its publishers offer."""
+"""Topics that are read: as bytes, and with the reliability that their publishers offer."""
 
 from __future__ import annotations
 
+import struct
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -10,26 +11,47 @@ from typing import Any
 from rclpy.node import Node
 from rclpy.qos import HistoryPolicy, QoSPolicyKind, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
-from sensor_msgs.msg import CompressedImage, Image
+
+from amodal_perception.errors import ImageError
+
+try:
+    from rclpy.event_handler import SubscriptionEventCallbacks
+except ImportError:  # Humble
+    from rclpy.qos_event import SubscriptionEventCallbacks
 
 COMPRESSED_SUFFIX = "/compressed"
 # How long the old subscription stays beside the new one, which must find all publishers first.
 OVERLAP_S = 2.0
 
 
-class Camera:
-    """Subscribes and unsubscribes; every image goes to `receive`, still serialised.
+class Input:
+    """Subscribes and unsubscribes; every message goes to `receive`, still serialised.
 
     Bytes, because rclpy never serves a subscription again whose message it could not deserialise,
     and because an image that a newer one overtakes need not be deserialised at all.
     """
 
     def __init__(
-        self, node: Node, transport: str, reliability: str, receive: Callable[[bytes], None]
+        self,
+        node: Node,
+        topic: str,
+        message_type: Any,
+        receive: Callable[[bytes], None],
+        reliability: str = "auto",
     ) -> None:
-        """Read the topic ``image``, or ``image/compressed`` for the transport ``compressed``."""
-        self.message_type = CompressedImage if transport == "compressed" else Image
-        self.topic = self._topic_to_read(node, transport == "compressed")
+        """Keep what to read; `open` subscribes.
+
+        Args:
+            node: the node.
+            topic: name before remapping.
+            message_type: class of the topic's messages.
+            receive: what to do with each, in the executor's thread.
+            reliability: ``reliable``, ``best_effort``, or ``auto``: as all publishers offer it.
+        """
+        self.topic: str = topic if topic.startswith("/") else node.resolve_topic_name(topic)
+        self.message_type = message_type
+        self.last_received_s: float | None = None
+        self.unmatched_policy = ""
         self._node, self._receive = node, receive
         override = f"qos_overrides.{self.topic}.subscription.reliability"
         is_overridden = override in node._parameter_overrides
@@ -41,7 +63,7 @@ class Camera:
         self._is_reliable = reliability != "best_effort"
         self._subscription: Any = None
         self._outgoing: Any = None
-        self._outgoing_until_s = 0.0
+        self._opened_s = self._outgoing_until_s = 0.0
         self._unpaired: dict[Any, Counter[int]] = {}
 
     @property
@@ -56,9 +78,21 @@ class Camera:
             return self._subscription.qos_profile.reliability == ReliabilityPolicy.RELIABLE
         return self._is_reliable
 
+    @property
+    def type_name(self) -> str:
+        """Full name of the type that is read, such as ``sensor_msgs/msg/Image``."""
+        package = self.message_type.__module__.split(".")[0]
+        return f"{package}/msg/{self.message_type.__name__}"
+
+    @property
+    def silent_s(self) -> float:
+        """Since the last message, or since the subscription; seconds."""
+        return time.monotonic() - (self.last_received_s or self._opened_s) if self.is_open else 0.0
+
     def open(self) -> None:
         """Subscribe."""
         if not self.is_open:
+            self._opened_s = time.monotonic()
             self._follow()
             self._subscription = self._subscribe()
 
@@ -69,6 +103,7 @@ class Camera:
                 self._node.destroy_subscription(subscription)
         self._outgoing = self._subscription = None
         self._unpaired.clear()
+        self.last_received_s, self.unmatched_policy = None, ""
 
     def publishers(self) -> list[Any]:
         """Return who publishes the topic, and how."""
@@ -113,10 +148,17 @@ class Camera:
             lambda cdr: self._arrive(cdr, made[0]),
             newest_only(reliable=self._is_reliable),
             qos_overriding_options=QoSOverridingOptions(self._policies),
+            event_callbacks=SubscriptionEventCallbacks(incompatible_qos=self._note_unmatched),
             raw=True,
         )
         made.append(subscription)
         return subscription
+
+    def _note_unmatched(self, event: Any) -> None:
+        if self._follows_publishers:
+            self.check()  # at once, and not when its turn comes: images arrive already
+        else:
+            self.unmatched_policy = QoSPolicyKind(event.last_policy_kind).name.lower()
 
     def _arrive(self, cdr: bytes, subscription: Any) -> None:
         if self._outgoing is not None:
@@ -127,15 +169,29 @@ class Camera:
                 self._unpaired[other][key] -= 1
                 return
             self._unpaired[subscription][key] += 1
+        self.last_received_s = time.monotonic()
         self._receive(cdr)
 
-    @staticmethod
-    def _topic_to_read(node: Node, compressed: bool) -> str:
-        """Follow image_transport's habit: remap the base topic, the suffix is added."""
-        topic: str = node.resolve_topic_name("image")
-        if compressed and not topic.endswith(COMPRESSED_SUFFIX):
-            topic += COMPRESSED_SUFFIX
-        return topic
+
+def cdr_stamp_ns(cdr: bytes) -> int:
+    """Read the stamp of a serialised message that begins with a std_msgs/Header.
+
+    Raises:
+        ImageError: too short to hold one.
+    """
+    if len(cdr) < 12:
+        raise ImageError(f"message of {len(cdr)} bytes holds no header")
+    # The second byte of the encapsulation tells the byte order.
+    seconds, nanoseconds = struct.unpack_from("<iI" if cdr[1] & 1 else ">iI", cdr, 4)
+    return int(seconds) * 1_000_000_000 + int(nanoseconds)
+
+
+def image_topic(node: Node, transport: str) -> str:
+    """Follow image_transport's habit: remap the base topic, the suffix is added."""
+    topic: str = node.resolve_topic_name("image")
+    if transport == "compressed" and not topic.endswith(COMPRESSED_SUFFIX):
+        topic += COMPRESSED_SUFFIX
+    return topic
 
 
 def newest_only(reliable: bool = True) -> QoSProfile:
