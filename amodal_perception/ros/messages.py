@@ -116,23 +116,24 @@ def scene_to_msg(scene: Scene, types: MessageTypes, degraded: bool = False) -> A
         image_height=height,
         model_id=scene.model_id,
         instances=[_instance_to_msg(scene, i, types) for i in range(len(instances))],
-        edges=[
-            types.edge(
-                occluder_id=int(occluder) + 1,
-                occludee_id=int(occludee) + 1,
-                confidence=float(confidence),
-                overlap_px=int(overlap_px),
-                hidden_fraction=float(hidden_fraction),
-            )
-            for (occluder, occludee), confidence, overlap_px, hidden_fraction in zip(
-                graph.edges, graph.confidence, graph.overlap_px, graph.hidden_fraction
-            )
-        ],
+        edges=[edge_to_msg(graph, k, types) for k in range(len(graph.edges))],
         removal_order=types.numbers((graph.removal_order + 1).astype(np.uint16)),
         acyclic=graph.acyclic,
         status=int(degraded),
         stage_names=list(scene.stages_ms),
         stage_ms=types.numbers(np.array(list(scene.stages_ms.values()), np.float32)),
+    )
+
+
+def edge_to_msg(graph: OcclusionGraph, index: int, types: MessageTypes) -> Any:
+    """Make an OcclusionEdge of one edge of a graph."""
+    occluder, occludee = graph.edges[index]
+    return types.edge(
+        occluder_id=int(occluder) + 1,
+        occludee_id=int(occludee) + 1,
+        confidence=float(graph.confidence[index]),
+        overlap_px=int(graph.overlap_px[index]),
+        hidden_fraction=float(graph.hidden_fraction[index]),
     )
 
 
