@@ -38,7 +38,7 @@ def decode_counts(codes: list[bytes]) -> tuple[Runs, Runs]:
         ValueError: not of this form, or a length is negative.
     """
     digits = np.frombuffer(b"".join(codes), np.uint8) - np.uint8(48)
-    stops = np.cumsum([len(code) for code in codes])
+    stops = np.cumsum([len(code) for code in codes], dtype=np.int64)
     if not all(codes) or digits.max(initial=0) > 63 or (digits[stops - 1] > 31).any():
         raise ValueError("is no run-length code")
     ends = (digits < 32).nonzero()[0]
@@ -109,6 +109,9 @@ def checked_rle(
             f"has runs of {total} pixels, but its image has {expected} "
             f"({size_hw[0]} x {size_hw[1]})"
         )
+    # pycocotools makes room for one run more than there are pixels.
+    if len(counts) > expected + 1:
+        raise ValueError("has more runs than pixels")
     if isinstance(counts, list):
         return coco_mask.frPyObjects({"size": list(size_hw), "counts": counts}, *size_hw)
     return {"size": list(size_hw), "counts": code}
