@@ -1,0 +1,1 @@
+"""New pictures from the pieces of photographs, with exact amodal truth."""
