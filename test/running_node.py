@@ -28,12 +28,17 @@ def node_process(*parameters: str, remap: str = "image:=/camera/image"):
     try:
         yield process
     finally:
-        if process.poll() is None:
-            process.send_signal(signal.SIGINT)
-        try:
-            process.communicate(timeout=PATIENCE_S)
-        finally:
-            process.kill()
+        end(process)
+
+
+def end(process: subprocess.Popen) -> str:
+    """Interrupt the node, if it still runs; return what it said."""
+    if process.poll() is None:
+        process.send_signal(signal.SIGINT)
+    try:
+        return process.communicate(timeout=PATIENCE_S)[1] or ""
+    finally:
+        process.kill()
 
 
 class Camera:
@@ -104,11 +109,7 @@ class Camera:
         return Header(stamp=Time(sec=second, nanosec=123456789), frame_id="wrist_camera")
 
     def see(self, publisher, message):
-        """Publish an image until its scene arrives.
-
-        More than once, as cameras do: what arrives while the node changes its subscription,
-        because a publisher of other reliability has come or gone, is lost.
-        """
+        """Publish an image until its scene arrives; more than once, as cameras do."""
         second, again_s = message.header.stamp.sec, 0.0
 
         def seen():
@@ -120,6 +121,31 @@ class Camera:
 
         self.spin_until(seen, f"scene {second}")
         return self.scene_of(second)
+
+    def call(self, service_type, name: str, **fields):
+        """Call one of the node's services and return its response."""
+        client = self.node.create_client(service_type, f"/amodal_perception/{name}")
+        assert client.wait_for_service(PATIENCE_S), f"no service {name}"
+        future = client.call_async(service_type.Request(**fields))
+        self.spin_until(future.done, f"the answer of {name}")
+        self.node.destroy_client(client)
+        return future.result()
+
+    def set_parameter(self, name: str, value):
+        """Set one of the node's parameters and return the result."""
+        from rcl_interfaces.srv import SetParameters
+        from rclpy.parameter import Parameter
+
+        parameters = [Parameter(name, value=value).to_parameter_msg()]
+        return self.call(SetParameters, "set_parameters", parameters=parameters).results[0]
+
+    def transition(self, label: str) -> bool:
+        """Ask the node for a lifecycle transition; return whether it succeeded."""
+        from lifecycle_msgs.msg import Transition
+        from lifecycle_msgs.srv import ChangeState
+
+        transition = Transition(label=label)
+        return self.call(ChangeState, "change_state", transition=transition).success
 
     def scene_of(self, second: int):
         """Wait for the scene of one image."""
@@ -133,3 +159,44 @@ class Camera:
             self._answered = True
         else:
             self.scenes.append(scene)
+
+
+class Monitor:
+    """Reads the node's diagnostics."""
+
+    def __init__(self, camera: Camera) -> None:
+        from diagnostic_msgs.msg import DiagnosticArray
+
+        self._camera = camera
+        self.statuses: dict = {}
+        camera.node.create_subscription(DiagnosticArray, "/diagnostics", self._receive, 10)
+
+    def wait_for(self, name: str, message: str, level: int | None = None):
+        """Wait until one status says something; return it."""
+
+        def said():
+            status = self.statuses.get(name)
+            return status and message in status.message and level in (None, status.level[0])
+
+        try:
+            self._camera.spin_until(said, f"{name}: {message}")
+        except AssertionError as error:
+            raise AssertionError(f"{error}; it said {self.statuses.get(name)}") from None
+        return self.statuses[name]
+
+    def wait_for_value(self, name: str, key: str, condition):
+        """Wait until a value of one status meets a condition; return it."""
+
+        def value():
+            status = self.statuses.get(name)
+            return status and {item.key: item.value for item in status.values}.get(key)
+
+        try:
+            self._camera.spin_until(lambda: value() is not None and condition(value()), key)
+        except AssertionError as error:
+            raise AssertionError(f"{error}; it is {value()}") from None
+        return value()
+
+    def _receive(self, message) -> None:
+        for status in message.status:
+            self.statuses[status.name.rpartition(": ")[2]] = status

@@ -21,7 +21,7 @@ except ImportError:  # Humble
 
 COMPRESSED_SUFFIX = "/compressed"
 # How long the old subscription stays beside the new one, which must find all publishers first.
-OVERLAP_S = 2.0
+OVERLAP_S = 1.0
 
 
 class Input:

@@ -11,33 +11,28 @@ cleaning up frees the model. By default it does the first two by itself.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import os
 import sys
 import threading
 import time
-import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import asdict, fields, replace
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock, ClockType, JumpThreshold
 from rclpy.duration import Duration
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
-from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.logging import get_logger
 from rclpy.parameter import Parameter
 from rclpy.qos import ReliabilityPolicy
 from rclpy.utilities import remove_ros_args
 from sensor_msgs.msg import CompressedImage, Image
 
-from amodal_perception.errors import AmodalError, EngineError, ImageError, ModelFileError
+from amodal_perception.errors import AmodalError, EngineError, ImageError
 from amodal_perception.pipeline import Pipeline
 from amodal_perception.ros import diagnostics
 from amodal_perception.ros.component import Component
@@ -45,14 +40,17 @@ from amodal_perception.ros.depth import DepthInput, deserialized
 from amodal_perception.ros.health import Health
 from amodal_perception.ros.images import EncodingError, message_to_frame
 from amodal_perception.ros.inputs import Input, image_topic
+from amodal_perception.ros.loading import load_pipeline, model_path
+from amodal_perception.ros.managed import ManagedNode, spin
 from amodal_perception.ros.messages import MessageTypes, scene_to_msg
 from amodal_perception.ros.outputs import Outputs, Sight
 from amodal_perception.ros.parameters import NodeParameters, descriptor
-from amodal_perception.ros.worker import Arrival, Engine, Worker
-from amodal_perception.runtime import DEFAULT_MODEL, ModelMetadata, load_runtime
+from amodal_perception.ros.planner import Planner
+from amodal_perception.ros.worker import Arrival, Worker
+from amodal_perception.runtime import ModelMetadata
 from amodal_perception.structures import Frame, Scene
 
-COMPONENTS: tuple[Callable[[AmodalNode], Component], ...] = ()
+COMPONENTS: tuple[Callable[[AmodalNode], Component], ...] = (Planner,)
 """What is mounted on the node: each is made once, with the node as its argument."""
 
 LOG_PERIOD_S = 5.0
@@ -68,14 +66,8 @@ ENGINE_FAILURES = 3
 ENCODINGS_TOLD = 32
 FAREWELL_S = 0.5
 
-SUCCESS, FAILURE, ERROR = (
-    TransitionCallbackReturn.SUCCESS,
-    TransitionCallbackReturn.FAILURE,
-    TransitionCallbackReturn.ERROR,
-)
 
-
-class AmodalNode(LifecycleNode):
+class AmodalNode(ManagedNode):
     """Subscribes to ``image``, publishes ``~/scene`` and what else someone listens to."""
 
     def __init__(self) -> None:
@@ -87,9 +79,7 @@ class AmodalNode(LifecycleNode):
         super().__init__("amodal_perception")
         self.parameters = self._declare_parameters()
         self.exit_reason: str | None = None
-        self.transition_error: Exception | None = None
         self.is_active = False
-        self._is_starting = False
         self.enabled = True
         self._types = MessageTypes.from_ros()
         self._health = Health()
@@ -110,7 +100,6 @@ class AmodalNode(LifecycleNode):
         self._engine_failure = ""
         self._told: set[str] = set()
         self._told_s: dict[str, float] = {}
-        self._guard_change_state()
         self.add_on_set_parameters_callback(self._set_parameters)
         self._jump_handle = self.get_clock().create_jump_callback(
             JumpThreshold(
@@ -130,18 +119,6 @@ class AmodalNode(LifecycleNode):
             (DIAGNOSTICS_PERIOD_S, self._diagnose),
         ):
             self.create_timer(period_s, task, clock=steady)
-
-    def autostart(self) -> None:
-        """Configure and activate.
-
-        Raises:
-            AmodalError: the model is missing, damaged, foreign, or breaks the contract.
-        """
-        self._is_starting = True
-        for trigger in (self.trigger_configure, self.trigger_activate):
-            if trigger() != SUCCESS:
-                raise self.transition_error or AmodalError("the node could not start")
-        self._is_starting = False
 
     def stop(self) -> bool:
         """End all work and say what was done; return whether the engine ended in time."""
@@ -177,61 +154,8 @@ class AmodalNode(LifecycleNode):
 
     # Transitions: all of this runs in the executor's thread
 
-    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+    def configure(self) -> None:
         """Load the model, run it once, and create what will be published."""
-        return self._transition("configure", self._configure, FAILURE)
-
-    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Listen."""
-        return self._transition("activate", lambda: self._set_active(True), FAILURE)
-
-    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Stop listening; the model stays loaded."""
-        return self._transition("deactivate", lambda: self._set_active(False), ERROR)
-
-    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Free the model and destroy what was created."""
-        return self._transition("clean up", self._free, ERROR)
-
-    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Do the same from any state."""
-        return self._transition("shut down", self._free, ERROR)
-
-    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Fall back to the unconfigured state."""
-        return self._transition("recover", self._free, ERROR)
-
-    def _transition(
-        self, name: str, action: Callable[[], None], otherwise: TransitionCallbackReturn
-    ) -> TransitionCallbackReturn:
-        """Log what goes wrong, which rclpy swallows silently, and keep it for the diagnostics."""
-        self.transition_error = None
-        try:
-            action()
-        except Exception as error:
-            self.transition_error = error
-            if not isinstance(error, AmodalError | ExternalShutdownException):
-                self.get_logger().error(traceback.format_exc())
-            if not self._is_starting:
-                self.get_logger().error(f"could not {name}: {error}")
-            return otherwise
-        return SUCCESS
-
-    def _guard_change_state(self) -> None:
-        """Answer impossible requests with failure; rclpy would let them end the node."""
-        change_state = self._service_change_state.callback
-
-        def answer(request: Any, response: Any) -> Any:
-            try:
-                return change_state(request, response)
-            except Exception as error:
-                self.get_logger().warning(f"transition refused: {error}")
-                response.success = False
-                return response
-
-        self._service_change_state.callback = answer
-
-    def _configure(self) -> None:
         worker = Worker(lambda: load_pipeline(self.parameters), self._work)
         model = worker.start(self.context.ok)
         if model is None:
@@ -239,12 +163,16 @@ class AmodalNode(LifecycleNode):
         self._worker, self._model = worker, model
         try:
             self._outputs = Outputs(
-                self, model.class_names, self.scene_message, self._overlay_period_s
+                self,
+                model.class_names,
+                self.scene_message,
+                self._overlay_period_s,
+                lambda: self.parameters.grasp_margin,
             )
             for component in self._components:
                 component.create()
         except Exception:
-            self._free()
+            self.free()
             raise
         self.get_logger().info(
             f"model {model.model_id} is loaded; images are read from {self._camera.topic} "
@@ -268,7 +196,16 @@ class AmodalNode(LifecycleNode):
         for component in self._components:
             component.reset()
 
-    def _free(self) -> None:
+    def activate(self) -> None:
+        """Listen."""
+        self._set_active(True)
+
+    def deactivate(self) -> None:
+        """Stop listening; the model stays loaded."""
+        self._set_active(False)
+
+    def free(self) -> None:
+        """Free the model and destroy what was created."""
         self._set_active(False)
         if not self._release():
             self.leave("the engine did not end")
@@ -286,7 +223,7 @@ class AmodalNode(LifecycleNode):
 
     def leave(self, reason: str) -> None:
         """Have the process end with exit code 1: a fresh one may work where this one cannot."""
-        self.exit_reason = reason
+        self.exit_reason = self.exit_reason or reason
         if self.executor is not None:
             self.executor.wake()
 
@@ -486,7 +423,7 @@ class AmodalNode(LifecycleNode):
     def _input_state(self) -> diagnostics.InputState:
         camera = self._camera
         return diagnostics.InputState(
-            lifecycle=self._state_machine.current_state[1],
+            lifecycle=self.state,
             is_enabled=self.enabled,
             is_open=camera.is_open,
             topic=camera.topic,
@@ -508,37 +445,6 @@ class AmodalNode(LifecycleNode):
 
 class StaleError(AmodalError):
     """An image that is older than the user wants."""
-
-
-def model_path(parameters: NodeParameters) -> Path:
-    """Return the model file to load."""
-    return Path(parameters.model_file_path or DEFAULT_MODEL)
-
-
-def load_pipeline(parameters: NodeParameters) -> Pipeline:
-    """Load the model, if it is allowed, and run it once.
-
-    Raises:
-        ModelFileError: not on the list of allowed ones, missing, damaged, foreign.
-    """
-    path = model_path(parameters)
-    allowed = parameters.allowed_models
-    if allowed:
-        # Before an engine reads it: what is not trusted must not be parsed.
-        try:
-            digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        except OSError as error:
-            raise ModelFileError(f"{path}: {error.strerror}") from None
-        if digest not in allowed:
-            raise ModelFileError(
-                f"{path}: its SHA-256 is {digest}, which the parameter allowed_model_sha256 "
-                "does not list"
-            )
-    engine = Engine(load_runtime(path, num_threads=parameters.num_threads))
-    pipeline = Pipeline(engine, parameters.pipeline_config)
-    # The first inference takes longest; let no camera frame wait for it.
-    pipeline(Frame(np.zeros((*engine.metadata.input_hw, 3), np.uint8)))
-    return pipeline
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -563,49 +469,33 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run() -> None:
+    """Run the node.
+
+    Raises:
+        AmodalError: it could not start, or cannot go on.
+    """
     node = AmodalNode()
     executor = SingleThreadedExecutor()
-    ended = False
+    has_ended = False
     try:
         executor.add_node(node)
         if node.parameters.autostart:
             node.autostart()
-        spin(node, executor)
+        spin(node, executor, lambda: node.exit_reason is None)
+        node.say_farewell()
     finally:
-        ended = node.stop()
+        has_ended = node.stop()
         executor.shutdown()
         node.destroy_node()
-        if not ended:
-            # The engine's thread is still in native code, which must not be torn down beneath it.
-            print("amodal_node: left the engine while it worked", file=sys.stderr, flush=True)
-            os._exit(1 if node.exit_reason else 0)
-
-
-def spin(node: AmodalNode, executor: SingleThreadedExecutor) -> None:
-    """Serve callbacks until shutdown; none of them can end the node by an exception.
-
-    Raises:
-        EngineError: the node cannot go on.
-    """
-    while node.context.ok():
-        if node.exit_reason is not None:
-            node.say_farewell()
-            raise EngineError(node.exit_reason)
-        try:
-            executor.spin_once()
-        except (ExternalShutdownException, KeyboardInterrupt):
-            raise
-        except Exception:
-            node.note_callback_error(traceback.format_exc())
-            _release_entities(node)
-
-
-def _release_entities(node: AmodalNode) -> None:
-    """Serve the one again whose message could not be taken: rclpy leaves it marked as busy."""
-    for entities in (node.subscriptions, node.services, node.clients, node.timers, node.waitables):
-        for entity in entities:
-            entity._executor_event = False
-            entity.callback_group.ending_execution(entity)
+        if not has_ended:
+            # Its thread is in native code, which must not be torn down beneath it.
+            print("amodal_node: left the engine at its work", file=sys.stderr)
+            if node.exit_reason is not None:
+                print(f"amodal_node: {node.exit_reason}", file=sys.stderr)
+            sys.stderr.flush()
+            os._exit(0 if node.exit_reason is None else 1)
+    if node.exit_reason is not None:
+        raise EngineError(node.exit_reason)
 
 
 def _parse_arguments(arguments: Sequence[str]) -> None:

@@ -12,11 +12,12 @@ from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy
 from sensor_msgs.msg import Image
 
+from amodal_perception.graspable import graspable_masks
 from amodal_perception.msg import AmodalScene, ObjectExtent, ObjectExtents
 from amodal_perception.ros.extents import Extent
 from amodal_perception.ros.images import array_to_message, rgb_to_message
 from amodal_perception.ros.inputs import newest_only
-from amodal_perception.ros.messages import visible_labels
+from amodal_perception.ros.messages import label_image
 from amodal_perception.ros.vision import VisionMessages
 from amodal_perception.structures import Frame, Scene
 from amodal_perception.visualize import draw_scene
@@ -50,6 +51,7 @@ class Outputs:
         class_names: tuple[str, ...],
         scene_message: Callable[[Scene], Any],
         overlay_period_s: Callable[[], float],
+        grasp_margin_px: Callable[[], float],
     ) -> None:
         """Create the publishers.
 
@@ -58,14 +60,17 @@ class Outputs:
             class_names: what the model's labels index.
             scene_message: makes an AmodalScene.
             overlay_period_s: asked before each overlay for the least time since the last one.
+            grasp_margin_px: asked for the margin of graspable regions; see `graspable_masks`.
         """
         self._node = node
         self._scene_message, self._overlay_period_s = scene_message, overlay_period_s
+        self._grasp_margin_px = grasp_margin_px
         self._overlay_due_s = 0.0
         self._vision = VisionMessages.from_ros()
         types: dict[str, Any] = {
             "scene": AmodalScene,
             "visible_labels": Image,
+            "graspable_labels": Image,
             "overlay": Image,
             "extents": ObjectExtents,
         }
@@ -105,6 +110,7 @@ class Outputs:
         makers = {
             "scene": self._scene,
             "visible_labels": self._visible_labels,
+            "graspable_labels": self._graspable_labels,
             "overlay": self._overlay,
             "extents": self._extents,
             "detections": self._detections,
@@ -140,7 +146,14 @@ class Outputs:
         return message
 
     def _visible_labels(self, sight: Sight) -> Any:
-        labels = visible_labels(sight.scene.instances)
+        instances = sight.scene.instances
+        labels = label_image(instances, instances.visible)
+        return array_to_message(labels, "mono16", sight.header, Image)
+
+    def _graspable_labels(self, sight: Sight) -> Any:
+        instances = sight.scene.instances
+        graspable = graspable_masks(instances, self._grasp_margin_px())
+        labels = label_image(instances, graspable)
         return array_to_message(labels, "mono16", sight.header, Image)
 
     def _overlay(self, sight: Sight) -> Any:

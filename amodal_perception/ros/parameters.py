@@ -11,6 +11,7 @@ from amodal_perception.ordering import OrderingConfig
 from amodal_perception.pipeline import PipelineConfig
 from amodal_perception.postprocess import PostprocessConfig
 from amodal_perception.ros.images import MAX_PIXELS
+from amodal_perception.tracking import TrackingConfig
 
 if TYPE_CHECKING:
     from rcl_interfaces.msg import ParameterDescriptor
@@ -105,6 +106,19 @@ class NodeParameters:
         OrderingConfig.min_hidden_fraction,
         "smallest hidden part that counts as occlusion, of the amodal area, 0..1",
         limits=(0, 1),
+    )
+    grasp_margin: float = _parameter(
+        4.0, "kept off the edges of ~/graspable_labels, pixels", limits=(0, 1000)
+    )
+    forget_missing: float = _parameter(
+        TrackingConfig.forget_missing_s,
+        "a track id ends when its object is gone from a place in plain view for so long, seconds",
+        limits=(0, 3600),
+    )
+    forget_hidden: float = _parameter(
+        TrackingConfig.forget_hidden_s,
+        "the same where its place is covered or outside the image, seconds",
+        limits=(0, 3600),
     )
 
     def __post_init__(self) -> None:

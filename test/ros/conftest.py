@@ -6,7 +6,7 @@ import os
 from types import SimpleNamespace
 
 import pytest
-from running_node import Camera
+from running_node import Camera, Monitor
 
 # One domain per process; 101 is the last whose ports Linux does not use otherwise.
 os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % 101)
@@ -33,14 +33,22 @@ def camera(ros):
     made.node.destroy_node()
 
 
+@pytest.fixture
+def monitor(camera):
+    """Give a reader of the diagnostics."""
+    return Monitor(camera)
+
+
 @pytest.fixture(scope="session")
 def models(tmp_path_factory):
-    """Give tiny model files: two discs in every image, at once or slowly."""
+    """Give tiny model files: two discs in every image, at once, slowly, or as the image says."""
     pytest.importorskip("onnx", reason="needs onnx to write the tests' models")
     from contract_model import write_model
+    from moody_model import write_moody_model
 
     folder = tmp_path_factory.mktemp("models")
     return SimpleNamespace(
         quick=write_model(folder / "quick.onnx"),
         slow=write_model(folder / "slow.onnx", busy_loops=5),
+        moody=write_moody_model(folder / "moody.onnx"),
     )

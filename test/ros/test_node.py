@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from running_node import PATIENCE_S, node_process
+from running_node import node_process
 
 from amodal_perception.ros.messages import msg_to_scene
 
@@ -102,24 +102,11 @@ def test_best_effort_camera_is_heard(node, camera):
     camera.spin_until(heard, "a scene of a best-effort camera")
 
 
-def set_parameter(ros, camera, name: str, value):
-    from rcl_interfaces.srv import SetParameters
-    from rclpy.parameter import Parameter
-
-    client = camera.node.create_client(SetParameters, "/amodal_perception/set_parameters")
-    assert client.wait_for_service(PATIENCE_S)
-    request = SetParameters.Request(parameters=[Parameter(name, value=value).to_parameter_msg()])
-    future = client.call_async(request)
-    ros.spin_until_future_complete(camera.node, future, timeout_sec=PATIENCE_S)
-    (result,) = future.result().results
-    return result
-
-
-def test_thresholds_change_while_it_runs(ros, node, camera):
+def test_thresholds_change_while_it_runs(node, camera):
     publisher = camera.publisher()
-    assert set_parameter(ros, camera, "score_threshold", 0.99).successful
+    assert camera.set_parameter("score_threshold", 0.99).successful
     assert len(camera.see(publisher, camera.image(20)).instances) == 0
-    assert set_parameter(ros, camera, "score_threshold", 0.5).successful
+    assert camera.set_parameter("score_threshold", 0.5).successful
     assert len(camera.see(publisher, camera.image(21)).instances) == 2
 
 
@@ -133,8 +120,8 @@ def test_thresholds_change_while_it_runs(ros, node, camera):
         ("model_file_path", "other.onnx", "read-only"),
     ],
 )
-def test_refuses_bad_values_and_lives(ros, node, camera, name, value, reason):
-    result = set_parameter(ros, camera, name, value)
+def test_refuses_bad_values_and_lives(node, camera, name, value, reason):
+    result = camera.set_parameter(name, value)
     assert not result.successful
     assert reason in result.reason
     assert node.poll() is None

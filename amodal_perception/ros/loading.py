@@ -1,0 +1,46 @@
+"""Which model the node may load, and how."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+
+from amodal_perception.errors import ModelFileError
+from amodal_perception.pipeline import Pipeline
+from amodal_perception.ros.parameters import NodeParameters
+from amodal_perception.ros.worker import Engine
+from amodal_perception.runtime import DEFAULT_MODEL, load_runtime
+from amodal_perception.structures import Frame
+
+
+def model_path(parameters: NodeParameters) -> Path:
+    """Return the model file to load."""
+    return Path(parameters.model_file_path or DEFAULT_MODEL)
+
+
+def load_pipeline(parameters: NodeParameters) -> Pipeline:
+    """Load the model, if it is allowed, and run it once.
+
+    Raises:
+        ModelFileError: not on the list of allowed ones, missing, damaged, foreign.
+    """
+    path = model_path(parameters)
+    allowed = parameters.allowed_models
+    if allowed:
+        # Before an engine reads it: what is not trusted must not be parsed.
+        try:
+            digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        except OSError as error:
+            raise ModelFileError(f"{path}: {error.strerror}") from None
+        if digest not in allowed:
+            raise ModelFileError(
+                f"{path}: its SHA-256 is {digest}, which the parameter allowed_model_sha256 "
+                "does not list"
+            )
+    engine = Engine(load_runtime(path, num_threads=parameters.num_threads))
+    pipeline = Pipeline(engine, parameters.pipeline_config)
+    # The first inference takes longest; let no camera frame wait for it.
+    pipeline(Frame(np.zeros((*engine.metadata.input_hw, 3), np.uint8)))
+    return pipeline

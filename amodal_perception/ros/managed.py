@@ -1,0 +1,150 @@
+"""rclpy's lifecycle node and executor, with their traps closed.
+
+Three of them let one bad message or request from anyone on the network end a node: an impossible
+transition raises through ``spin``; so does any callback that raises; and an entity whose message
+could not be taken is never served again. And what a transition raises is swallowed silently.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+
+from amodal_perception.errors import AmodalError
+
+SUCCESS, FAILURE, ERROR = (
+    TransitionCallbackReturn.SUCCESS,
+    TransitionCallbackReturn.FAILURE,
+    TransitionCallbackReturn.ERROR,
+)
+
+
+class ManagedNode(LifecycleNode):
+    """A node with states; subclasses say what to do on the way from one to the other.
+
+    Whatever a transition raises is logged and kept in `transition_error`; while configuring and
+    activating it leaves the node where it was, else it is freed and must be configured anew.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.transition_error: Exception | None = None
+        self._is_starting = False
+        change_state = self._service_change_state.callback
+
+        def answer(request: Any, response: Any) -> Any:
+            try:
+                return change_state(request, response)
+            except Exception as error:
+                self.get_logger().warning(f"transition refused: {error}")
+                response.success = False
+                return response
+
+        self._service_change_state.callback = answer
+
+    def configure(self) -> None:
+        """Load and create everything."""
+        raise NotImplementedError
+
+    def activate(self) -> None:
+        """Begin to work."""
+        raise NotImplementedError
+
+    def deactivate(self) -> None:
+        """Cease to work, keep everything."""
+        raise NotImplementedError
+
+    def free(self) -> None:
+        """Let go of everything; from any state."""
+        raise NotImplementedError
+
+    def note_callback_error(self, text: str) -> None:
+        """Take notice of a traceback: a callback raised."""
+        raise NotImplementedError
+
+    @property
+    def state(self) -> str:
+        """The name of the state, such as ``active``."""
+        return str(self._state_machine.current_state[1])
+
+    def autostart(self) -> None:
+        """Configure and activate.
+
+        Raises:
+            Exception: what the transition raised.
+        """
+        self._is_starting = True
+        for trigger in (self.trigger_configure, self.trigger_activate):
+            if trigger() != SUCCESS:
+                raise self.transition_error or AmodalError("the node could not start")
+        self._is_starting = False
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Follow a lifecycle manager; see `configure`."""
+        return self._transition("configure", self.configure, FAILURE)
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Follow a lifecycle manager; see `activate`."""
+        return self._transition("activate", self.activate, FAILURE)
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Follow a lifecycle manager; see `deactivate`."""
+        return self._transition("deactivate", self.deactivate, ERROR)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Follow a lifecycle manager; see `free`."""
+        return self._transition("clean up", self.free, ERROR)
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Follow a lifecycle manager; see `free`."""
+        return self._transition("shut down", self.free, ERROR)
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Fall back to the unconfigured state."""
+        error = self.transition_error
+        outcome = self._transition("recover", self.free, ERROR)
+        self.transition_error = self.transition_error or error
+        return outcome
+
+    def _transition(
+        self, name: str, action: Callable[[], None], otherwise: TransitionCallbackReturn
+    ) -> TransitionCallbackReturn:
+        self.transition_error = None
+        try:
+            action()
+        except Exception as error:
+            self.transition_error = error
+            if not isinstance(error, AmodalError | ExternalShutdownException):
+                self.get_logger().error(traceback.format_exc())
+            if not self._is_starting:
+                self.get_logger().error(f"could not {name}: {error}")
+            return otherwise
+        return SUCCESS
+
+
+def spin(node: ManagedNode, executor: SingleThreadedExecutor, go_on: Callable[[], bool]) -> None:
+    """Serve callbacks as long as `go_on` allows; none can end this by an exception.
+
+    Raises:
+        ExternalShutdownException: ROS was shut down.
+    """
+    while go_on():
+        try:
+            executor.spin_once()
+        except (ExternalShutdownException, KeyboardInterrupt):
+            raise
+        except Exception:
+            node.note_callback_error(traceback.format_exc())
+            _release_entities(node)
+
+
+def _release_entities(node: LifecycleNode) -> None:
+    """Serve the one again whose message could not be taken: rclpy leaves it marked as busy."""
+    for entities in (node.subscriptions, node.services, node.clients, node.timers, node.waitables):
+        for entity in entities:
+            entity._executor_event = False
+            entity.callback_group.ending_execution(entity)
