@@ -175,7 +175,9 @@ class CpuSyncBatchNorm2d(nn.BatchNorm2d):
         layer = cls(
             norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats
         )
-        layer.load_state_dict(norm.state_dict())
+        layer.weight, layer.bias = norm.weight, norm.bias
+        layer.running_mean, layer.running_var = norm.running_mean, norm.running_var
+        layer.num_batches_tracked = norm.num_batches_tracked
         layer.group = group
         return layer
 
@@ -183,7 +185,7 @@ class CpuSyncBatchNorm2d(nn.BatchNorm2d):
         """Normalise [B, C, H, W]; B may be 0 in some of the processes."""
         if not self.training:
             return super().forward(x)
-        values = x.float()
+        values = x.to(torch.promote_types(x.dtype, torch.float32))
         number = torch.tensor(float(x.numel() // x.shape[1]))
         dist.all_reduce(number, group=self.group)
         number = number.clamp(min=1)

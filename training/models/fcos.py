@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from training.distributed import mean_over_processes
 from training.models.assign import Assignment
 from training.models.boxes import generalized_box_iou
 
@@ -95,7 +96,7 @@ def detection_losses(
         assignment: the targets of the points.
     """
     quality = assignment.quality
-    total = quality.sum().clamp(min=1.0)
+    total = mean_over_processes(quality.sum()).clamp(min=1.0)
     score_loss = F.binary_cross_entropy_with_logits(logits, quality, reduction="sum") / total
     positive = quality > 0
     index = assignment.gt_index[..., None].expand(-1, -1, 4)
