@@ -43,7 +43,7 @@ def decode_counts(codes: list[bytes]) -> tuple[Runs, Runs]:
         raise ValueError("is no run-length code")
     ends = (digits < 32).nonzero()[0]
     lengths = np.diff(ends, prepend=-1)
-    if lengths.max(initial=0) > 12:
+    if lengths.max(initial=0) > 6:  # pycocotools computes them in 32 bits
         raise ValueError("is no run-length code")
     runs = (digits[ends].astype(np.int64) ^ 16) - 16  # the highest five bits, with their sign
     for place in range(1, lengths.max(initial=0)):

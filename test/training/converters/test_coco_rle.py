@@ -99,6 +99,7 @@ def test_runs_are_taken_as_text_bytes_or_list(mask):
         ("abc!", "no run-length code"),
         ("o" * 40, "no run-length code"),
         ("oooooooooooooooo0", "no run-length code"),
+        ("PPPPPP0", "no run-length code"),  # a zero of seven digits: more than 32 bits
         (None, "counts of type NoneType"),
         (7.5, "counts of type float"),
     ],
@@ -108,8 +109,11 @@ def test_runs_that_do_not_cover_the_image_are_refused(counts, message):
         checked_rle(counts, (4, 4))
 
 
-@given(st.binary(max_size=30), SIZES)
-@settings(max_examples=200)
+DIGITS = st.sampled_from([bytes([n]) for n in range(48, 112)])
+
+
+@given(st.binary(max_size=30) | st.lists(DIGITS, max_size=12).map(b"".join), SIZES)
+@settings(max_examples=300)
 def test_any_bytes_are_refused_or_cover_the_image(code, size_hw):
     try:
         rle = checked_rle(code, size_hw)
