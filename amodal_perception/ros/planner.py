@@ -36,7 +36,7 @@ REMEMBERED_SCENES = 300  # ten seconds of a quick camera; only their graphs are 
 LATEST_S = 5.0  # what is older is not the present, and not handed out as such
 DEFAULT_TIMEOUT_S = 5.0
 MAX_TIMEOUT_S = 60.0
-MAX_CALLS = 16  # that wait at the same time
+MAX_CALLS = 8  # that wait at the same time; the middleware keeps 10 requests
 TIMEOUT_CHECK_PERIOD_S = 0.1
 # Clocks that differ by more do not belong together: an image's stamp then says nothing about
 # whether it was taken before a call.
