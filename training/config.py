@@ -17,7 +17,7 @@ from training.models.orcnn import OrcnnLightSettings
 CHOICES = {
     "optimizer": ("adamw", "sgd"),
     "schedule": ("cosine", "step"),
-    "precision": ("fp32", "bf16", "fp16"),
+    "precision": ("auto", "fp32", "bf16", "fp16"),
     "device": ("auto", "cpu", "cuda"),
 }
 LEAST = {
@@ -58,7 +58,8 @@ class TrainConfig:
             one's own.
         augment: change geometry, colour and sharpness at random.
         precision: of the convolutions: ``fp32``; ``bf16``, twice as fast on CPUs and GPUs that
-            have it; ``fp16``, for older GPUs, with the loss scaled.
+            have it and many times slower on CPUs that have not; ``fp16``, for older GPUs, with
+            the loss scaled; ``auto``: bf16 where the device has it. A run keeps what was chosen.
         seed: of the initial weights, the order of the images and every random choice.
         evaluate_every: steps between evaluations on `val`.
         best: figure by which the best weights are kept; higher is better.
@@ -94,7 +95,7 @@ class TrainConfig:
     ema_decay: float = 0.998
     sync_batchnorm: bool = False
     augment: bool = True
-    precision: str = "bf16"
+    precision: str = "auto"
     seed: int = 0
     evaluate_every: int = 500
     best: str = "coco.amodal_mask.AP"

@@ -54,7 +54,7 @@ def describe(device: torch.device) -> dict[str, Any]:
         "packages": {name: _version(name) for name in PACKAGES},
         "processes": distributed.count(),
         "threads_per_process": torch.get_num_threads(),
-        "cpu": _cpu_name(),
+        "cpu": _cpu_info("model name") or platform.processor(),
         "cpu_cores": os.cpu_count(),
         "gpu": torch.cuda.get_device_name(device) if on_gpu else None,
         "cuda": torch.version.cuda if on_gpu else None,
@@ -69,10 +69,21 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _cpu_name() -> str:
+def has_bf16(device: torch.device) -> bool:
+    """Tell whether a device computes in bfloat16; others imitate it, many times slower."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    flags = {word for name in ("flags", "Features") for word in _cpu_info(name).split()}
+    return not flags.isdisjoint({"avx512_bf16", "amx_bf16", "bf16"})
+
+
+def _cpu_info(name: str) -> str:
+    """Return what Linux says of the first CPU; elsewhere nothing."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
+        return ""
+    values = (
+        line.partition(":")[2].strip() for line in lines if line.split(":")[0].strip() == name
+    )
+    return next(values, "")

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from amodal_perception import amodal_coco
 from amodal_perception.errors import AmodalError, ConfigError
-from training import checkpoints, distributed, evaluate, weights
+from training import checkpoints, distributed, environment, evaluate, weights
 from training.batch import Batch
 from training.batch_pictures import save_batch
 from training.checkpoints import Learner
@@ -46,7 +46,19 @@ def train(config: TrainConfig) -> None:
             torch.set_num_threads(config.threads)
         torch.backends.cudnn.benchmark = True
         config = replace(config, processes=distributed.count())
+        if config.precision == "auto":
+            config = replace(config, precision=precision_of(Path(config.out), device))
         _train(config, device)
+
+
+def precision_of(run: Path, device: torch.device) -> str:
+    """Return what a run was started with, or what is best on this device; say which."""
+    precision = "bf16" if environment.has_bf16(device) else "fp32"
+    if distributed.rank() == 0:
+        if (run / "config.json").exists():
+            precision = checkpoints.read_config(run)[0].precision
+        print(f"precision {precision} on this {device.type}", file=sys.stderr)
+    return distributed.from_first(precision)
 
 
 def _train(config: TrainConfig, device: torch.device) -> None:

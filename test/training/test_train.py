@@ -6,11 +6,13 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from drawn_scenes import write_scenes
 
 from amodal_perception.errors import ConfigError
-from training import checkpoints
+from training import checkpoints, environment
 from training.config import from_mapping
 from training.optim import learning_rate
 from training.train import main, train
@@ -52,6 +54,26 @@ def read_log(run: Path) -> list[dict]:
     return [{k: v for k, v in record.items() if k != "time_s"} for record in records]
 
 
+def start(values: dict, output: Path) -> subprocess.Popen:
+    command = [sys.executable, "-m", "training.train", str(CONFIG), *words(values)]
+    with open(output, "w") as file:
+        return subprocess.Popen(command, cwd=ROOT, stdout=file, stderr=file)
+
+
+def wait_for(path: Path, process: subprocess.Popen, output: Path) -> None:
+    deadline = time.monotonic() + 120
+    while not path.exists() and time.monotonic() < deadline:
+        assert process.poll() is None, output.read_text()
+        time.sleep(0.005)
+
+
+def descendants(pid: int) -> list[int]:
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [int(child) for child in children] + [
+        below for child in children for below in descendants(int(child))
+    ]
+
+
 def test_run_killed_in_the_middle_goes_on_exactly(data, tmp_path):
     straight = tmp_path / "straight"
     train(from_mapping(settings(data, straight), source="test"))
@@ -59,16 +81,10 @@ def test_run_killed_in_the_middle_goes_on_exactly(data, tmp_path):
     assert [p.name for p in checkpoints.checkpoints_of(straight)] == ["0000006", "0000008"]
 
     killed = tmp_path / "killed"
-    command = [sys.executable, "-m", "training.train", str(CONFIG)]
-    command += words(settings(data, killed))
-    with open(tmp_path / "output", "w") as output:
-        process = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=output)
-        deadline = time.monotonic() + 120
-        while not (killed / "checkpoints/0000002").exists() and time.monotonic() < deadline:
-            assert process.poll() is None, (tmp_path / "output").read_text()
-            time.sleep(0.005)
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
+    process = start(settings(data, killed), tmp_path / "output")
+    wait_for(killed / "checkpoints/0000002", process, tmp_path / "output")
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
     done = int(checkpoints.newest(killed).name)
     assert 2 <= done < 8
     assert main([str(CONFIG), *words(settings(data, killed))]) == 0
@@ -98,19 +114,97 @@ def test_another_run_can_start_from_its_weights(data, tmp_path):
     assert a["backbone.stem.0.0.weight"].equal(b["backbone.stem.0.0.weight"])
 
 
-def test_two_processes_share_a_batch_and_repeat_exactly(data, tmp_path):
-    for name in ("a", "b"):
-        values = settings(data, tmp_path / name, iterations=3, batch_size=4, processes=2)
-        train(from_mapping({**values, "checkpoint_every": 3}, source="test"))
+def test_two_processes_end_with_the_one_that_started_them_and_go_on_exactly(data, tmp_path):
+    values = settings(data, tmp_path / "a", iterations=4, processes=2, checkpoint_every=1)
+    values |= {"val": str(data), "evaluate_every": 2, "sync_batchnorm": True, "workers": 1}
+    assert start(values, tmp_path / "output").wait() == 0, (tmp_path / "output").read_text()
+
+    values["out"] = str(tmp_path / "b")
+    process = start(values, tmp_path / "output")
+    wait_for(tmp_path / "b/checkpoints/0000001", process, tmp_path / "output")
+    children = descendants(process.pid)
+    assert len(children) >= 2
+    process.kill()
+    process.wait()
+    deadline = time.monotonic() + 10
+    while any(Path(f"/proc/{child}").exists() for child in children):
+        assert time.monotonic() < deadline, "processes outlive the one that started them"
+        time.sleep(0.05)
+    assert checkpoints.newest(tmp_path / "b").name != "0000004"
+    assert start(values, tmp_path / "output").wait() == 0, (tmp_path / "output").read_text()
+
     assert read_log(tmp_path / "a") == read_log(tmp_path / "b")
-    a, b = (checkpoints.averaged_weights(tmp_path / name) for name in ("a", "b"))
-    assert all(a[name].equal(b[name]) for name in a)
+    for name in ("checkpoints/0000004/ema.safetensors", "best.safetensors"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 
 
-def test_loss_that_is_not_finite_stops_the_run(data, tmp_path):
-    values = settings(data, tmp_path / "run", learning_rate=1e25, warmup=0)
-    with pytest.raises(ConfigError, match=r"loss is not finite.*lower learning_rate"):
+def test_loss_that_is_not_finite_stops_the_run_and_leaves_the_batch(data, tmp_path):
+    run = tmp_path / "run"
+    with pytest.raises(ConfigError, match=r"loss is not finite.*look at the batch in .*process_0"):
+        train(from_mapping(settings(data, run, learning_rate=1e25, warmup=0), source="test"))
+    (folder,) = run.glob("not_finite_*/process_0")
+    assert len(list(folder.glob("image_*.png"))) == 2
+    batch = np.load(folder / "batch.npz")  # numpy refuses pickles by itself
+    assert batch["images"].shape == (2, 96, 128, 3)
+    assert batch["images"].dtype == np.uint8
+    assert (batch["visible"] <= batch["amodal"]).all()
+
+
+def test_evaluation_in_the_loop_keeps_the_best_weights(data, tmp_path):
+    run = tmp_path / "run"
+    values = settings(data, run, iterations=3, val=str(data), evaluate_every=1, augment=False)
+    train(from_mapping({**values, "best": "matched.instances.recall"}, source="test"))
+    evaluations = [record for record in read_log(run) if "metrics" in record]
+    assert [record["iteration"] for record in evaluations] == [1, 2, 3]
+    figures = [record["metrics"]["matched.instances.recall"] for record in evaluations]
+    best = checkpoints.best_metrics(run)
+    assert best == evaluations[figures.index(max(figures))]["metrics"]
+    assert checkpoints.averaged_weights(run / "best.safetensors").keys() == (
+        checkpoints.averaged_weights(run).keys()
+    )
+    assert checkpoints.read_config(run / "best.safetensors")[0].val == str(data)
+    assert list((run / "tensorboard").iterdir())
+
+
+def test_unknown_figure_to_keep_the_best_by_lists_the_valid_ones(data, tmp_path):
+    values = settings(data, tmp_path / "run", iterations=1, val=str(data), best="AP")
+    with pytest.raises(ConfigError, match=r"best=AP is unknown; valid: .*coco\.amodal_mask\.AP"):
         train(from_mapping(values, source="test"))
+
+
+@pytest.mark.parametrize("change", [{"optimizer": "sgd"}, {"precision": "fp16"}])
+def test_optimiser_and_scale_of_the_loss_go_on_exactly(data, tmp_path, change):
+    values = settings(data, tmp_path / "straight", iterations=3, input_hw=[32, 64], batch_size=1)
+    values |= {"schedule": "step", "steps": [2], "learning_rate": 0.01, **change}
+    train(from_mapping(values, source="test"))
+    values["out"] = str(tmp_path / "resumed")
+    train(from_mapping({**values, "iterations": 2}, source="test"))
+    train(from_mapping(values, source="test"))
+    assert read_log(tmp_path / "resumed") == read_log(tmp_path / "straight")
+    rates = [record["learning_rate"] for record in read_log(tmp_path / "straight")]
+    assert rates == pytest.approx([0.005, 0.01, 0.001])
+
+
+def test_precision_is_chosen_for_the_device_and_kept(data, tmp_path, monkeypatch):
+    values = settings(data, tmp_path / "run", iterations=1, precision="auto")
+    monkeypatch.setattr(environment, "has_bf16", lambda device: False)
+    train(from_mapping(values, source="test"))
+    monkeypatch.setattr(environment, "has_bf16", lambda device: True)
+    train(from_mapping({**values, "iterations": 2}, source="test"))
+    assert checkpoints.read_config(tmp_path / "run")[0].precision == "fp32"
+
+
+def test_a_run_says_where_it_happened(data, tmp_path):
+    run = tmp_path / "run"
+    values = settings(data, run, iterations=1)
+    for iterations in (1, 2):
+        train(from_mapping({**values, "iterations": iterations}, source="test"))
+    first, second = json.loads((run / "environment.json").read_text())
+    assert (first["after"], second["after"]) == (None, "0000001")
+    assert second["packages"]["torch"] == torch.__version__.split("+")[0]
+    assert second["threads_per_process"] == 1
+    assert checkpoints.read_config(run)[0].iterations == 2
+    assert len(list((run / "first_batch").glob("*.png"))) == 2
 
 
 def test_folder_of_a_run_with_other_settings_is_refused(data, tmp_path):
