@@ -8,6 +8,7 @@ still gives what is left, and a damaged part can be named.
 from __future__ import annotations
 
 import logging
+import re
 import struct
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
@@ -38,6 +39,9 @@ OVERLAY_TYPE = "sensor_msgs/msg/CompressedImage"
 IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
 COMPRESSED_SUFFIX = "/compressed"
 PART_SUFFIXES = (".mcap", ".db3", ".mcap.zstd", ".db3.zstd")
+# The ends of a part's name: its number, counted from 0, and the kind of storage.
+PART_NUMBER = re.compile(r"_\d+$")
+PART_SUFFIX = re.compile(r"\.(mcap|db3)(\.zstd)?$")
 # Starts every zstd frame. Serialised messages start with 0x00, so the two cannot be confused and
 # compressed messages are recognised without the folder's metadata.
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
@@ -83,6 +87,40 @@ class RecordedImage:
     record_ns: int
     stamp_ns: int
     cdr: bytes
+
+
+def find_bags(path: str | Path) -> list[Path]:
+    """List the bags at or below a path, sorted.
+
+    A folder with ``metadata.yaml`` is one bag. Without it, storage files whose names differ by
+    their number alone (``drive_0.mcap``, ``drive_1.mcap``) are the parts of one bag, a recording
+    that was interrupted; other storage files are bags of their own.
+
+    Raises:
+        BagError: no such path, or no bag there.
+    """
+    path = Path(path)
+    if path.is_file() or not path.exists():
+        _part_paths(path)  # raises where it is no bag
+        return [path]
+    found = _bags_below(path)
+    if not found:
+        raise BagError(f"{path}: no bags here (folders with metadata.yaml, *.mcap or *.db3)")
+    return found
+
+
+def bag_name(path: str | Path) -> str:
+    """Name a bag after its folder, or after its file without the ending."""
+    return PART_SUFFIX.sub("", Path(path).resolve().name)
+
+
+def storage_files(path: str | Path) -> list[Path]:
+    """List the files of a bag that are there, in the order of recording.
+
+    Raises:
+        BagError: no such bag.
+    """
+    return _part_paths(Path(path))[0]
 
 
 def image_topics(path: str | Path) -> list[ImageTopic]:
@@ -345,6 +383,16 @@ def _full_type_name(msgtype: str) -> str:
     """Some recorders write ``sensor_msgs/Image`` for ``sensor_msgs/msg/Image``."""
     package, *_, name = msgtype.split("/")
     return f"{package}/msg/{name}"
+
+
+def _bags_below(folder: Path) -> list[Path]:
+    if (folder / "metadata.yaml").exists():
+        return [folder]
+    children = sorted(child for child in folder.iterdir() if not child.name.startswith("."))
+    parts = [child for child in children if child.is_file() and child.name.endswith(PART_SUFFIXES)]
+    names = {PART_NUMBER.sub("", bag_name(part)) for part in parts}
+    bags = [folder] if len(parts) > 1 and len(names) == 1 else parts
+    return bags + [bag for child in children if child.is_dir() for bag in _bags_below(child)]
 
 
 def _part_paths(path: Path) -> tuple[list[Path], list[Path]]:

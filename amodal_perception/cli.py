@@ -39,13 +39,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    replay = commands.add_parser("replay", help="see every frame of a bag, and report")
-    replay.add_argument("bag", type=Path, help="rosbag2 folder, or one .mcap or .db3 file")
-    replay.add_argument("--topic", help="image topic (default: the first one with colour)")
-    replay.add_argument("--truth", type=Path, help="amodal COCO file to score against, by stamp")
-    replay.add_argument("--out", type=Path, required=True, help="folder for the report")
-    _add_pipeline_options(replay)
-    replay.set_defaults(run=_replay)
+    _add_replay(commands.add_parser("replay", help="see every frame of bags, and report"))
 
     predict = commands.add_parser("predict", help="see image files")
     predict.add_argument("images", type=Path, nargs="+", help="image files, or folders of them")
@@ -71,6 +65,40 @@ def build_parser() -> argparse.ArgumentParser:
     inspect.add_argument("file", type=Path, help=".onnx model, bag, or amodal COCO .json")
     inspect.set_defaults(run=_inspect)
     return parser
+
+
+def _add_replay(replay: argparse.ArgumentParser) -> None:
+    replay.add_argument(
+        "bags",
+        type=Path,
+        nargs="+",
+        metavar="BAG",
+        help="rosbag2 folder, .mcap or .db3 file, or a folder of bags",
+    )
+    replay.add_argument(
+        "--topic",
+        action="append",
+        default=[],
+        help="image topic; may be given again (default: all with colour or grey images)",
+    )
+    replay.add_argument(
+        "--truth",
+        type=Path,
+        help="amodal COCO file to score against, by stamp; or a folder with <bag's name>.json",
+    )
+    replay.add_argument("--out", type=Path, required=True, help="folder for the results")
+    replay.add_argument("--no-overlays", action="store_true", help="write no PNG of each frame")
+    replay.add_argument("--no-video", action="store_true", help="write no video.webm")
+    replay.add_argument(
+        "--workers", type=int, default=0, help="processes for many bags (default: all cores)"
+    )
+    replay.add_argument(
+        "--ray",
+        metavar="ADDRESS",
+        help="work on a Ray cluster: auto, HOST:PORT, ray://HOST:PORT, or local",
+    )
+    _add_pipeline_options(replay)
+    replay.set_defaults(run=_replay)
 
 
 def _add_pipeline_options(parser: argparse.ArgumentParser) -> None:
@@ -102,28 +130,46 @@ def _fraction(text: str) -> float:
     return value
 
 
-def _load_pipeline(arguments: argparse.Namespace) -> Pipeline:
-    config = PipelineConfig(
+def _pipeline_config(arguments: argparse.Namespace) -> PipelineConfig:
+    return PipelineConfig(
         postprocess=PostprocessConfig(score_threshold=arguments.score_threshold),
         ordering=OrderingConfig(min_hidden_fraction=arguments.min_hidden_fraction),
     )
-    return Pipeline(load_runtime(arguments.model, num_threads=arguments.threads), config)
+
+
+def _load_pipeline(arguments: argparse.Namespace) -> Pipeline:
+    runtime = load_runtime(arguments.model, num_threads=arguments.threads)
+    return Pipeline(runtime, _pipeline_config(arguments))
 
 
 def _replay(arguments: argparse.Namespace) -> int:
-    from amodal_perception.evaluation.replay import replay_bag
-    from amodal_perception.evaluation.run import print_table
+    from amodal_perception.evaluation import batch, executors
+    from amodal_perception.evaluation.jobs import ModelSettings, plan
+    from amodal_perception.evaluation.run import RunOptions, print_table
 
-    summary = replay_bag(
-        arguments.bag,
-        _load_pipeline(arguments),
+    jobs, unreadable = plan(
+        arguments.bags,
         arguments.out,
-        topic=arguments.topic,
+        ModelSettings(arguments.model, arguments.threads, _pipeline_config(arguments)),
+        topics=arguments.topic,
         truth_path=arguments.truth,
+        options=RunOptions(overlays=not arguments.no_overlays, video=not arguments.no_video),
     )
-    print_table(summary)
-    print(f"report: {arguments.out / 'report.html'}")
-    return 0
+    if arguments.ray:
+        outcomes = list(executors.run_on_ray(jobs, arguments.ray))
+    else:
+        outcomes = list(executors.run_on_cores(jobs, arguments.workers))
+    summary, failures = batch.finish(arguments.out, outcomes, unreadable)
+    if summary:
+        print_table(summary)
+        batch.print_runs(summary)
+        kept = sum(outcome.is_kept for outcome in outcomes)
+        if kept:
+            print(f"{kept} of {len(outcomes)} runs were finished before, from the same inputs")
+        print(f"report: {arguments.out / 'report.html'}")
+    for failure in failures:
+        print(f"amodal: {failure.error}", file=sys.stderr)
+    return 1 if failures else 0
 
 
 def _predict(arguments: argparse.Namespace) -> int:

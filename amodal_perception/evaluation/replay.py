@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-
-from tqdm import tqdm
 
 from amodal_perception import amodal_coco, bags
 from amodal_perception.amodal_coco import AmodalCoco, Json
@@ -40,9 +38,10 @@ def replay_bag(
     *,
     topic: str | None = None,
     truth_path: Path | None = None,
+    is_measured: bool = True,
     about: Json | None = None,
     options: RunOptions = DEFAULTS,
-    progress: bool = True,
+    on_frame: Callable[[], None] = lambda: None,
 ) -> Json:
     """Replay one camera of a bag and write everything a run leaves; see `replay` and `write_run`.
 
@@ -52,22 +51,17 @@ def replay_bag(
         out_dir: folder for the results.
         topic: image topic; None chooses.
         truth_path: amodal COCO file whose images carry ``stamp_ns``.
+        is_measured: whether the truth must be about this bag; else it may.
         about: more entries for the summary.
         options: what of the run is left out.
-        progress: show how far it is.
+        on_frame: called after each frame.
 
     Returns:
         The content of ``summary.json``.
     """
     chosen = bags.choose_topic(bag, topic)
     truth = read_stamped_truth(truth_path, chosen.name) if truth_path else None
-    frames = tqdm(
-        replay(bag, pipeline, chosen.name),
-        f"replay {chosen.name}",
-        total=chosen.message_count,
-        unit="frame",
-        disable=not progress,
-    )
+    frames = notifying(replay(bag, pipeline, chosen.name), on_frame)
     metadata = pipeline.runtime.metadata
     return write_run(
         out_dir,
@@ -75,10 +69,20 @@ def replay_bag(
         model_id=metadata.model_id,
         class_names=metadata.class_names,
         truth=truth,
+        is_measured=is_measured,
         sent=chosen.message_count,
         about={"bag": str(bag), "topic": chosen.name} | (about or {}),
         options=options,
     )
+
+
+def notifying(
+    frames: Iterable[ReplayedFrame], on_frame: Callable[[], None]
+) -> Iterator[ReplayedFrame]:
+    """Pass frames on, and call back after each is done with."""
+    for frame in frames:
+        yield frame
+        on_frame()
 
 
 def read_stamped_truth(path: Path, topic: str | None = None) -> AmodalCoco:

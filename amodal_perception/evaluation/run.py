@@ -92,6 +92,7 @@ def write_run(
     model_id: str,
     class_names: Sequence[str] = ("object",),
     truth: AmodalCoco | None = None,
+    is_measured: bool = True,
     sent: int = 0,
     about: Json | None = None,
     options: RunOptions = DEFAULTS,
@@ -107,6 +108,7 @@ def write_run(
         model_id: of the model that made the scenes.
         class_names: what the scenes' labels index.
         truth: images with ``stamp_ns``; frames without truth are not measured.
+        is_measured: whether the truth must be about some of the frames; else it may.
         sent: number of frames sent, where it is more than `frames`: the rest was no picture.
         about: more entries for the summary; may be filled while the frames are taken.
         options: what is left out.
@@ -131,12 +133,15 @@ def write_run(
         summary = run.summary(model_id, sent) | (about or {})
         evaluation = None
         if truth is not None:
-            truth, predictions = _common_frames(
-                truth, amodal_coco.read(folder / "predictions.json")
-            )
-            evaluation = evaluate_in_detail(truth, predictions)
-            summary["metrics"] = {k: round(v, 6) for k, v in evaluation.metrics.items()}
-            summary["flicker_truth"] = flicker(truth_changes(truth))
+            common = common_frames(truth, amodal_coco.read(folder / "predictions.json"))
+            if common:
+                evaluation = evaluate_in_detail(*common)
+                summary["metrics"] = {k: round(v, 6) for k, v in evaluation.metrics.items()}
+                summary["flicker_truth"] = flicker(truth_changes(common[0]))
+            elif is_measured:
+                raise DatasetError(
+                    f"{truth.path}: holds none of the {len(run.images)} stamps of the run"
+                )
         write_csv(folder / "frames.csv", run.rows)
         write_report(
             folder / "report.html",
@@ -312,13 +317,15 @@ def _update_digest(digest: Any, scene: Scene) -> None:
         digest.update(np.ascontiguousarray(array).tobytes())
 
 
-def _common_frames(truth: AmodalCoco, predictions: AmodalCoco) -> tuple[AmodalCoco, AmodalCoco]:
-    """Keep the frames that were seen and that the truth is about."""
+def common_frames(
+    truth: AmodalCoco, predictions: AmodalCoco
+) -> tuple[AmodalCoco, AmodalCoco] | None:
+    """Keep the frames that were seen and that the truth is about; None where there are none."""
     seen = {row["stamp_ns"]: image_id for image_id, row in predictions.images.items()}
     known = {row["stamp_ns"]: image_id for image_id, row in truth.images.items()}
     common = seen.keys() & known.keys()
     if not common:
-        raise DatasetError(f"{truth.path}: holds none of the {len(seen)} stamps of the run")
+        return None
     return (
         only_images(truth, {known[stamp] for stamp in common}),
         only_images(predictions, {seen[stamp] for stamp in common}),
