@@ -1,0 +1,72 @@
+import json
+from pathlib import Path
+
+import pytest
+from drawn_scenes import write_scenes
+
+from amodal_perception import amodal_coco
+from training import evaluate
+from training.config import from_mapping
+from training.train import train
+
+MODEL = Path(__file__).parents[2] / "amodal_perception/assets/default_model.onnx"
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("drawn") / "data"
+    write_scenes(folder, count=3, size_hw=(90, 120), objects=3)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(data, tmp_path_factory) -> Path:
+    """A network that knows its pictures a little."""
+    out = tmp_path_factory.mktemp("runs") / "run"
+    values = {"data": str(data), "val": str(data), "out": str(out), "input_hw": [96, 128]}
+    values |= {"iterations": 30, "batch_size": 3, "warmup": 2, "workers": 0, "threads": 1}
+    values |= {"precision": "fp32", "augment": False, "learning_rate": 5e-3, "ema_decay": 0.0}
+    train(from_mapping(values, source="test"))
+    return out
+
+
+def measure(model: Path, data: Path, out: Path) -> dict[str, float]:
+    words = [str(model), "--data", str(data), "--out", str(out), "--threads", "1"]
+    assert evaluate.main(words) == 0
+    return json.loads((out / "metrics.json").read_text())
+
+
+def test_run_checkpoint_and_best_are_the_same_network_here(data, run, tmp_path):
+    metrics = measure(run, data, tmp_path / "run")
+    assert metrics["matched.instances.recall"] > 0
+    for name in ("best.safetensors", "checkpoints/0000030"):
+        assert measure(run / name, data, tmp_path / Path(name).stem) == metrics
+    last = json.loads((run / "log.jsonl").read_text().splitlines()[-1])
+    assert last["metrics"] == pytest.approx(metrics)
+    predictions = amodal_coco.read(tmp_path / "run/predictions.json")
+    assert predictions.images == amodal_coco.read(data / "annotations.json").images
+    assert predictions.info["model_id"].startswith("orcnn_light@")
+    assert len(list((tmp_path / "run/overlays").glob("*.png"))) == 3
+
+
+def test_model_files_are_measured_too(data, tmp_path):
+    assert "coco.amodal_mask.AP" in measure(MODEL, data, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("model", "data_name", "message"),
+    [
+        ("nothing", "data", "nothing: is no run folder"),
+        (str(MODEL), "nowhere", "nowhere/annotations.json: cannot be read"),
+        ("broken.onnx", "data", "broken.onnx: is no usable ONNX model"),
+    ],
+)
+def test_mistakes_end_in_one_line(data, tmp_path, capsys, model, data_name, message):
+    (tmp_path / "broken.onnx").write_bytes(b"no model")
+    words = [str(tmp_path / model), "--data", str(data.parent / data_name)]
+    assert evaluate.main([*words, "--out", str(tmp_path / "out")]) == 1
+    error = capsys.readouterr().err.strip()
+    assert error.startswith("error: ")
+    assert message in error
+    assert "\n" not in error
+    assert not (tmp_path / "out").exists()
