@@ -62,7 +62,13 @@ def build_parser() -> argparse.ArgumentParser:
     bench.set_defaults(run=_bench, threads=2)
 
     inspect = commands.add_parser("inspect", help="tell what a model, bag or dataset holds")
-    inspect.add_argument("file", type=Path, help=".onnx model, bag, or amodal COCO .json")
+    inspect.add_argument(
+        "file", type=Path, help=".onnx model, bag, amodal COCO .json, or a data set's folder"
+    )
+    inspect.add_argument("--out", type=Path, help="folder for a page of a data set's images")
+    inspect.add_argument(
+        "--limit", type=int, default=500, help="most images on the page (default %(default)s)"
+    )
     inspect.set_defaults(run=_inspect)
     return parser
 
@@ -208,10 +214,17 @@ def _bench(arguments: argparse.Namespace) -> int:
 
 
 def _inspect(arguments: argparse.Namespace) -> int:
-    from amodal_perception.inspect_file import describe
+    from amodal_perception.inspect_file import browse, describe
 
-    for key, value in describe(arguments.file).items():
-        print(f"{key:16} {value}")
+    if arguments.limit < 1:
+        raise AmodalError(f"--limit {arguments.limit}: the page needs at least one image")
+    description = describe(arguments.file)
+    width = max(16, *map(len, description))
+    for key, value in description.items():
+        print(f"{key:{width}} {value}")
+    if arguments.out:
+        page = browse(arguments.file, arguments.out, limit=arguments.limit)
+        print(f"page: {page}")
     return 0
 
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from amodal_perception import amodal_coco
+from amodal_perception.dataset_browser import write_browser
+from amodal_perception.dataset_statistics import RATE_BINS, summarise
 from amodal_perception.errors import AmodalError
 from amodal_perception.runtime import load_runtime
+
+DATASET_FILE = "annotations.json"
+"""The file of a data set that is a folder, as training reads them."""
+BAR_WIDTH = 40
 
 
 def describe(path: Path) -> dict[str, object]:
@@ -21,8 +26,8 @@ def describe(path: Path) -> dict[str, object]:
         raise AmodalError(f"{path}: no such file")
     if path.suffix == ".onnx":
         return _describe_model(path)
-    if path.suffix == ".json":
-        return _describe_dataset(path)
+    if path.suffix == ".json" or (path / DATASET_FILE).is_file():
+        return _describe_dataset(_dataset_file(path))
     if path.is_dir() or path.suffix in (".mcap", ".db3"):
         return _describe_bag(path)
     raise AmodalError(f"{path}: neither a model (.onnx), a bag, nor an amodal COCO file (.json)")
@@ -43,22 +48,83 @@ def _describe_model(path: Path) -> dict[str, object]:
     }
 
 
+def browse(path: Path, out_dir: Path, *, limit: int) -> Path:
+    """Write a page of a data set's images with their masks and edges; return the page.
+
+    Raises:
+        AmodalError: no data set, or damaged.
+    """
+    data = amodal_coco.read(_dataset_file(path))
+    return write_browser(data, summarise(data), out_dir, limit=limit)
+
+
+def _dataset_file(path: Path) -> Path:
+    inside = path / DATASET_FILE
+    if path.suffix == ".json" or inside.is_file():
+        return inside if inside.is_file() else path
+    raise AmodalError(f"{path}: is no data set (an amodal COCO .json, or a folder with one)")
+
+
 def _describe_dataset(path: Path) -> dict[str, object]:
+    """List what Table 5 of Follmann et al. (WACV 2019) has of a data set, then more."""
     data = amodal_coco.read(path)
-    rates = np.array([row.get("occlusion_rate", 0.0) for row in data.annotations.values()])
-    occluded = rates[rates > 0]
-    counts = [len(data.annotations_of(image_id)) for image_id in data.images]
-    return {
-        "images": len(data.images),
-        "annotations": f"{len(rates)} ({np.mean(counts) if counts else 0:.1f} an image)",
-        "kind": "predictions"
-        if any("score" in row for row in data.annotations.values())
-        else "truth",
-        "categories": ", ".join(data.class_names),
-        "occluded": f"{len(occluded)}, on average {occluded.mean() if len(occluded) else 0:.0%}",
-        "occlusions": f"{len(data.occlusions)} edges",
-        **{f"info.{key}": value for key, value in data.info.items()},
+    s = summarise(data)
+    order = s.order
+    text: dict[str, object] = {
+        "kind": "predictions" if _has_scores(data) else "truth",
+        "images": s.images,
+        "objects": f"{s.objects} ({s.objects / max(s.images, 1):.1f} an image)",
     }
+    text |= {
+        name: count
+        for name, count in (
+            ("nothing visible", s.unseen_objects),
+            ("crowds", s.crowds),
+            ("stuff", s.stuff),
+        )
+        if count
+    }
+    if s.amodal:
+        text |= {
+            "images w/ occl": f"{s.occluded_images} ({s.occluded_image_share:.0%})",
+            "objects occl": f"{s.occluded_objects} ({s.occluded_object_share:.0%})",
+            "avg OR (all)": f"{s.mean_rate:.1%} hidden of an object",
+            "avg OR (occl)": f"{s.mean_rate_occluded:.1%} hidden of an occluded object",
+            **_bars(RATE_BINS, s.histogram),
+            "occlusions": f"{order.edges} edges in {order.images} images",
+            "hide each other": f"{order.mutual} pairs; no order fits {order.cyclic_images} images",
+            "longest chain": f"{order.longest_chain} objects, one behind the other",
+        }
+    else:
+        text["amodal truth"] = "none: visible masks only, so nothing counts as occluded"
+    if order.sources:
+        text["order from"] = ", ".join(f"{k} ({n} images)" for k, n in order.sources.items())
+    for c in s.classes:
+        text[f"class {c.name}"] = (
+            f"{c.objects} objects, {c.occluded} occluded, {c.mean_rate:.1%} hidden"
+            if c.objects and s.amodal
+            else f"{c.objects} objects"
+        )
+    return text | {f"info.{key}": _short(value) for key, value in data.info.items()}
+
+
+def _has_scores(data: amodal_coco.AmodalCoco) -> bool:
+    return any("score" in row for row in data.annotations.values())
+
+
+def _bars(names: Sequence[str], counts: Sequence[int]) -> dict[str, object]:
+    most = max(counts, default=0) or 1
+    return {
+        name: f"{count:8} {'#' * round(BAR_WIDTH * count / most)}"
+        for name, count in zip(names, counts)
+    }
+
+
+def _short(value: object) -> object:
+    """Keep long lists, such as every repair of a conversion, from filling the screen."""
+    if isinstance(value, list) and len(value) > 5:
+        return f"{len(value)} entries, the first: {value[0]}"
+    return value
 
 
 def _describe_bag(path: Path) -> dict[str, object]:
