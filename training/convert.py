@@ -28,6 +28,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     files = arguments.sources if chosen.many else [arguments.source]
     try:
         source = chosen.read(arguments, reading)
+        if arguments.one_class:
+            source = source.of_one_class(arguments.one_class)
         tables = convert(
             source,
             reading,
@@ -78,6 +80,9 @@ def _parser() -> argparse.ArgumentParser:
             choices=["given", "masks"],
             default="given",
             help="occlusions from the order the data gives, where it does, or from masks alone",
+        )
+        one.add_argument(
+            "--one-class", metavar="NAME", help="make all objects of one class, of this name"
         )
         one.add_argument(
             "--leave-out",

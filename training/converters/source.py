@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -86,6 +86,17 @@ class Source:
     amodal: bool = True
     extend: bool = False
     remarks: list[str] = field(default_factory=list)
+
+    def of_one_class(self, name: str) -> Source:
+        """Return the same objects, all of one class of this name."""
+
+        def renamed(image: SourceImage) -> SourceImage:
+            objects = [replace(obj, category_id=1) for obj in image.objects]
+            return replace(image, objects=objects)
+
+        return replace(
+            self, categories=[{"id": 1, "name": name}], images=map(renamed, self.images)
+        )
 
 
 @dataclass
