@@ -1,64 +1,166 @@
-"""Start the node.
+"""Start the node, once for each camera.
 
 ros2 launch amodal_perception amodal.launch.py image:=/camera/color/image_raw
+ros2 launch amodal_perception amodal.launch.py cameras:=/path/to/cameras.yaml
 """
 
+import time
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import yaml
 from launch import LaunchDescription
-from launch.actions import DeclareLaunchArgument, OpaqueFunction
+from launch.actions import (
+    DeclareLaunchArgument,
+    LogInfo,
+    OpaqueFunction,
+    RegisterEventHandler,
+    TimerAction,
+)
+from launch.event_handlers import OnProcessExit
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
-from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
+COMPRESSED = "/compressed"
+FIRST_DELAY_S, LONGEST_DELAY_S = 1.0, 30.0
+# Who ran for so long before it ended was well: the next delay is the first again.
+WELL_S = 60.0
+
 ARGUMENTS = {
-    "image": ("image", "topic of the colour images (without /compressed)"),
-    "image_transport": ("", "raw or compressed; empty: as in params_file"),
+    "image": ("image", "topic of the colour images; .../compressed is read as compressed images"),
+    "depth": ("", "topic of depth images aligned with colour; empty: none"),
+    "camera_info": ("", "topic of the camera's calibration; empty: beside the images"),
+    "cameras": ("", "several cameras: a YAML file, or YAML itself; see config/cameras.yaml"),
     "model": ("", "ONNX model file; empty: as in params_file, else the one of the package"),
-    "namespace": ("", "namespace of the node and its topics"),
+    "namespace": ("", "namespace of the nodes and their topics"),
     "params_file": (
         PathJoinSubstitution([FindPackageShare("amodal_perception"), "config", "node.yaml"]),
         "YAML file with the node's parameters",
     ),
     "use_sim_time": ("false", "take the time from /clock"),
-    "respawn": ("false", "start the node again 2 s after it ended"),
+    "respawn": ("true", "start a node that failed again, after 1, 2, 4 ... 30 s"),
     "log_level": ("info", "debug, info, warn, error or fatal"),
 }
 
 
-def generate_launch_description():
-    """Declare the arguments and the node."""
+@dataclass(frozen=True)
+class Camera:
+    """What one node reads; an empty text means that the launch argument holds."""
+
+    name: str = ""
+    image: str = ""
+    depth: str = ""
+    camera_info: str = ""
+    model: str = ""
+    params_file: str = ""
+
+    @classmethod
+    def from_yaml(cls, entry: object, number: int) -> "Camera":
+        """Check one entry of the list."""
+        known = [item.name for item in fields(cls)]
+        where = f"cameras, entry {number}"
+        if not isinstance(entry, dict) or not all(isinstance(v, str) for v in entry.values()):
+            raise RuntimeError(f"{where}: {entry!r} is no mapping of names to texts")
+        unknown = sorted(set(entry) - set(known))
+        if unknown:
+            raise RuntimeError(f"{where}: unknown {', '.join(unknown)}; valid: {', '.join(known)}")
+        for needed in ("name", "image"):
+            if not entry.get(needed):
+                raise RuntimeError(f"{where}: has no '{needed}'")
+        return cls(**entry)
+
+
+def generate_launch_description() -> LaunchDescription:
+    """Declare the arguments and the nodes."""
     declared = [
         DeclareLaunchArgument(name, default_value=default, description=description)
         for name, (default, description) in ARGUMENTS.items()
     ]
-    return LaunchDescription([*declared, OpaqueFunction(function=start_node)])
+    return LaunchDescription([*declared, OpaqueFunction(function=start_nodes)])
 
 
-def start_node(context):
-    """Make the node; arguments left empty leave the word to params_file."""
-    given = {
-        "model_file_path": LaunchConfiguration("model").perform(context),
-        "image_transport": LaunchConfiguration("image_transport").perform(context),
-    }
+def start_nodes(context) -> list:
+    """Start one node per camera."""
+    given = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
+    respawn = given["respawn"].lower() in ("true", "1")
     return [
-        Node(
-            package="amodal_perception",
-            executable="amodal_node",
-            name="amodal_perception",
-            namespace=LaunchConfiguration("namespace"),
-            parameters=[
-                LaunchConfiguration("params_file"),
-                {name: value for name, value in given.items() if value},
-                {
-                    "use_sim_time": ParameterValue(
-                        LaunchConfiguration("use_sim_time"), value_type=bool
-                    )
-                },
-            ],
-            remappings=[("image", LaunchConfiguration("image"))],
-            arguments=["--ros-args", "--log-level", LaunchConfiguration("log_level")],
-            respawn=LaunchConfiguration("respawn"),
-            respawn_delay=2.0,
-            output="screen",
-        )
+        action
+        for camera in read_cameras(given["cameras"])
+        for action in (start_and_watch if respawn else start_once)(camera, given)
     ]
+
+
+def read_cameras(text: str) -> list[Camera]:
+    """Read the list of cameras; without one, the single camera of the other arguments."""
+    if not text:
+        return [Camera()]
+    content = yaml.safe_load(text)
+    if isinstance(content, str):
+        if not Path(content).is_file():
+            raise RuntimeError(f"cameras: {content}: no such file")
+        content = yaml.safe_load(Path(content).read_text())
+    if not isinstance(content, list) or not content:
+        raise RuntimeError("cameras: is no list; see config/cameras.yaml")
+    cameras = [Camera.from_yaml(entry, number) for number, entry in enumerate(content, 1)]
+    names = [camera.name for camera in cameras]
+    if len(set(names)) < len(names):
+        raise RuntimeError(f"cameras: a name occurs twice among {', '.join(names)}")
+    return cameras
+
+
+def start_once(camera: Camera, given: dict[str, str]) -> list:
+    """Start a node; if it ends, it stays away."""
+    return [node_of(camera, given)]
+
+
+def start_and_watch(camera: Camera, given: dict[str, str], delay_s: float = FIRST_DELAY_S) -> list:
+    """Start a node, and start it again when it fails: each time after twice the delay."""
+    node, started_s = node_of(camera, given), time.monotonic()
+
+    def start_again(event, context):
+        if context.is_shutdown or event.returncode == 0:
+            return None
+        was_well = time.monotonic() - started_s > WELL_S
+        wait_s = FIRST_DELAY_S if was_well else delay_s
+        who = f"amodal_node {camera.name}".strip()
+        return [
+            LogInfo(msg=f"{who} ended with exit code {event.returncode}; again in {wait_s:g} s"),
+            TimerAction(
+                period=wait_s,
+                actions=start_and_watch(camera, given, min(2 * wait_s, LONGEST_DELAY_S)),
+            ),
+        ]
+
+    watch = OnProcessExit(target_action=node, on_exit=start_again, handle_once=True)
+    return [RegisterEventHandler(watch), node]
+
+
+def node_of(camera: Camera, given: dict[str, str]) -> Node:
+    """Describe a node; what is left empty leaves the word to params_file."""
+    image = camera.image or given["image"]
+    depth = camera.depth or given["depth"]
+    base = image.removesuffix(COMPRESSED)
+    beside = base.rpartition("/")[0] + "/camera_info" if "/" in base else "camera_info"
+    remapped = {
+        "image": base,
+        "depth": depth,
+        "camera_info": camera.camera_info or given["camera_info"] or beside,
+    }
+    parameters = {
+        "use_sim_time": given["use_sim_time"].lower() in ("true", "1"),
+        "model_file_path": camera.model or given["model"],
+        "image_transport": "compressed" if image.endswith(COMPRESSED) else "",
+    }
+    return Node(
+        package="amodal_perception",
+        executable="amodal_node",
+        namespace="/".join(part for part in (given["namespace"], camera.name) if part),
+        parameters=[
+            camera.params_file or given["params_file"],
+            {name: value for name, value in parameters.items() if value != ""},
+        ],
+        remappings=[(name, topic) for name, topic in remapped.items() if topic],
+        arguments=["--ros-args", "--log-level", given["log_level"]],
+        output="screen",
+    )
