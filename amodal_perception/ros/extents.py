@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
-from amodal_perception.structures import FloatArray, Instances
+from amodal_perception.structures import BoolArray, FloatArray, Instances
 
 MIN_DEPTH_PX = 50
 # Pixels at an outline often hold the depth of what lies behind: leave out so many at both ends.
@@ -37,7 +38,8 @@ class Extent:
             front as the object is large across, for no camera sees the back.
         amodal_max_xyz: the opposite corner.
         depth_px: visible pixels with a depth.
-        is_guessed: the amodal mask is larger than the visible one, so the sides are guessed too.
+        is_guessed: the amodal mask reaches further than the visible one, so that the amodal box's
+            sides are guessed too.
         is_truncated: the object leaves the image, so it may be larger than both boxes.
         is_starved: too few pixels have a depth; all corners are NaN.
     """
@@ -88,7 +90,9 @@ def _measure(instances: Instances, index: int, depth_m: FloatArray, camera: Intr
     extent = Extent(
         *(NOWHERE,) * 4,
         depth_px=depth_px,
-        is_guessed=bool(instances.amodal_area_px[index] > instances.visible_area_px[index]),
+        is_guessed=any(
+            not np.array_equal(_ends(amodal, axis), _ends(visible, axis)) for axis in (0, 1)
+        ),
         is_truncated=bool(instances.truncated[index]),
         is_starved=depth_px < MIN_DEPTH_PX,
     )
@@ -102,10 +106,10 @@ def _measure(instances: Instances, index: int, depth_m: FloatArray, camera: Intr
     x = (xs - camera.cx_px) * z / camera.fx_px
     y = (ys - camera.cy_px) * z / camera.fy_px
 
-    in_x = np.flatnonzero(amodal.any(axis=0)) + columns.start
-    in_y = np.flatnonzero(amodal.any(axis=1)) + rows.start
-    left, right = _spread(in_x[0], in_x[-1], camera.cx_px, camera.fx_px, near, far)
-    top, bottom = _spread(in_y[0], in_y[-1], camera.cy_px, camera.fy_px, near, far)
+    in_x = _ends(amodal, 1) + columns.start
+    in_y = _ends(amodal, 0) + rows.start
+    left, right = _spread(in_x, camera.cx_px, camera.fx_px, near, far)
+    top, bottom = _spread(in_y, camera.cy_px, camera.fy_px, near, far)
     back = max(far, near + max(right - left, bottom - top))
     return replace(
         extent,
@@ -116,10 +120,15 @@ def _measure(instances: Instances, index: int, depth_m: FloatArray, camera: Intr
     )
 
 
+def _ends(mask: BoolArray, axis: int) -> NDArray[np.integer]:
+    """Return the first and last index along an axis where a mask is set; none for an empty one."""
+    return np.flatnonzero(mask.any(axis=1 - axis))[[0, -1] if mask.any() else slice(0)]
+
+
 def _spread(
-    first_px: int, last_px: int, centre_px: float, focal_px: float, near_m: float, far_m: float
+    ends_px: NDArray[np.integer], centre_px: float, focal_px: float, near_m: float, far_m: float
 ) -> tuple[float, float]:
     """Project both outer edges of a row of pixels to the visible surface, metres."""
-    low = (first_px - 0.5 - centre_px) / focal_px
-    high = (last_px + 0.5 - centre_px) / focal_px
+    low = (float(ends_px[0]) - 0.5 - centre_px) / focal_px
+    high = (float(ends_px[1]) + 0.5 - centre_px) / focal_px
     return min(low * near_m, low * far_m), max(high * near_m, high * far_m)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
@@ -146,5 +147,7 @@ def _release_entities(node: LifecycleNode) -> None:
     """Serve the one again whose message could not be taken: rclpy leaves it marked as busy."""
     for entities in (node.subscriptions, node.services, node.clients, node.timers, node.waitables):
         for entity in entities:
-            entity._executor_event = False
-            entity.callback_group.ending_execution(entity)
+            if entity._executor_event:
+                entity._executor_event = False
+                with suppress(AssertionError):  # its group was not busy with it
+                    entity.callback_group.ending_execution(entity)

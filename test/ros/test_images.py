@@ -10,7 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from amodal_perception.errors import ImageError
-from amodal_perception.ros.images import message_to_frame, message_to_rgb, rgb_to_message
+from amodal_perception.ros.images import (
+    array_to_message,
+    message_to_depth,
+    message_to_frame,
+    message_to_rgb,
+    rgb_to_message,
+)
 
 HEADER = SimpleNamespace(stamp=SimpleNamespace(sec=7, nanosec=5), frame_id="camera")
 # Flat patches of 4 x 4 pixels: colour subsampling and demosaicing keep their middles exact.
@@ -265,3 +271,66 @@ def test_written_image_reads_back():
     message = rgb_to_message(PATCHES[::-1, ::-1], HEADER, SimpleNamespace)
     assert isinstance(message.data, array.array)
     np.testing.assert_array_equal(message_to_rgb(message), PATCHES[::-1, ::-1])
+
+
+@pytest.mark.parametrize("encoding", ["16UC1", "mono16", "32FC1"])
+@pytest.mark.parametrize("bigendian", [False, True])
+@pytest.mark.parametrize("padding", [0, 6])
+def test_depth_is_in_metres_and_unknown_where_it_is_none(encoding, bigendian, padding):
+    metres = np.array([[0.5, 1.25], [2.0, np.nan]])
+    samples = metres.astype(np.float32)
+    if encoding != "32FC1":
+        samples = (np.nan_to_num(metres) * 1000).astype(np.uint16)
+    message = image(samples[..., None], encoding, (2, 2), padding, bigendian)
+    depth = message_to_depth(message)
+    assert depth.dtype == np.float32
+    assert np.allclose(depth, metres, equal_nan=True)
+
+
+def test_depth_that_no_sensor_measures_is_unknown():
+    samples = np.array([[-1, np.inf], [0, 3]], np.float32)[..., None]
+    depth = message_to_depth(image(samples, "32FC1", (2, 2)))
+    assert np.isnan(depth).tolist() == [[True, True], [True, False]]
+
+
+def test_colour_is_no_depth():
+    with pytest.raises(ImageError, match="'rgb8' holds no depth; known are 16UC1, mono16, 32FC1"):
+        message_to_depth(image(PATCHES, "rgb8"))
+
+
+def test_labels_are_written_as_they_are():
+    labels = np.arange(12, dtype=np.uint16).reshape(3, 4) * 1000
+    message = array_to_message(labels, "mono16", HEADER, SimpleNamespace)
+    assert (message.encoding, message.step, message.height, message.width) == ("mono16", 8, 3, 4)
+    assert np.array_equal(np.frombuffer(message.data, np.uint16).reshape(3, 4), labels)
+
+
+@pytest.mark.parametrize("nanosec", [1_000_000_000, 2**32 - 1])
+def test_refuses_stamps_that_no_scene_could_carry(nanosec):
+    header = SimpleNamespace(stamp=SimpleNamespace(sec=1, nanosec=nanosec), frame_id="")
+    with pytest.raises(ImageError, match="nanoseconds"):
+        message_to_frame(image(PATCHES, "rgb8", header=header))
+
+
+def test_names_from_the_network_are_cut_short():
+    with pytest.raises(ImageError) as raised:
+        message_to_rgb(image(PATCHES, "x" * 100_000))
+    assert len(str(raised.value)) < 1000
+
+
+@pytest.mark.parametrize(
+    "encoding", ["rgb8", "bgr8", "rgba8", "bgra8", "mono8", "mono16", "bayer_rggb8", "yuv422"]
+)
+def test_agrees_with_cv_bridge(encoding):
+    """Where ROS's own converter works, ours says the same."""
+    cv_bridge = pytest.importorskip("cv_bridge", reason="needs cv_bridge, which has no wheel")
+    from sensor_msgs.msg import Image
+
+    channels = {"rgb8": 3, "bgr8": 3, "rgba8": 4, "bgra8": 4, "yuv422": 2}.get(encoding, 1)
+    dtype = np.uint16 if encoding == "mono16" else np.uint8
+    samples = np.random.default_rng(5).integers(0, 256, (16, 16, channels)).astype(dtype)
+    if dtype is np.uint16:
+        samples *= 256
+    message = array_to_message(samples, encoding, Image().header, Image)
+    theirs = cv_bridge.CvBridge().imgmsg_to_cv2(message, "rgb8")
+    assert np.abs(message_to_rgb(message).astype(int) - theirs).max() <= 1

@@ -33,3 +33,22 @@ def test_close_wakes_and_drops():
     assert taken == [None]
     slot.put(1)
     assert slot.take() is None
+
+
+def test_urgent_items_come_first_and_are_few():
+    slot: Latest[str] = Latest(max_urgent=2)
+    slot.put("camera")
+    assert slot.put_urgent("first")
+    assert slot.put_urgent("second")
+    assert not slot.put_urgent("third")
+    assert [slot.take() for _ in range(3)] == ["first", "second", "camera"]
+
+
+def test_clear_and_close_tell_what_they_drop():
+    slot: Latest[str] = Latest()
+    slot.put("camera")
+    assert slot.clear()
+    assert not slot.clear()
+    slot.put_urgent("asked")
+    assert slot.close() == ["asked"]
+    assert not slot.put_urgent("late")

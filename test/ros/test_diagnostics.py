@@ -1,0 +1,131 @@
+"""What the diagnostics say, for states that are hard to bring about."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+
+from amodal_perception.ros.diagnostics import (
+    ERROR,
+    OK,
+    STALE,
+    WARN,
+    EngineState,
+    InputState,
+    Publisher,
+    judge_engine,
+    judge_input,
+    judge_processing,
+)
+from amodal_perception.ros.health import Health
+from amodal_perception.runtime import ModelMetadata
+
+IMAGE = "sensor_msgs/msg/Image"
+CAMERA = Publisher("/camera", IMAGE, is_reliable=True)
+GOOD = InputState(
+    lifecycle="active",
+    is_enabled=True,
+    is_open=True,
+    topic="/image",
+    type_name=IMAGE,
+    is_reliable=True,
+    publishers=(CAMERA,),
+    unmatched_policy="",
+    silent_s=0.03,
+    timeout_s=1.0,
+)
+
+
+def report(**events: int):
+    """Make a report of events within one second."""
+    health = Health()
+    empty = health.report()
+    counts = Counter(events)
+    reasons = {"undecodable": "encoding 'x'", "failed": "the engine failed"}
+    return replace(empty, total=counts, recent=counts, period_s=1.0, reasons=reasons)
+
+
+@pytest.mark.parametrize(
+    ("over", "level", "message"),
+    [
+        ({}, OK, "30.0 images/s"),
+        ({"lifecycle": "inactive"}, OK, "the node is inactive"),
+        ({"is_enabled": False}, OK, "switched off by ~/enable"),
+        ({"is_open": False}, OK, "waiting for a subscriber"),
+        ({"publishers": ()}, WARN, "nobody publishes /image"),
+        (
+            {"publishers": (replace(CAMERA, type_name="sensor_msgs/msg/CompressedImage"),)},
+            ERROR,
+            "published as sensor_msgs/msg/CompressedImage, but the node reads",
+        ),
+        (
+            {"publishers": (CAMERA, replace(CAMERA, is_reliable=False))},
+            ERROR,
+            "/camera publishes /image best_effort, but the node asks for reliable",
+        ),
+        ({"unmatched_policy": "deadline"}, ERROR, "QoS mismatch on /image: deadline"),
+        ({"silent_s": 2.5}, STALE, "no image for 2.5 s"),
+        ({"silent_s": 2.5, "is_reliable": False}, STALE, "large best_effort images get lost"),
+    ],
+)
+def test_input(over, level, message):
+    status = judge_input(replace(GOOD, **over), report(received=30))
+    assert status.level == level
+    assert message in status.message
+
+
+def test_input_that_cannot_be_decoded():
+    status = judge_input(GOOD, report(received=30, undecodable=2))
+    assert (status.level, status.message) == (WARN, "images that cannot be read: encoding 'x'")
+
+
+@pytest.mark.parametrize(
+    ("events", "level", "message"),
+    [
+        ({}, OK, "no image seen yet"),
+        ({"received": 30, "published": 30}, OK, "30.0 scenes/s"),
+        (
+            {"received": 30, "published": 5, "overtaken": 25},
+            WARN,
+            "overload: 30.0 images/s arrive, 5.0 are seen",
+        ),
+        ({"received": 2, "published": 1, "failed": 1}, WARN, "images failed: the engine failed"),
+    ],
+)
+def test_processing(events, level, message):
+    status = judge_processing(report(**events))
+    assert status.level == level
+    assert message in status.message
+    assert status.values["dropped.overtaken"] == events.get("overtaken", 0)
+
+
+def test_engine():
+    model = ModelMetadata("discs", "ab" * 32, ("object",), (288, 384), 32, 28)
+    good = EngineState(model, "m.onnx", busy_s=0.1, timeout_s=10.0, failure="")
+    status = judge_engine(good)
+    assert (status.level, status.message) == (OK, "discs@abababababab")
+    assert status.values["input_size"] == "384 x 288"
+    assert judge_engine(replace(good, busy_s=6.0)).level == WARN
+    assert judge_engine(replace(good, busy_s=6.0, timeout_s=0.0)).level == OK
+    assert judge_engine(replace(good, model=None)).message == "no model is loaded"
+    failed = judge_engine(replace(good, model=None, failure="m.onnx: no such model file"))
+    assert (failed.level, failed.message) == (ERROR, "m.onnx: no such model file")
+
+
+def test_health_counts_times_and_forgets():
+    health = Health()
+    health.count("received")
+    health.count("failed", "why")
+    health.count_scene({"engine": 40.0}, received_s=time.monotonic() - 1, age_s=2.0)
+    first, second = health.report(), health.report()
+    assert first.recent == Counter(received=1, failed=1, published=1)
+    assert not +second.recent
+    assert second.total == first.total
+    assert first.reasons == {"failed": "why"}
+    assert first.stages_ms["engine"].p50 == 40.0
+    assert first.age_ms.largest == 2000.0
+    assert first.processing_ms.p50 >= 1000.0
+    assert health.tally().startswith("1 images received, 1 scenes published; dropped: 0 overtaken")

@@ -1,0 +1,99 @@
+"""The traps of rclpy's lifecycle node and executor, each sprung for real."""
+
+from __future__ import annotations
+
+import pytest
+
+
+@pytest.fixture
+def managed(ros):
+    """Give a node that notes what happens, and an executor with it."""
+    from rclpy.executors import SingleThreadedExecutor
+
+    from amodal_perception.ros.managed import ManagedNode
+
+    class Noting(ManagedNode):
+        def __init__(self) -> None:
+            super().__init__("noting")
+            self.errors: list[str] = []
+            self.calls: list[str] = []
+            self.fails_in = ""
+
+        def _note(self, name: str) -> None:
+            self.calls.append(name)
+            if name == self.fails_in:
+                raise RuntimeError(f"no way to {name}")
+
+        def configure(self) -> None:
+            self._note("configure")
+
+        def activate(self) -> None:
+            self._note("activate")
+
+        def deactivate(self) -> None:
+            self._note("deactivate")
+
+        def free(self) -> None:
+            self._note("free")
+
+        def note_callback_error(self, text: str) -> None:
+            self.errors.append(text)
+
+    node = Noting()
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    yield node, executor
+    executor.shutdown()
+    node.destroy_node()
+
+
+@pytest.mark.parametrize(
+    ("fails_in", "path", "state"),
+    [
+        ("configure", ["configure"], "unconfigured"),
+        ("activate", ["configure", "activate"], "inactive"),
+        ("deactivate", ["configure", "activate", "deactivate"], "unconfigured"),
+    ],
+)
+def test_what_a_transition_raises_is_kept(managed, fails_in, path, state):
+    node, _ = managed
+    node.fails_in = fails_in
+    for label in path:
+        outcome = getattr(node, f"trigger_{label}")()
+    assert outcome.name != "SUCCESS"
+    assert str(node.transition_error) == f"no way to {fails_in}"
+    assert node.state == state
+    assert (node.calls[-1] == "free") == (fails_in == "deactivate")
+
+
+def test_autostart_raises_what_went_wrong(managed):
+    node, _ = managed
+    node.fails_in = "activate"
+    with pytest.raises(RuntimeError, match="no way to activate"):
+        node.autostart()
+
+
+def test_a_callback_that_raises_ends_nothing(managed):
+    from amodal_perception.ros.managed import spin
+
+    node, executor = managed
+    node.create_timer(0.01, lambda: 1 / 0)
+    spin(node, executor, lambda: len(node.errors) < 3)
+    assert all("ZeroDivisionError" in text for text in node.errors)
+
+
+def test_a_message_that_cannot_be_taken_does_not_end_its_subscription(managed):
+    from std_msgs.msg import String
+
+    from amodal_perception.ros.managed import spin
+
+    node, executor = managed
+    heard: list = []
+    subscription = node.create_subscription(String, "/words", heard.append, 10)
+    publisher = node.create_publisher(String, "/words", 10)
+    node.create_timer(0.02, lambda: publisher.publish(String(data="word")))
+    whole_type, subscription.msg_type = subscription.msg_type, None  # taking fails from here on
+    spin(node, executor, lambda: not node.errors)
+    subscription.msg_type = whole_type
+    spin(node, executor, lambda: len(heard) < 3)
+    assert heard[0].data == "word"
