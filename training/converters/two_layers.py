@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -168,84 +167,91 @@ def _drawn(
 def pair(drawn: list[_Drawn], number_of: dict[str, int], reading: Reading) -> list[SourceObject]:
     """Make objects of what was drawn on one image.
 
-    By the shared attribute first; several visible parts with one id are joined. The rest by IoU,
-    highest first, among masks of one class of which the visible one lies mostly in the amodal one.
-    What stays alone is taken as in full view, which is how a labeller saves work, and counted.
+    By the shared attribute first. The rest by IoU, highest first, among masks of one class of
+    which the visible one lies mostly in the amodal one; visible masks that are left over become
+    further parts of the amodal mask they lie in, for what hides an object may cut it in two. What
+    stays alone is taken as in full view, which saves a labeller work, and is counted.
 
     Raises:
         DatasetError: two amodal masks share an id, or one id is on different classes.
     """
     amodal = [d for d in drawn if d.layer == "amodal"]
     visible = [d for d in drawn if d.layer == "visible"]
-    objects: list[tuple[_Drawn, Rle | None]] = []
-    parts_of: dict[str, list[_Drawn]] = defaultdict(list)
-    for part in visible:
-        if part.object_id:
-            parts_of[part.object_id].append(part)
-    seen: dict[str, _Drawn] = {}
-    paired: set[int] = set()
-    for whole in amodal:
-        if whole.object_id is None:
-            continue
-        if whole.object_id in seen:
-            raise DatasetError(
-                f"{whole.where}: has the same object id {whole.object_id!r} as annotation "
-                f"{seen[whole.object_id].row.get('id')}; both are amodal"
-            )
-        seen[whole.object_id] = whole
-        parts = parts_of.get(whole.object_id, [])
-        for part in parts:
-            if part.label != whole.label:
-                raise DatasetError(
-                    f"{part.where}: is a {part.label!r}, but the amodal mask with its object id "
-                    f"{whole.object_id!r} is a {whole.label!r}"
-                )
-        if parts:
-            objects.append((whole, join([part.mask for part in parts])))
-            paired |= {id(whole), *map(id, parts)}
-    open_amodal = [d for d in amodal if id(d) not in paired]
-    open_visible = [d for d in visible if id(d) not in paired]
-    for i, j in _by_iou(open_visible, open_amodal):
-        objects.append((open_amodal[j], open_visible[i].mask))
-        paired |= {id(open_amodal[j]), id(open_visible[i])}
-    for whole in open_amodal:
-        if id(whole) not in paired:
-            reading.repairs["amodal masks without a visible one: taken as in full view"] += 1
-            objects.append((whole, None))
-    for part in open_visible:
-        if id(part) not in paired:
-            reading.repairs["visible masks without an amodal one: taken as in full view"] += 1
-            objects.append((part, None))
+    parts: list[list[_Drawn]] = [[] for _ in amodal]
+    rest = _pair_by_id(amodal, visible, parts)
+    alone = [i for i, found in enumerate(parts) if not found]
+    rest = _pair_by_iou([amodal[i] for i in alone], rest, [parts[i] for i in alone], reading)
+    without = sum(not found for found in parts)
+    reading.repairs["amodal masks without a visible one: taken as in full view"] += without
+    reading.repairs["visible masks without an amodal one: taken as in full view"] += len(rest)
+    objects = [
+        (whole, join([part.mask for part in found]) if found else None)
+        for whole, found in zip(amodal, parts)
+    ]
+    objects += [(part, None) for part in rest]
     return [
         SourceObject(
             key=key,
             category_id=number_of[whole.label],
             amodal=whole.mask,
             visible=mask,
-            id=whole.row.get("id") if isinstance(whole.row.get("id"), int) else None,
+            id=whole.row["id"] if isinstance(whole.row.get("id"), int) else None,
         )
         for key, (whole, mask) in enumerate(objects)
     ]
 
 
-def _by_iou(visible: list[_Drawn], amodal: list[_Drawn]) -> list[tuple[int, int]]:
-    """Pair each visible mask with an amodal one, highest IoU first; each is used once."""
-    if not visible or not amodal:
-        return []
+def _pair_by_id(
+    amodal: list[_Drawn], visible: list[_Drawn], parts: list[list[_Drawn]]
+) -> list[_Drawn]:
+    """Give amodal masks the visible ones with their id; return the visible ones left."""
+    index_of: dict[str, int] = {}
+    for i, whole in enumerate(amodal):
+        if whole.object_id is None:
+            continue
+        if whole.object_id in index_of:
+            raise DatasetError(
+                f"{whole.where}: has the same object id {whole.object_id!r} as annotation "
+                f"{amodal[index_of[whole.object_id]].row.get('id')}; both are amodal"
+            )
+        index_of[whole.object_id] = i
+    rest = []
+    for part in visible:
+        if part.object_id not in index_of:
+            rest.append(part)
+            continue
+        index = index_of[part.object_id]
+        if part.label != amodal[index].label:
+            raise DatasetError(
+                f"{part.where}: is a {part.label!r}, but the amodal mask with its object id "
+                f"{part.object_id!r} is a {amodal[index].label!r}"
+            )
+        parts[index].append(part)
+    return rest
+
+
+def _pair_by_iou(
+    amodal: list[_Drawn], visible: list[_Drawn], parts: list[list[_Drawn]], reading: Reading
+) -> list[_Drawn]:
+    """Give amodal masks the visible ones that fit best; return the visible ones left."""
+    if not amodal or not visible:
+        return visible
     masks, wholes = [d.mask for d in visible], [d.mask for d in amodal]
     common = overlap_areas(masks, wholes)
     visible_px = np.maximum(coco_mask.area(masks), 1)[:, None]
     iou = common / (visible_px + coco_mask.area(wholes)[None] - common)
     same = np.array([[v.label == a.label for a in amodal] for v in visible])
     allowed = same & (common >= MIN_INSIDE * visible_px)
-    pairs: list[tuple[int, int]] = []
-    used: tuple[set[int], set[int]] = set(), set()
+    left = set(range(len(visible)))
     for flat in np.argsort(-np.where(allowed, iou, -1.0), axis=None, kind="stable"):
         i, j = divmod(int(flat), len(amodal))
-        if not allowed[i, j]:
-            break
-        if i not in used[0] and j not in used[1]:
-            pairs.append((i, j))
-            used[0].add(i)
-            used[1].add(j)
-    return pairs
+        if allowed[i, j] and i in left and not parts[j]:
+            parts[j].append(visible[i])
+            left.remove(i)
+    inside = np.where(allowed, common / visible_px, 0.0)
+    for i in sorted(left):
+        if inside[i].any():
+            parts[int(inside[i].argmax())].append(visible[i])
+            left.remove(i)
+            reading.repairs["visible masks added to an amodal mask that has one: parts"] += 1
+    return [visible[i] for i in sorted(left)]

@@ -138,6 +138,19 @@ def test_parts_with_one_id_are_joined(convert):
     check(convert("two-layers", content)[0], 7)
 
 
+def test_parts_without_an_id_go_to_the_amodal_mask_they_lie_in(convert):
+    content = cvat(ids=False)
+    whole = content["annotations"][4 + 3]
+    x0, y0, x1, y1 = layouts.BOXES[3]
+    low = y1 - 2
+    whole["segmentation"] = [[x0, y0, x1, y0, x1, low, x0, low]]
+    small = {"id": 99, "segmentation": [[x0, low, x1, low, x1, y1, x0, y1]]}
+    content["annotations"].insert(0, whole | small)
+    data, _ = convert("two-layers", content)
+    check(data, 7)
+    assert data.info["repairs"] == {"visible masks added to an amodal mask that has one: parts": 1}
+
+
 def test_an_object_drawn_once_is_in_full_view(convert):
     content = cvat(ids=False)
     # The first and fourth objects are in full view: one drawing of each is enough.
