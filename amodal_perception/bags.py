@@ -11,7 +11,7 @@ import logging
 import re
 import struct
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -350,6 +350,13 @@ def read_scenes(path: str | Path) -> Iterator[Scene]:
                     yield msg_to_scene(message)
     if not found:
         raise BagError(f"{path}: no topic with {SCENE_TYPE} messages")
+
+
+def scene_decoder() -> Callable[[bytes], Scene]:
+    """Return a function that makes a Scene of a serialised AmodalScene message."""
+    typestore = get_typestore(Stores.ROS2_JAZZY)
+    MessageTypes.from_typestore(typestore)
+    return lambda cdr: msg_to_scene(typestore.deserialize_cdr(cdr, SCENE_TYPE))
 
 
 def _topics(parts: list[Path]) -> tuple[list[ImageTopic], list[str]]:

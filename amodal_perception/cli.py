@@ -6,13 +6,19 @@ import argparse
 import logging
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from amodal_perception.errors import AmodalError
 from amodal_perception.ordering import OrderingConfig
 from amodal_perception.pipeline import Pipeline, PipelineConfig
 from amodal_perception.postprocess import PostprocessConfig
 from amodal_perception.runtime import DEFAULT_MODEL, load_runtime
+
+if TYPE_CHECKING:
+    from amodal_perception.evaluation.jobs import Job, Outcome
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -103,6 +109,21 @@ def _add_replay(replay: argparse.ArgumentParser) -> None:
         metavar="ADDRESS",
         help="work on a Ray cluster: auto, HOST:PORT, ray://HOST:PORT, or local",
     )
+    replay.add_argument(
+        "--live",
+        action="store_true",
+        help="play the images to a node over DDS in their own time (needs ROS 2)",
+    )
+    replay.add_argument(
+        "--node",
+        default="",
+        metavar="NAME",
+        help="with --live: the running node to play to, e.g. /amodal_perception (default: start "
+        "one with the options given here)",
+    )
+    replay.add_argument(
+        "--rate", type=_positive, default=1.0, help="with --live: times the recorded speed"
+    )
     _add_pipeline_options(replay)
     replay.set_defaults(run=_replay)
 
@@ -136,6 +157,13 @@ def _fraction(text: str) -> float:
     return value
 
 
+def _positive(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
+    return value
+
+
 def _pipeline_config(arguments: argparse.Namespace) -> PipelineConfig:
     return PipelineConfig(
         postprocess=PostprocessConfig(score_threshold=arguments.score_threshold),
@@ -153,6 +181,10 @@ def _replay(arguments: argparse.Namespace) -> int:
     from amodal_perception.evaluation.jobs import ModelSettings, plan
     from amodal_perception.evaluation.run import RunOptions, print_table
 
+    if arguments.live and arguments.ray:
+        raise AmodalError("--live plays in real time on this machine; leave out --ray")
+    if not arguments.live and (arguments.node or arguments.rate != 1):
+        raise AmodalError("--node and --rate belong to --live")
     jobs, unreadable = plan(
         arguments.bags,
         arguments.out,
@@ -161,7 +193,9 @@ def _replay(arguments: argparse.Namespace) -> int:
         truth_path=arguments.truth,
         options=RunOptions(overlays=not arguments.no_overlays, video=not arguments.no_video),
     )
-    if arguments.ray:
+    if arguments.live:
+        outcomes = _replay_live(jobs, arguments)
+    elif arguments.ray:
         outcomes = list(executors.run_on_ray(jobs, arguments.ray))
     else:
         outcomes = list(executors.run_on_cores(jobs, arguments.workers))
@@ -176,6 +210,24 @@ def _replay(arguments: argparse.Namespace) -> int:
     for failure in failures:
         print(f"amodal: {failure.error}", file=sys.stderr)
     return 1 if failures else 0
+
+
+def _replay_live(jobs: Sequence[Job], arguments: argparse.Namespace) -> list[Outcome]:
+    """Play the jobs one after the other to a node."""
+    from amodal_perception.evaluation.executors import run_in_turn
+
+    try:
+        from amodal_perception.ros.live_replay import replay_live, ros
+    except ModuleNotFoundError as error:
+        raise AmodalError(
+            f"--live needs ROS 2 and this package's messages: source its setup ({error})"
+        ) from None
+    # What was seen live depends on the moment: another rate or node is another run.
+    label = f"{arguments.node or 'own node'} at rate {arguments.rate:g}"
+    jobs = [replace(job, live=label) for job in jobs]
+    run = partial(replay_live, node=arguments.node, rate=arguments.rate)
+    with ros(is_alone=not arguments.node):
+        return list(run_in_turn(jobs, run))
 
 
 def _predict(arguments: argparse.Namespace) -> int:

@@ -14,7 +14,11 @@ MODULES = sorted(
     # Generated message packages load libraries of ROS, which is theirs to test.
     if not info.name.startswith(("amodal_perception.msg", "amodal_perception.srv"))
 )
-NEEDS_RCLPY = {"amodal_perception.ros.node", "amodal_perception.ros.demo"}
+NEEDS_RCLPY = {
+    "amodal_perception.ros.node",
+    "amodal_perception.ros.demo",
+    "amodal_perception.ros.live_replay",
+}
 BLOCK = """
 import importlib, sys
 for name in {blocked}:

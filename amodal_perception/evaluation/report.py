@@ -167,7 +167,11 @@ def _tiles(summary: Json) -> str:
                 "age of the newest scene, median",
                 f"p95 {_figure(in_use['p95'], 1)}, p99 {_figure(in_use['p99'], 1)}",
             ),
-            (_share(summary["frames_processed"] / max(summary["frames_sent"], 1)), "seen", ""),
+            (
+                _share(summary["frames_processed"] / max(summary["frames_sent"], 1)),
+                "of the frames seen",
+                "",
+            ),
             (_figure(summary["scenes_per_s"], 1), "scenes a second", ""),
         ]
     if "metrics" in summary:

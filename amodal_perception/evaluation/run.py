@@ -173,9 +173,8 @@ def print_table(summary: Json) -> None:
     for name, value in rows:
         print(f"{name:<26} {value:>9}")
     print(f"\n{'milliseconds':<26} {'p50':>9} {'p95':>9} {'p99':>9}")
-    times = {"latency": summary["latency_ms"]}
-    if "age_ms" in summary:
-        times |= {"age on arrival": summary["age_ms"], "age in use": summary["age_in_use_ms"]}
+    names = {"latency_ms": "latency", "age_ms": "age on arrival", "age_in_use_ms": "age in use"}
+    times = {words: summary[name] for name, words in names.items() if name in summary}
     for name, figures in {**times, **summary["stages_ms"]}.items():
         columns = " ".join(f"{_number(figures[key], 2):>9}" for key in ("p50", "p95", "p99"))
         print(f"{name:<26} {columns}")
