@@ -177,4 +177,6 @@ def _with_threads(jobs: Sequence[Job], num_threads: int) -> list[Job]:
 
 
 def _progress(jobs: Sequence[Job]) -> tqdm:
-    return tqdm(desc="replay", total=sum(job.message_count for job in jobs), unit="frame")
+    total = sum(job.message_count for job in jobs)
+    # What fails at once, fails in one line.
+    return tqdm(desc="replay", total=total, unit="frame", delay=0.5)

@@ -120,7 +120,10 @@ def plan(
 
     Raises:
         BagError: no bags, or the only one cannot be read.
+        ModelFileError: the model cannot be used.
+        DatasetError: the truth does not tell a bag's cameras apart.
     """
+    load_runtime(model.path)  # better now than in every job
     found = [
         (Path(path), bag)
         for path in paths
