@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import subprocess
+import threading
+import time
 from contextlib import contextmanager
 
 import pytest
@@ -15,31 +18,61 @@ pytest.importorskip("launch_ros", reason="needs launch_ros, which has no wheel")
 pytestmark = pytest.mark.skipif(shutil.which("ros2") is None, reason="needs the ros2 command")
 
 
+class Launched:
+    """A running `ros2 launch` and what it has said so far."""
+
+    def __init__(self, *arguments: str, file: str = "amodal.launch.py") -> None:
+        self.process = subprocess.Popen(
+            ["ros2", "launch", "amodal_perception", file, *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        )
+        self.said: list[str] = []
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def wait_for(self, *texts: str) -> None:
+        """Wait until it has said all of the texts."""
+        deadline = time.monotonic() + PATIENCE_S
+        while not all(any(text in line for line in self.said) for text in texts):
+            assert time.monotonic() < deadline, f"did not say {texts}: {''.join(self.said)}"
+            time.sleep(0.05)
+
+    def wait(self) -> str:
+        """Wait until it has ended; return all it said."""
+        self.process.wait(PATIENCE_S)
+        self._reader.join(PATIENCE_S)
+        return "".join(self.said)
+
+    def _read(self) -> None:
+        for line in self.process.stdout:
+            self.said.append(line)
+
+
 @contextmanager
-def launched(*arguments: str):
-    command = ["ros2", "launch", "amodal_perception", "amodal.launch.py", *arguments]
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+def launched(*arguments: str, file: str = "amodal.launch.py"):
+    run = Launched(*arguments, file=file)
     try:
-        yield process
+        yield run
     finally:
-        if process.poll() is None:
-            process.send_signal(signal.SIGINT)
+        if run.process.poll() is None:
+            run.process.send_signal(signal.SIGINT)
         try:
-            process.communicate(timeout=PATIENCE_S)
+            run.process.wait(PATIENCE_S)
         finally:
-            process.kill()
+            run.process.kill()
 
 
 def test_launched_node_sees(models, camera):
     with launched("image:=/camera/image", f"model:={models.quick}"):
-        camera.publisher().publish(camera.image(5))
-        assert len(camera.scene_of(5).instances) == 2
+        camera.publisher()
+        assert len(camera.see(camera.publisher(), camera.image(5)).instances) == 2
 
 
-def test_arguments_reach_the_node(models, camera):
-    with launched("image:=/camera/image", "image_transport:=compressed", f"model:={models.quick}"):
+def test_compressed_topic_is_read_as_compressed(models, camera):
+    with launched("image:=/camera/image/compressed", f"model:={models.quick}"):
         camera.publisher("/camera/image/compressed", compressed=True)
 
 
@@ -48,12 +81,80 @@ def test_params_file_is_read(models, camera, tmp_path):
     document = {"/**": {"ros__parameters": given}}
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(document))
     with launched("image:=/camera/image", f"params_file:={tmp_path / 'mine.yaml'}"):
-        camera.publisher().publish(camera.image(6))
-        assert len(camera.scene_of(6).instances) == 0
+        assert len(camera.see(camera.publisher(), camera.image(6)).instances) == 0
 
 
-def test_error_is_shown(ros):
-    with launched("model:=/nowhere.onnx") as process:
-        output, _ = process.communicate(timeout=PATIENCE_S)
-    assert "/nowhere.onnx: no such model file" in output
-    assert "exit code 1" in output
+def test_every_camera_of_the_list_gets_a_node_in_its_namespace(models, tmp_path):
+    cameras = [
+        {"name": "left", "image": "/left/image_raw"},
+        {"name": "right", "image": "/right/image_raw/compressed", "depth": "/right/depth"},
+    ]
+    (tmp_path / "cameras.yaml").write_text(yaml.safe_dump(cameras))
+    for given in (str(tmp_path / "cameras.yaml"), yaml.safe_dump(cameras, width=1000)):
+        with launched(f"cameras:={given}", "namespace:=arm", f"model:={models.quick}") as run:
+            run.wait_for(
+                "[arm.left.amodal_perception]: model two_discs",
+                "read from /left/image_raw (raw)",
+                "[arm.right.amodal_perception]: model two_discs",
+                "read from /right/image_raw/compressed (compressed)",
+            )
+
+
+@pytest.mark.parametrize(
+    ("cameras", "message"),
+    [
+        ("/nowhere.yaml", "cameras: /nowhere.yaml: no such file"),
+        ("{name: a}", "cameras: is no list"),
+        ("[{name: a}]", "cameras, entry 1: has no 'image'"),
+        ("[{name: a, image: b, dept: c}]", "unknown dept; valid: name, image, depth"),
+        ("[{name: a, image: b}, {name: a, image: c}]", "a name occurs twice"),
+    ],
+)
+def test_wrong_list_is_refused_with_the_reason(cameras, message):
+    with launched(f"cameras:={cameras}") as run:
+        assert message in run.wait()
+
+
+def test_failed_node_is_started_again_after_growing_delays(ros):
+    with launched("model:=/nowhere.onnx") as run:
+        run.wait_for("ended with exit code 1; again in 1 s", "again in 2 s", "again in 4 s")
+        assert sum("no such model file" in line for line in run.said) >= 3
+
+
+def test_killed_node_is_started_again_and_sees(models, camera):
+    with launched("image:=/camera/image", f"model:={models.quick}") as run:
+        camera.see(camera.publisher(), camera.image(5))
+        (line,) = (line for line in run.said if "process started with pid" in line)
+        os.kill(int(line.split("[")[-1].rstrip("]\n")), signal.SIGKILL)
+        run.wait_for("ended with exit code -9; again in 1 s")
+        camera.see(camera.publisher(), camera.image(6))
+
+
+def test_without_respawn_the_error_is_the_end(ros):
+    with launched("model:=/nowhere.onnx", "respawn:=false") as run:
+        said = run.wait()
+    assert "/nowhere.onnx: no such model file" in said
+    assert "exit code 1" in said
+    assert "again in" not in said
+
+
+def test_replay_sees_the_bag_of_the_package(ros, camera):
+    listed = subprocess.run(["ros2", "bag", "--help"], capture_output=True, check=False)
+    if listed.returncode != 0:
+        pytest.skip("needs `ros2 bag`")
+    with launched("rviz:=false", file="replay.launch.py") as run:
+        camera.spin_until(lambda: camera.scenes, "a scene of the bag")
+        assert camera.scenes[0].header.frame_id == "camera_color_optical_frame"
+        assert "process has finished cleanly" in run.wait()
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("bag:=/nowhere", "bag: /nowhere: no such file or folder"),
+        ("bag:=/tmp", "image: say which topic of the bag to read"),
+    ],
+)
+def test_replay_without_a_bag_is_refused(argument, message):
+    with launched(argument, file="replay.launch.py") as run:
+        assert message in run.wait()
