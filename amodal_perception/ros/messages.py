@@ -219,20 +219,6 @@ def mask_to_msg(mask: BoolArray, types: MessageTypes, offset_xy: tuple[int, int]
     )
 
 
-def label_image(instances: Instances, masks: BoolArray) -> NDArray[np.uint16]:
-    """Draw masks that do not overlap: [H, W] uint16, the instance_id there, 0 for none.
-
-    Args:
-        instances: whose masks they are.
-        masks: [N, H, W] bool, each inside its instance's window.
-    """
-    labels = np.zeros(instances.size_hw, np.uint16)
-    for i in range(len(instances)):
-        window = instances.window(i)
-        labels[window][masks[i][window]] = i + 1
-    return labels
-
-
 def _instance_to_msg(scene: Scene, index: int, types: MessageTypes) -> Any:
     instances = scene.instances
     rows, columns = instances.window(index)

@@ -12,12 +12,12 @@ from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy
 from sensor_msgs.msg import Image
 
+from amodal_perception.adapters import label_image
 from amodal_perception.graspable import graspable_masks
 from amodal_perception.msg import AmodalScene, ObjectExtent, ObjectExtents
 from amodal_perception.ros.extents import Extent
 from amodal_perception.ros.images import array_to_message, rgb_to_message
 from amodal_perception.ros.inputs import newest_only
-from amodal_perception.ros.messages import label_image
 from amodal_perception.ros.vision import VisionMessages
 from amodal_perception.structures import Frame, Scene
 from amodal_perception.visualize import draw_scene
