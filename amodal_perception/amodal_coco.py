@@ -4,7 +4,7 @@ COCO JSON. Each annotation has ``segmentation`` (amodal; RLE or polygons), ``vis
 (RLE or polygons), ``bbox`` and ``visible_bbox`` (xywh), ``area`` (amodal, px), ``occlusion_rate``
 (0..1), ``category_id``, ``image_id``, ``iscrowd``, ``id``, and ``score`` in predictions. The top
 level also has ``occlusions``: ``{image_id, occluder_id, occludee_id, confidence}``, by annotation
-ids.
+ids, and may have ``depth_orders``: ``{closer_id, farther_id, equal, overlap, count}``.
 """
 
 from __future__ import annotations
@@ -131,6 +131,7 @@ def read(path: Path) -> AmodalCoco:
         ),
         occlusions=tuple(content.get("occlusions", ())),
         info=content.get("info", {}),
+        depth_orders=tuple(content.get("depth_orders", ())),
     ).check()
 
 
@@ -158,6 +159,7 @@ class AmodalCoco:
     annotations: dict[int, Json]
     occlusions: tuple[Json, ...]
     info: Json
+    depth_orders: tuple[Json, ...] = ()
 
     def check(self) -> AmodalCoco:
         """Return self if every reference names something that is there, else DatasetError."""
@@ -173,21 +175,26 @@ class AmodalCoco:
                     "which is not in the file"
                 )
         for edge in self.occlusions:
-            if not isinstance(edge, dict):
-                raise DatasetError(f"{self.path}: occlusion {edge!r:.40} is no JSON object")
-            for key in ("occluder_id", "occludee_id"):
-                if edge.get(key) not in self.annotations:
-                    raise DatasetError(
-                        f"{self.path}: an occlusion's {key} is {edge.get(key)}, "
-                        "which is no annotation"
-                    )
-            ends = [self.annotations[edge[key]] for key in ("occluder_id", "occludee_id")]
-            if ends[0]["image_id"] != ends[1]["image_id"]:
-                raise DatasetError(
-                    f"{self.path}: an occlusion joins annotations {ends[0]['id']} and "
-                    f"{ends[1]['id']}, which are of different images"
-                )
+            self._check_pair(edge, "occlusion", ("occluder_id", "occludee_id"))
+        for order in self.depth_orders:
+            self._check_pair(order, "depth order", ("closer_id", "farther_id"))
         return self
+
+    def _check_pair(self, pair: Any, kind: str, keys: tuple[str, str]) -> None:
+        if not isinstance(pair, dict):
+            raise DatasetError(f"{self.path}: {kind} {pair!r:.40} is no JSON object")
+        for key in keys:
+            if pair.get(key) not in self.annotations:
+                raise DatasetError(
+                    f"{self.path}: {kind} {pair!r:.80}: {key} is {pair.get(key)}, "
+                    "which is no annotation"
+                )
+        ends = [self.annotations[pair[key]] for key in keys]
+        if ends[0]["image_id"] != ends[1]["image_id"]:
+            raise DatasetError(
+                f"{self.path}: {kind} {pair!r:.80} joins annotations {ends[0]['id']} and "
+                f"{ends[1]['id']}, which are of different images"
+            )
 
     @property
     def class_names(self) -> tuple[str, ...]:

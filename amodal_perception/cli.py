@@ -56,8 +56,30 @@ def build_parser() -> argparse.ArgumentParser:
 
     evaluate = commands.add_parser("evaluate", help="score predictions against truth")
     evaluate.add_argument("--truth", type=Path, required=True, help="amodal COCO file")
-    evaluate.add_argument("--predictions", type=Path, required=True, help="amodal COCO file")
-    evaluate.add_argument("--out", type=Path, required=True, help="folder for metrics.json")
+    evaluate.add_argument(
+        "--predictions", type=Path, required=True, help="amodal COCO file, or COCO list of results"
+    )
+    evaluate.add_argument(
+        "--out", type=Path, required=True, help="folder for metrics.json and report.html"
+    )
+    evaluate.add_argument(
+        "--protocol", nargs="+", metavar="NAME", help="measure by these (default: all possible)"
+    )
+    evaluate.add_argument(
+        "--bootstrap",
+        type=int,
+        default=200,
+        metavar="N",
+        help="draws for confidence intervals; 0: none (default %(default)s)",
+    )
+    evaluate.add_argument(
+        "--count-fully-hidden",
+        action="store_true",
+        help="ask for objects of which nothing is visible, too, as COCO's own code does",
+    )
+    evaluate.add_argument(
+        "--images", type=Path, metavar="DIR", help="photographs (default: beside the truth)"
+    )
     evaluate.set_defaults(run=_evaluate)
 
     bench = commands.add_parser("bench", help="measure latency by stage and throughput")
@@ -248,7 +270,15 @@ def _predict(arguments: argparse.Namespace) -> int:
 def _evaluate(arguments: argparse.Namespace) -> int:
     from amodal_perception.evaluation.metrics import evaluate_files
 
-    evaluate_files(arguments.truth, arguments.predictions, arguments.out)
+    evaluate_files(
+        arguments.truth,
+        arguments.predictions,
+        arguments.out,
+        names=arguments.protocol,
+        replicates=arguments.bootstrap,
+        count_fully_hidden=arguments.count_fully_hidden,
+        images_dir=arguments.images,
+    )
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Stored regions as run lengths, and their areas and overlaps, without decoding a pixel."""
+"""Stored regions as run lengths, checked, and their areas and boxes, without decoding a pixel."""
 
 from __future__ import annotations
 
@@ -23,32 +23,36 @@ def amodal_rle(scenes: AmodalCoco, row: Json) -> Rle:
 
 
 def visible_rle(scenes: AmodalCoco, row: Json) -> Rle:
-    """Return the visible part of an annotation's region; all of it where none is stored."""
-    if "visible_segmentation" not in row:
-        return amodal_rle(scenes, row)
-    return intersection([_rle(scenes, row, "visible_segmentation"), amodal_rle(scenes, row)])
+    """Return the visible part of an annotation's region as stored; all of it where none is."""
+    return _rle(scenes, row, "visible_segmentation" if "visible_segmentation" in row else None)
 
 
-def box_xywh(scenes: AmodalCoco, row: Json) -> list[float]:
-    """Return an annotation's amodal box; that of its region where none is stored."""
-    if "bbox" not in row:
-        return list(coco_mask.toBbox(amodal_rle(scenes, row)).tolist())
-    box = row["bbox"]
+def stored_box(scenes: AmodalCoco, row: Json, key: str) -> list[float] | None:
+    """Return ``bbox`` or ``visible_bbox`` (xywh, pixels); None where it is not stored."""
+    box = row.get(key)
+    if box is None:
+        return None
     if (
         not isinstance(box, list)
         or len(box) != 4
         or not all(isinstance(v, (int, float)) and math.isfinite(v) for v in box)
     ):
         raise DatasetError(
-            f"{scenes.path}: annotation {row['id']}, 'bbox' is {box!r}, expected x, y, width and "
+            f"{scenes.path}: annotation {row['id']}, '{key}' is {box!r}, expected x, y, width and "
             "height in pixels"
         )
     return box
 
 
-def area_px(rle: Rle) -> int:
-    """Count a region's pixels."""
-    return int(coco_mask.area(rle))
+def areas_px(rles: Sequence[Rle]) -> NDArray[np.int64]:
+    """Count the pixels of each region."""
+    # One by one: given more than 255 at a time, pycocotools 2.0.11 overflows.
+    return np.array([coco_mask.area(rle) for rle in rles], np.int64)
+
+
+def boxes_xywh(rles: Sequence[Rle]) -> NDArray[np.float64]:
+    """Return the [N, 4] tight boxes; zeros for empty regions."""
+    return np.asarray(coco_mask.toBbox(list(rles)), np.float64).reshape(-1, 4)
 
 
 def intersection(rles: Sequence[Rle]) -> Rle:
@@ -56,28 +60,28 @@ def intersection(rles: Sequence[Rle]) -> Rle:
     return coco_mask.merge(list(rles), intersect=True)
 
 
-def iou_matrix(a: Sequence[Rle], b: Sequence[Rle]) -> NDArray[np.float64]:
-    """Return the [N, M] intersection over union of every pair."""
+def iou_matrix(
+    a: Sequence[Rle], b: Sequence[Rle], is_crowd: Sequence[int] | None = None
+) -> NDArray[np.float64]:
+    """Return the [N, M] intersection over union of every pair; over |a| where b is a crowd."""
     if not a or not b:
         return np.zeros((len(a), len(b)))
-    return np.asarray(coco_mask.iou(list(a), list(b), [0] * len(b)), np.float64)
+    crowd = list(is_crowd) if is_crowd is not None else [0] * len(b)
+    return np.asarray(coco_mask.iou(list(a), list(b), crowd), np.float64)
 
 
-def hidden_iou(amodal: tuple[Rle, Rle], visible: tuple[Rle, Rle]) -> float:
-    """Return the IoU of the hidden parts (amodal and not visible) of two objects.
-
-    0 where only one of them is hidden at all; NaN where neither is.
-    """
-    both_amodal = intersection(amodal)
-    either_visible = coco_mask.merge(list(visible), intersect=False)
-    common = area_px(both_amodal) - area_px(intersection([both_amodal, either_visible]))
-    hidden = [area_px(whole) - area_px(seen) for whole, seen in zip(amodal, visible)]
-    union = sum(hidden) - common
-    return common / union if union else float("nan")
+def box_iou_matrix(
+    a_xywh: NDArray[np.float64], b_xywh: NDArray[np.float64], is_crowd: Sequence[int]
+) -> NDArray[np.float64]:
+    """Return the [N, M] intersection over union of every pair of boxes, as COCO computes it."""
+    if not len(a_xywh) or not len(b_xywh):
+        return np.zeros((len(a_xywh), len(b_xywh)))
+    return np.asarray(coco_mask.iou(a_xywh, b_xywh, list(is_crowd)), np.float64)
 
 
-def _rle(scenes: AmodalCoco, row: Json, key: str) -> Rle:
+def _rle(scenes: AmodalCoco, row: Json, key: str | None) -> Rle:
     """Return a region as compressed run lengths, whichever of COCO's forms it is stored in."""
+    key = key or "segmentation"
     image = scenes.images[row["image_id"]]
     size = [image["height"], image["width"]]
     try:
@@ -85,6 +89,8 @@ def _rle(scenes: AmodalCoco, row: Json, key: str) -> Rle:
         if isinstance(region, list):
             rle = coco_mask.merge(coco_mask.frPyObjects(region, *size))
         elif isinstance(region["counts"], list):
+            if sum(region["counts"]) != region["size"][0] * region["size"][1]:
+                raise ValueError("its run lengths do not sum to height x width")
             rle = coco_mask.frPyObjects(region, *region["size"])
         else:
             rle = region

@@ -9,7 +9,6 @@ import pytest
 from amodal_perception import amodal_coco
 from amodal_perception.errors import DatasetError
 from amodal_perception.evaluation.alignment import read_predictions
-from amodal_perception.evaluation.average_precision import coco_result
 from amodal_perception.evaluation.matching import match_greedily
 from amodal_perception.evaluation.metrics import evaluate, evaluate_files
 
@@ -75,11 +74,12 @@ def truth(tmp_path):
 def test_perfect_predictions_are_perfect(tmp_path, truth):
     rows = [{**row, "score": 0.9} for row in truth.annotations.values()]
     metrics = evaluate(truth, read(tmp_path, "p", rows, [(1, 2)]))
-    assert set(metrics) == {
+    measured = {name: value for name, value in metrics.items() if name[:6] != "counts"}
+    assert {
         *(
             f"coco.{target}.{name}"
-            for target in ("amodal_mask", "visible_mask", "amodal_box")
-            for name in ("AP", "AP50", "AP75", "AR100")
+            for target in ("amodal_mask", "visible_mask", "amodal_box", "visible_box")
+            for name in ("AP", "AP50", "AP75", "AR10", "AR100", "APs", "ARs")
         ),
         "matched.instances.recall",
         "matched.instances.precision",
@@ -90,8 +90,11 @@ def test_perfect_predictions_are_perfect(tmp_path, truth):
         "order.end_to_end.recall",
         "order.end_to_end.F1",
         "order.matched_pairs.accuracy",
-    }
-    assert metrics == pytest.approx(dict.fromkeys(metrics, 1.0))
+    } <= set(measured)
+    at_one = measured.pop("coco.amodal_mask.AR1"), measured.pop("coco.visible_mask.AR1")
+    assert at_one == pytest.approx((1 / 3, 1 / 3))
+    measured = {name: v for name, v in measured.items() if not name.endswith(".AR1")}
+    assert measured == pytest.approx(dict.fromkeys(measured, 1.0))
 
 
 def test_no_predictions_score_zero(tmp_path, truth):
@@ -308,6 +311,14 @@ def test_greedy_matching_takes_the_best_free_column():
 def test_published_coco_scores():
     truth = amodal_coco.read(COCO_EVAL / "instances_val2014_100.json")
     predictions = read_predictions(COCO_EVAL / "instances_val2014_fakesegm100_results.json", truth)
-    metrics = coco_result(truth, predictions, "amodal_mask").metrics()
-    published = {"AP": 0.320, "AP50": 0.562, "AP75": 0.299, "AR100": 0.417}
-    assert {name: round(value, 3) for name, value in metrics.items()} == published
+    metrics = evaluate(truth, predictions, ["coco"])
+    published = dict(
+        zip(
+            ("AP", "AP50", "AP75", "APs", "APm", "APl")
+            + ("AR1", "AR10", "AR100", "ARs", "ARm", "ARl"),
+            (0.320, 0.562, 0.299, 0.387, 0.310, 0.327)
+            + (0.268, 0.415, 0.417, 0.469, 0.377, 0.381),
+        )
+    )
+    got = {name: round(metrics[f"coco.amodal_mask.{name}"], 3) for name in published}
+    assert got == published

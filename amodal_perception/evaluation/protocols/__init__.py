@@ -1,0 +1,111 @@
+"""One module for each protocol: pure functions from a `Comparison` to named figures.
+
+A new protocol is one file here and one line in `PROTOCOLS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from amodal_perception.errors import ConfigError
+from amodal_perception.evaluation.comparison import Comparison
+from amodal_perception.evaluation.measures import Figures
+from amodal_perception.evaluation.protocols.amodalapi import amodalapi
+from amodal_perception.evaluation.protocols.calibration import calibration
+from amodal_perception.evaluation.protocols.coco import coco
+from amodal_perception.evaluation.protocols.levels import bayesian_amodal, blade
+from amodal_perception.evaluation.protocols.matched import matched
+from amodal_perception.evaluation.protocols.orcnn import orcnn
+from amodal_perception.evaluation.protocols.order import instaorder, order, pcnet
+from amodal_perception.evaluation.protocols.tables import per_class, per_occlusion
+from amodal_perception.evaluation.protocols.uoais import uoais
+from amodal_perception.evaluation.protocols.visible_rate import strict, vrsp
+
+
+def _nothing(_: Comparison) -> str:
+    return ""
+
+
+def _visible_truth(comparison: Comparison) -> str:
+    if comparison.truth_has_visible:
+        return ""
+    return f"{comparison.truth_path} has objects without 'visible_segmentation'"
+
+
+def _both_visible(comparison: Comparison) -> str:
+    if comparison.predictions_have_visible:
+        return _visible_truth(comparison)
+    return f"{comparison.predictions_path} has predictions without 'visible_segmentation'"
+
+
+def _true_order(comparison: Comparison) -> str:
+    return "" if comparison.truth_has_order else f"{comparison.truth_path} has no 'occlusions'"
+
+
+def _true_order_or_depth(comparison: Comparison) -> str:
+    return "" if comparison.depth_orders[0] else _true_order(comparison)
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How to measure, and what keeps it from measuring ("" where nothing does)."""
+
+    measure: Callable[[Comparison], Figures]
+    obstacle: Callable[[Comparison], str] = _nothing
+
+
+PROTOCOLS = {
+    "coco": Protocol(coco),
+    "orcnn": Protocol(orcnn, _visible_truth),
+    "vrsp": Protocol(vrsp, _both_visible),
+    "strict": Protocol(strict, _visible_truth),
+    "amodalapi": Protocol(amodalapi, _visible_truth),
+    "blade": Protocol(blade, _visible_truth),
+    "bayesian_amodal": Protocol(bayesian_amodal, _visible_truth),
+    "uoais": Protocol(uoais),
+    "order": Protocol(order, _true_order),
+    "pcnet": Protocol(pcnet, _true_order),
+    "instaorder": Protocol(instaorder, _true_order_or_depth),
+    "calibration": Protocol(calibration),
+    "matched": Protocol(matched),
+    "per_class": Protocol(per_class),
+    "per_occlusion": Protocol(per_occlusion, _visible_truth),
+}
+
+
+def measure(
+    comparison: Comparison, names: Iterable[str] | None = None
+) -> tuple[Figures, dict[str, str]]:
+    """Measure by protocols.
+
+    Args:
+        comparison: truth and predictions.
+        names: of `PROTOCOLS`; None takes all. What the files do not allow is left out.
+
+    Returns:
+        Measures by ``<protocol>.<target>.<metric>``, and why protocols were left out, by name.
+
+    Raises:
+        ConfigError: a name that is no protocol.
+    """
+    check_names(names)
+    figures: Figures = {}
+    left_out = {}
+    for name in PROTOCOLS if names is None else dict.fromkeys(names):
+        obstacle = PROTOCOLS[name].obstacle(comparison)
+        if obstacle:
+            left_out[name] = obstacle
+            continue
+        of_protocol = PROTOCOLS[name].measure(comparison)
+        figures |= {f"{name}.{key}": value for key, value in of_protocol.items()}
+    return figures, left_out
+
+
+def check_names(names: Iterable[str] | None) -> None:
+    """Refuse names that are no protocols."""
+    unknown = [name for name in names or () if name not in PROTOCOLS]
+    if unknown:
+        raise ConfigError(
+            f"unknown protocol {', '.join(unknown)}; there are {', '.join(PROTOCOLS)}"
+        )

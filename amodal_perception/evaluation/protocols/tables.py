@@ -1,0 +1,73 @@
+"""The headline figures once more for each class, and for each range of occlusion."""
+
+from __future__ import annotations
+
+import re
+
+from amodal_perception.evaluation.average_precision import PrecisionRecall, match
+from amodal_perception.evaluation.comparison import Comparison
+from amodal_perception.evaluation.matching import match_objects
+from amodal_perception.evaluation.measures import Figures, Ratio
+from amodal_perception.evaluation.protocols.coco import curve, targets
+
+HIDDEN_RANGES = {
+    "0": (0.0, 0.0),
+    "0_20": (0.0, 0.2),
+    "20_40": (0.2, 0.4),
+    "40_60": (0.4, 0.6),
+    "60_80": (0.6, 0.8),
+    "80_100": (0.8, 1.0),
+}
+"""Occlusion rates in percent by name: above the first number, up to the second; 0: none."""
+
+
+def per_class(comparison: Comparison) -> Figures:
+    """Measure COCO's AP and AP50 of each class of which the truth has an object."""
+    figures: Figures = {}
+    for target in targets(comparison):
+        of_classes = curve(comparison, target)
+        for label, name in enumerate(comparison.class_names):
+            key = f"{class_key(name)}.{target}"
+            figures[f"{key}_AP"] = of_classes.ap(label=label)
+            figures[f"{key}_AP50"] = of_classes.ap(0.5, label=label)
+    return figures
+
+
+def per_occlusion(comparison: Comparison) -> Figures:
+    """Measure AP, recall and mean IoU of the objects in each range of occlusion.
+
+    AP counts every unmatched prediction as a false alarm in every range, as `strict` does, so it
+    falls with the number of objects in the range, too; recall and mean IoU (score and amodal IoU
+    of 0.5 at least) do not.
+    """
+    truth, pairs = comparison.truth, comparison.overlaps
+    matches = match_objects(comparison)
+    figures: Figures = {}
+    for name, (low, high) in HIDDEN_RANGES.items():
+        inside = truth.occlusion_rate <= high
+        if high > 0:
+            inside &= truth.occlusion_rate > low
+        asked = inside & ~comparison.ignored
+        if not asked.any():
+            continue
+        key = f"hidden_{name}"
+        for target in targets(comparison):
+            if target.endswith("mask"):
+                found = match(comparison, pairs.iou[target], ignored=~asked)
+                precision_recall = PrecisionRecall(comparison, found, ignored=~asked)
+                figures[f"{key}.{target}_AP"] = precision_recall.ap()
+        pair = matches.pair[asked[pairs.true[matches.pair]]]
+        image = truth.image[pairs.true[pair]]
+        found_by_image = comparison.sum_by_image(image)
+        asked_by_image = comparison.sum_by_image(truth.image[asked])
+        figures[f"{key}.recall"] = Ratio(found_by_image, asked_by_image)
+        for target in targets(comparison):
+            if target.endswith("mask"):
+                iou = comparison.sum_by_image(image, pairs.iou[target][pair])
+                figures[f"{key}.{target}_mean_IoU"] = Ratio(iou, found_by_image)
+    return figures
+
+
+def class_key(name: str) -> str:
+    """Return a class's name as it stands in the names of figures: without dots and spaces."""
+    return re.sub(r"[^\w-]+", "_", name)
