@@ -5,59 +5,28 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
-from rosbags.typesys import Stores, get_typestore
+from bag_writing import T, compressed_message, header, image_message, write_bag
+from rosbags.highlevel import AnyReader
+from rosbags.rosbag2 import CompressionMode, StoragePlugin
 
-from amodal_perception.bags import image_topics, read_frames, read_scenes, write_scenes
+from amodal_perception.bags import (
+    camera_topics,
+    find_bags,
+    image_topics,
+    message_stamp_ns,
+    read_frames,
+    read_recorded_images,
+    read_scenes,
+    scene_decoder,
+    write_scenes,
+    writing_scenes,
+)
 from amodal_perception.errors import BagError
 from amodal_perception.masks import mask_windows
 from amodal_perception.ordering import occlusion_graph
 from amodal_perception.structures import Instances, Scene
 
 CAMERA_BAG = Path(__file__).parents[2] / "shared" / "data" / "camera_bag"
-STORE = get_typestore(Stores.ROS2_JAZZY)
-T = STORE.types
-
-
-def header(stamp_ns: int):
-    stamp = T["builtin_interfaces/msg/Time"](sec=stamp_ns // 10**9, nanosec=stamp_ns % 10**9)
-    return T["std_msgs/msg/Header"](stamp=stamp, frame_id="camera")
-
-
-def image_message(image: np.ndarray, stamp_ns: int, encoding: str = "rgb8"):
-    return T["sensor_msgs/msg/Image"](
-        header=header(stamp_ns),
-        height=image.shape[0],
-        width=image.shape[1],
-        encoding=encoding,
-        is_bigendian=0,
-        step=image.strides[0],
-        data=np.frombuffer(image.tobytes(), np.uint8),
-    )
-
-
-def compressed_message(data: np.ndarray, stamp_ns: int, fmt: str = "png"):
-    return T["sensor_msgs/msg/CompressedImage"](header=header(stamp_ns), format=fmt, data=data)
-
-
-def write_bag(
-    folder: Path,
-    topics: dict[str, list],
-    storage: StoragePlugin = StoragePlugin.MCAP,
-    compression: CompressionMode = CompressionMode.NONE,
-) -> Path:
-    """Write messages, each recorded 1 ms after its stamp."""
-    writer = Writer(folder, version=9, storage_plugin=storage)
-    writer.set_compression(compression, CompressionFormat.ZSTD)
-    with writer:
-        for topic, messages in topics.items():
-            msgtype = messages[0].__msgtype__
-            connection = writer.add_connection(topic, msgtype, typestore=STORE)
-            for message in messages:
-                stamp = message.header.stamp
-                record_ns = stamp.sec * 10**9 + stamp.nanosec + 10**6
-                writer.write(connection, record_ns, STORE.serialize_cdr(message, msgtype))
-    return folder
 
 
 @pytest.fixture
@@ -126,6 +95,78 @@ def test_colour_is_preferred_to_depth_and_the_choice_is_told(tmp_path, images, c
     assert "reading /c_colour" in caplog.text
     (frame,) = read_frames(bag, "/d_colour")
     np.testing.assert_array_equal(frame.image, images[1])
+
+
+def test_cameras_are_all_but_depth_and_twins(tmp_path, images, camera, caplog):
+    caplog.set_level("INFO")
+    jpeg = compressed_message(cv2.imencode(".jpg", images[0])[1], 1, "jpeg")
+    bag = write_bag(
+        tmp_path / "bag",
+        {
+            "/depth": [image_message(np.zeros((6, 8), np.uint16), 1, "16UC1")],
+            "/infrared": [image_message(np.zeros((6, 8), np.uint8), 1, "mono8")],
+            "/left": camera,
+            "/left/compressed": [jpeg],
+            "/right/compressed": [jpeg],
+        },
+    )
+    cameras = camera_topics(bag)
+    assert [topic.name for topic in cameras] == ["/infrared", "/left", "/right/compressed"]
+    assert "not read: /depth, /left/compressed" in caplog.text
+    wanted = camera_topics(bag, ["/left/compressed", "/left"])
+    assert [topic.name for topic in wanted] == ["/left/compressed", "/left"]
+    with pytest.raises(BagError, match="no image topic '/up'"):
+        camera_topics(bag, ["/left", "/up"])
+
+
+def test_bags_are_found_below_a_folder(tmp_path, camera):
+    for name in ("a", "night/b"):
+        write_bag(tmp_path / name, {"/image": camera})
+    whole = write_bag(tmp_path / "spare", {"/image": camera})
+    (tmp_path / "single.mcap").write_bytes((whole / "spare.mcap").read_bytes())
+    interrupted = tmp_path / "interrupted"
+    interrupted.mkdir()
+    for number in (0, 1):
+        (interrupted / f"drive_{number}.mcap").write_bytes((whole / "spare.mcap").read_bytes())
+    (tmp_path / ".hidden").mkdir()
+    (tmp_path / ".hidden" / "half.mcap").write_bytes(b"")
+    names = [str(path.relative_to(tmp_path)) for path in find_bags(tmp_path)]
+    assert names == ["single.mcap", "a", "interrupted", "night/b", "spare"]
+    assert find_bags(tmp_path / "a") == [tmp_path / "a"]
+    assert find_bags(tmp_path / "single.mcap") == [tmp_path / "single.mcap"]
+    assert len(list(read_frames(interrupted))) == 6
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(BagError, match="no bags here"):
+        find_bags(tmp_path / "empty")
+    with pytest.raises(BagError, match="no such bag"):
+        find_bags(tmp_path / "nothing")
+
+
+def test_recorded_images_are_bytes_as_sent(tmp_path, images, camera):
+    bag = write_bag(tmp_path / "bag", {"/image": camera}, compression=CompressionMode.MESSAGE)
+    recorded = list(read_recorded_images(bag, "/image"))
+    assert [image.stamp_ns for image in recorded] == [i * 10**9 + 7 for i in (10, 11, 12)]
+    assert [image.record_ns - image.stamp_ns for image in recorded] == [10**6] * 3
+    with AnyReader([bag]) as reader:
+        sent = [reader.deserialize(image.cdr, "sensor_msgs/msg/Image") for image in recorded]
+    np.testing.assert_array_equal([m.data.reshape(6, 8, 3) for m in sent], images)
+
+
+def test_recorded_image_without_stamp_gets_that_of_recording(tmp_path, images):
+    bag = write_bag(tmp_path / "bag", {"/image": [image_message(images[0], 0)]})
+    (image,) = read_recorded_images(bag, "/image")
+    assert image.stamp_ns == message_stamp_ns(image.cdr) == 10**6
+    assert image.cdr[12:] == next(iter(_raw(bag)))[12:]
+
+
+def _raw(bag: Path):
+    with AnyReader([bag]) as reader:
+        yield from (bytes(data) for _, _, data in reader.messages())
+
+
+def test_message_too_short_for_a_header():
+    with pytest.raises(BagError, match="8 bytes holds no header"):
+        message_stamp_ns(bytes(8))
 
 
 def test_missing_part_is_left_out_with_a_warning(tmp_path, camera, caplog):
@@ -280,6 +321,31 @@ def test_scenes_round_trip(tmp_path):
         np.testing.assert_array_equal(copy.instances.scores, scene.instances.scores)
         np.testing.assert_array_equal(copy.graph.edges, scene.graph.edges)
         np.testing.assert_array_equal(copy.graph.removal_order, scene.graph.removal_order)
+
+
+def test_scene_bag_holds_pictures_and_all_definitions(tmp_path):
+    path = tmp_path / "scenes.mcap"
+    picture = np.full((48, 64, 3), (200, 100, 50), np.uint8)
+    with writing_scenes(path, "/robot") as bag:
+        bag.write(make_scene(3 * 10**9 + 5), picture)
+    # Nothing but the file itself is known to this reader.
+    with AnyReader([path]) as reader:
+        types = {connection.topic: connection.msgtype for connection in reader.connections}
+        assert types == {
+            "/robot/scene": "amodal_perception/msg/AmodalScene",
+            "/robot/overlay/compressed": "sensor_msgs/msg/CompressedImage",
+        }
+        messages = {
+            connection.topic: (when, reader.deserialize(data, connection.msgtype), data)
+            for connection, when, data in reader.messages()
+        }
+    when, scene, cdr = messages["/robot/scene"]
+    assert (when, len(scene.instances), len(scene.edges)) == (3 * 10**9 + 5, 3, 2)
+    assert len(scene_decoder()(bytes(cdr)).instances) == 3
+    when, overlay, _ = messages["/robot/overlay/compressed"]
+    assert (when, overlay.header.frame_id) == (3 * 10**9 + 5, "camera")
+    (frame,) = read_frames(path)
+    assert np.abs(frame.image.astype(int) - picture).max() < 8
 
 
 def test_the_same_scenes_give_the_same_bytes(tmp_path):
