@@ -4,6 +4,7 @@ import pytest
 
 from amodal_perception.errors import ConfigError
 from training.config import TrainConfig, from_mapping, load, model_name, to_mapping
+from training.models import MODELS
 
 
 def test_yaml_goes_over_defaults_and_words_over_yaml(tmp_path):
@@ -43,6 +44,11 @@ def test_unknown_key_lists_the_valid_ones():
         ("augment=3", "augment must be bool"),
         ("input_hw=[100, 96]", "multiples of 32"),
         ("input_hw=96", "input_hw must be tuple"),
+        ("keep=0", "keep must be at least 1"),
+        ("learning_rate=.nan", "learning_rate must be at least 0"),
+        ("precision=int8", "precision must be one of auto, fp32, bf16, fp16, but is 'int8'"),
+        ("optimizer=lion", "optimizer must be one of adamw, sgd"),
+        ("schedule=step", r"schedule=step needs steps=\[ITERATION"),
     ],
 )
 def test_wrong_values_are_named(tmp_path, word, message):
@@ -68,5 +74,6 @@ def test_missing_file():
 @pytest.mark.parametrize(
     "path", sorted((Path(__file__).parents[2] / "config/train").glob("*.yaml"))
 )
-def test_every_recipe_is_valid(path):
-    assert model_name(load(path, [])) == path.stem
+def test_every_recipe_is_valid_and_says_how_it_is_run(path):
+    assert model_name(load(path, [])) in MODELS
+    assert path.read_text().startswith("#")
