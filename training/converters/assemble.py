@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from amodal_perception import amodal_coco
 from amodal_perception.errors import DatasetError
-from training.converters.coco_rle import Rle, intervals, join, meet, overlap_areas, touch
+from training.converters.coco_rle import Rle, join, meet, overlap_areas, touching
 from training.converters.source import Json, Reading, Source, SourceImage, SourceObject
 
 Edges = Literal["given", "masks"]
@@ -115,13 +115,10 @@ def occlusions_from_masks(
     """
     overlap = overlap_areas(visible, amodal) if overlap is None else overlap
     either = np.triu((overlap > 0) | (overlap.T > 0), k=1)
-    candidates = np.argwhere(either).tolist()
-    involved = sorted({i for pair in candidates for i in pair})
-    runs = dict(zip(involved, intervals([visible[i] for i in involved])))
+    candidates = np.argwhere(either)
     return [
         (i, j) if overlap[i, j] >= overlap[j, i] else (j, i)
-        for i, j in candidates
-        if touch(runs[i], runs[j], visible[i]["size"][0])
+        for i, j in candidates[touching(visible, candidates)].tolist()
     ]
 
 

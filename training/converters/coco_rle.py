@@ -8,7 +8,6 @@ held. So everything that comes from a file passes through `checked_rle` first.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,7 @@ Rle = dict[str, Any]
 """``{"size": [height, width], "counts": bytes}``, as pycocotools takes and gives."""
 
 Runs = NDArray[np.int64]
+BoolArray = NDArray[np.bool_]
 
 
 def decode_counts(codes: list[bytes]) -> tuple[Runs, Runs]:
@@ -42,7 +42,8 @@ def decode_counts(codes: list[bytes]) -> tuple[Runs, Runs]:
     if not all(codes) or digits.max(initial=0) > 63 or (digits[stops - 1] > 31).any():
         raise ValueError("is no run-length code")
     ends = (digits < 32).nonzero()[0]
-    lengths = np.diff(ends, prepend=-1)
+    lengths = ends + 1
+    lengths[1:] -= ends[:-1] + 1
     if lengths.max(initial=0) > 6:  # pycocotools computes them in 32 bits
         raise ValueError("is no run-length code")
     runs = (digits[ends].astype(np.int64) ^ 16) - 16  # the highest five bits, with their sign
@@ -50,7 +51,7 @@ def decode_counts(codes: list[bytes]) -> tuple[Runs, Runs]:
         longer = (lengths > place).nonzero()[0]
         runs[longer] = runs[longer] * 32 + (digits[ends[longer] - place] & 31)
     bounds = np.concatenate([[0], np.searchsorted(ends, stops)])
-    count = np.diff(bounds)
+    count = bounds[1:] - bounds[:-1]
     number = np.arange(len(runs)) - np.repeat(bounds[:-1], count)
     _sum_up(runs, (number % 2 == 1).nonzero()[0], count // 2)
     _sum_up(runs, ((number % 2 == 0) & (number > 0)).nonzero()[0], (count - 1) // 2)
@@ -73,7 +74,8 @@ def covered_pixels(codes: list[bytes]) -> Runs:
         ValueError: as `decode_counts`.
     """
     runs, bounds = decode_counts(codes)
-    return np.diff(np.concatenate([[0], runs.cumsum()])[bounds])
+    sums = np.concatenate([[0], runs.cumsum()])[bounds]
+    return sums[1:] - sums[:-1]
 
 
 def checked_rle(
@@ -147,39 +149,67 @@ def overlap_areas(visible: list[Rle], amodal: list[Rle]) -> NDArray[np.int64]:
     return np.rint(np.nan_to_num(share) * areas[:, None]).astype(np.int64)
 
 
-def intervals(rles: list[Rle]) -> list[tuple[Runs, Runs]]:
-    """List each mask's runs of ones as [start, end) in column-major pixel numbers."""
-    if not rles:
-        return []
-    runs, bounds = decode_counts([rle["counts"] for rle in rles])
-    found = []
-    for first, last in pairwise(bounds):
-        edges = runs[first:last].cumsum()
-        ends = edges[1::2]
-        found.append((edges[::2][: len(ends)], ends))
+def touching(rles: list[Rle], pairs: NDArray[np.int64]) -> BoolArray:
+    """Tell which pairs of masks share a pixel or have pixels side by side.
+
+    The same as dilating one with a 3x3 cross and intersecting: up, down, left, right; corners do
+    not count. All pairs are compared at once: the runs of each lie in a range of numbers of its
+    own.
+
+    Args:
+        rles: N masks of one size.
+        pairs: [P, 2] indices.
+
+    Returns:
+        [P] bool.
+    """
+    if len(pairs) == 0:
+        return np.zeros(0, np.bool_)
+    height, width = rles[0]["size"]
+    starts, ends, bounds = _runs_of_ones(rles)
+    a, pair_of_a = _gather(bounds, pairs[:, 0])
+    b, pair_of_b = _gather(bounds, pairs[:, 1])
+    span = height * (width + 3)  # so that no shift reaches another pair's range
+    base_a, base_b = pair_of_a * span, pair_of_b * span
+    others = starts[b] + base_b, ends[b] + base_b
+    taller = starts[a] - (starts[a] % height != 0), ends[a] + (ends[a] % height != 0)
+    found = np.zeros(len(pairs), np.bool_)
+    for first, last in (
+        taller,
+        (starts[a] + height, ends[a] + height),
+        (starts[a] - height, ends[a] - height),
+    ):
+        hits = _overlap((first + base_a, last + base_a), others)
+        found[pair_of_a[hits]] = True
     return found
 
 
-def touch(a: tuple[Runs, Runs], b: tuple[Runs, Runs], height: int) -> bool:
-    """Tell whether two masks, as `intervals`, share a pixel or have pixels side by side.
+def _runs_of_ones(rles: list[Rle]) -> tuple[Runs, Runs, Runs]:
+    """List the runs of ones of all masks as [start, end) in column-major pixel numbers.
 
-    The same as dilating one with a 3x3 cross and intersecting: up, down, left, right; corners do
-    not count.
+    Also returns [N + 1] bounds of the runs of each mask.
     """
-    starts, ends = a
-    taller = starts - (starts % height != 0), ends + (ends % height != 0)
-    return (
-        _overlap(taller, b)
-        or _overlap((starts + height, ends + height), b)
-        or _overlap((starts - height, ends - height), b)
-    )
+    runs, bounds = decode_counts([rle["counts"] for rle in rles])
+    edges = runs.cumsum()
+    count = bounds[1:] - bounds[:-1]
+    number = np.arange(len(runs)) - np.repeat(bounds[:-1], count)
+    ones = (number % 2 == 1).nonzero()[0]
+    before = np.concatenate([[0], edges])[np.repeat(bounds[:-1], count // 2)]
+    ends = edges[ones] - before
+    return ends - runs[ones], ends, np.concatenate([[0], (count // 2).cumsum()])
 
 
-def _overlap(a: tuple[Runs, Runs], b: tuple[Runs, Runs]) -> bool:
-    if len(a[0]) == 0 or len(b[0]) == 0:
-        return False
-    first = np.searchsorted(
-        b[1], a[0], side="right"
-    )  # the first run of b that ends after a starts
-    inside = first < len(b[0])
-    return bool(np.any(b[0][first[inside]] < a[1][inside]))
+def _gather(bounds: Runs, masks: NDArray[np.int64]) -> tuple[Runs, Runs]:
+    """Return the numbers of the runs of each mask listed, and which entry each belongs to."""
+    first, count = bounds[masks], bounds[masks + 1] - bounds[masks]
+    entry = np.repeat(np.arange(len(masks)), count)
+    within = np.arange(len(entry)) - np.repeat(count.cumsum() - count, count)
+    return first[entry] + within, entry
+
+
+def _overlap(a: tuple[Runs, Runs], b: tuple[Runs, Runs]) -> BoolArray:
+    """Tell which of the intervals `a` meet one of `b`; those are sorted and apart."""
+    if len(b[0]) == 0:
+        return np.zeros(len(a[0]), np.bool_)
+    first = np.searchsorted(b[1], a[0], side="right")  # the first of b that ends after a starts
+    return (first < len(b[0])) & (b[0][np.minimum(first, len(b[0]) - 1)] < a[1])
