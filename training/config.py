@@ -11,6 +11,8 @@ from typing import Any
 import yaml
 
 from amodal_perception.errors import ConfigError
+from training.datasets.amodal_coco import CACHE_MB
+from training.datasets.augment import Augmentation
 from training.models import MODELS, ModelSettings
 from training.models.orcnn import OrcnnLightSettings
 
@@ -23,7 +25,7 @@ CHOICES = {
 LEAST = {
     **dict.fromkeys(("iterations", "batch_size", "processes", "keep"), 1),
     **dict.fromkeys(("evaluate_every", "checkpoint_every", "log_every"), 1),
-    **dict.fromkeys(("learning_rate", "warmup", "clip_norm", "threads", "workers"), 0),
+    **dict.fromkeys(("learning_rate", "warmup", "clip_norm", "threads", "workers", "cache_mb"), 0),
 }
 
 
@@ -56,7 +58,11 @@ class TrainConfig:
             the last weights instead.
         sync_batchnorm: take statistics of normalisation over all processes' images, not over each
             one's own.
-        augment: change geometry, colour and sharpness at random.
+        augment: change images at random: mirror every second one, and what the next four say.
+        scale_jitter: least and greatest factor of an image's size; ``[1, 1]`` keeps it.
+        aspect_jitter: least and greatest factor of width to height; ``[1, 1]`` keeps it.
+        recolour: change colours, and blur and roughen some images.
+        copy_paste: how often whole objects of another image are pasted in front, 0..1.
         precision: of the convolutions: ``fp32``; ``bf16``, twice as fast on CPUs and GPUs that
             have it and many times slower on CPUs that have not; ``fp16``, for older GPUs, with
             the loss scaled; ``auto``: bf16 where the device has it. A run keeps what was chosen.
@@ -72,6 +78,8 @@ class TrainConfig:
             wait for each other at every layer.
         threads: of the arithmetic of a process; 0 for its share of the cores.
         workers: processes that read images, of each process that trains.
+        cache_mb: memory for images that were read, MiB, of each process that trains with its
+            workers; 0.33 MiB an image at the default `input_hw`.
     """
 
     model: ModelSettings = field(default_factory=OrcnnLightSettings)
@@ -95,6 +103,10 @@ class TrainConfig:
     ema_decay: float = 0.998
     sync_batchnorm: bool = False
     augment: bool = True
+    scale_jitter: tuple[float, float] = Augmentation.scale_jitter
+    aspect_jitter: tuple[float, float] = Augmentation.aspect_jitter
+    recolour: bool = Augmentation.recolour
+    copy_paste: float = Augmentation.copy_paste
     precision: str = "auto"
     seed: int = 0
     evaluate_every: int = 500
@@ -106,6 +118,7 @@ class TrainConfig:
     processes: int = 1
     threads: int = 0
     workers: int = 1
+    cache_mb: int = CACHE_MB
 
     def __post_init__(self) -> None:
         for key, least in LEAST.items():
@@ -122,6 +135,12 @@ class TrainConfig:
             raise ConfigError(
                 f"processes must divide batch_size {self.batch_size}, but is {self.processes}"
             )
+        for key in ("scale_jitter", "aspect_jitter"):
+            jitter = getattr(self, key)
+            if len(jitter) != 2 or not 0 < jitter[0] <= jitter[1]:
+                raise ConfigError(f"{key} must be [least, greatest] above 0, but is {jitter}")
+        if not 0 <= self.copy_paste <= 1:
+            raise ConfigError(f"copy_paste must be 0 to 1, but is {self.copy_paste}")
         if len(self.input_hw) != 2 or any(n < 32 or n % 32 for n in self.input_hw):
             raise ConfigError(
                 f"input_hw must be [height, width], both multiples of 32, but is {self.input_hw}"
@@ -132,7 +151,7 @@ MODEL_OF_DEFAULT = "orcnn_light"
 
 RESUMABLE = (
     *("val", "out", "iterations", "evaluate_every", "best", "checkpoint_every", "keep"),
-    *("log_every", "device", "threads", "workers"),
+    *("log_every", "device", "threads", "workers", "cache_mb"),
 )
 """Keys that may differ when a run is resumed; another value of any other needs a new run."""
 
@@ -209,7 +228,7 @@ def load(path: Path, overrides: Sequence[str]) -> TrainConfig:
 def _convert(key: str, value: Any, kind: type, source: str) -> Any:
     try:
         if kind is tuple:
-            return tuple(int(v) for v in value)
+            return tuple(int(v) if float(v) == int(v) else float(v) for v in value)
         if kind is bool and not isinstance(value, bool):
             raise ValueError
         if kind is int and float(value) != int(value):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import cv2
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
@@ -11,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 from training import distributed
 from training.batch import Batch
 from training.config import TrainConfig
-from training.datasets.augment import augment
+from training.datasets.augment import Augmentation, augment
 from training.datasets.sample import Sample, SampleDataset, collate
 
 
@@ -25,20 +26,32 @@ class TrainingStream(Dataset):
     def __init__(self, dataset: SampleDataset, config: TrainConfig) -> None:
         self.dataset = dataset
         self.config = config
+        self._augmentation = Augmentation(
+            config.scale_jitter, config.aspect_jitter, config.recolour, config.copy_paste
+        )
+        self._epoch, self._order = -1, np.zeros(0, np.int64)  # remembered: it takes a while
 
     def __getitem__(self, number: int) -> Sample:
         """Return sample `number`, augmented if the configuration says so."""
-        seed = self.config.seed
-        epoch, place = divmod(number, len(self.dataset))
-        order = np.random.default_rng((seed, 0, epoch)).permutation(len(self.dataset))
-        sample = self.dataset[int(order[place])]
-        if self.config.augment:
-            sample = augment(sample, np.random.default_rng((seed, 1, number)))
-        return sample
+        seed, count = self.config.seed, len(self.dataset)
+        epoch, place = divmod(number, count)
+        if epoch != self._epoch:
+            self._order = np.random.default_rng((seed, 0, epoch)).permutation(count)
+            self._epoch = epoch
+        sample = self.dataset[int(self._order[place])]
+        if not self.config.augment:
+            return sample
+        rng = np.random.default_rng((seed, 1, number))
+        other = None
+        if self.config.copy_paste > 0 and rng.random() < self.config.copy_paste:
+            other = self.dataset[int(rng.integers(count))]
+        return augment(sample, rng, self._augmentation, other)
 
 
 def batches(dataset: SampleDataset, config: TrainConfig, first: int) -> Iterator[Batch]:
     """Yield this process's share of the batches of iterations `first` to the last."""
+    # Before the workers are forked: they would wait for threads that only this process has.
+    cv2.setNumThreads(1)
     share = config.batch_size // distributed.count()
     numbers = [
         iteration * config.batch_size + distributed.rank() * share + place
@@ -59,7 +72,4 @@ def batches(dataset: SampleDataset, config: TrainConfig, first: int) -> Iterator
 
 
 def _start_worker(number: int) -> None:
-    import cv2
-
     distributed.end_with_parent()
-    cv2.setNumThreads(1)

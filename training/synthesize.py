@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 from amodal_perception.errors import AmodalError
+from training.datasets.objects import read_objects
 from training.synthesis import numbered
-from training.synthesis.objects import read_objects
 from training.synthesis.occlusion import OcclusionRecipe, OcclusionSettings, complete_objects
 
 

@@ -63,8 +63,10 @@ def precision_of(run: Path, device: torch.device) -> str:
 
 def _train(config: TrainConfig, device: torch.device) -> None:
     run, leads = Path(config.out), distributed.rank() == 0
-    dataset = DATASETS[config.dataset](Path(config.data), config.input_hw)
+    dataset = DATASETS[config.dataset](Path(config.data), config.input_hw, config.cache_mb)
     truth = amodal_coco.read(Path(config.val) / evaluate.ANNOTATIONS) if config.val else None
+    if truth and leads:
+        evaluate.check_figure(truth, config.best)
     checkpoint = distributed.from_first(
         checkpoints.start_run(config, dataset.class_names, device) if leads else None
     )
@@ -139,13 +141,12 @@ def validate(
     if found is None:
         return
     predictions, overlays = found
-    metrics = evaluate.figures(truth, predictions)
-    if config.best not in metrics:
-        raise ConfigError(f"best={config.best} is unknown; valid: {', '.join(metrics)}")
+    metrics = evaluate.figures(truth, predictions, config.best)
     log.evaluation(iteration, metrics, overlays)
     best = checkpoints.best_metrics(Path(config.out)).get(config.best, -math.inf)
-    better = metrics[config.best] > best
-    log.say(f"{iteration}: {config.best} {metrics[config.best]:.4f}{' (best)' * better}")
+    # While nothing is found, some figures have no value.
+    better = metrics.get(config.best, -math.inf) > best
+    log.say(f"{iteration}: {config.best} {metrics.get(config.best, 0):.4f}{' (best)' * better}")
     if better:
         checkpoints.save_best(Path(config.out), iteration, ema, metrics)
 
@@ -215,6 +216,9 @@ def main(arguments: list[str] | None = None) -> int:
     except AmodalError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from the newest checkpoint", file=sys.stderr)
+        return 130
     return 0
 
 

@@ -8,6 +8,6 @@ from pathlib import Path
 from training.datasets.amodal_coco import AmodalCocoDataset
 from training.datasets.sample import SampleDataset
 
-DATASETS: dict[str, Callable[[Path, tuple[int, int]], SampleDataset]] = {
+DATASETS: dict[str, Callable[[Path, tuple[int, int], int], SampleDataset]] = {
     "amodal_coco": AmodalCocoDataset,
 }

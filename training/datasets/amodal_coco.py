@@ -3,46 +3,74 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
+from pycocotools import mask as coco_mask
 
-from amodal_perception import amodal_coco
-from amodal_perception.errors import DatasetError
-from amodal_perception.masks import mask_windows
+from amodal_perception.errors import DatasetError, ImageError
 from amodal_perception.preprocess import letterbox
 from amodal_perception.structures import ViewTransform
+from training.datasets.cache import SharedCache
+from training.datasets.objects import BORDER_PX, read_objects
 from training.datasets.sample import Sample
 
 FILE_NAME = "annotations.json"
+CACHE_MB = 2048
+
+
+class _Packed(NamedTuple):
+    """A sample whose masks are bits inside windows: a tenth of its size.
+
+    Attributes:
+        image: [H, W, 3] uint8.
+        windows: [N, 4] int32, ``[x0, x1) x [y0, y1)``, input pixels.
+        labels: [N] int64.
+        whole: [N] bool.
+        bits: uint8, for each object its amodal and then its visible pixels, row by row.
+    """
+
+    image: NDArray[np.uint8]
+    windows: NDArray[np.int32]
+    labels: NDArray[np.int64]
+    whole: NDArray[np.bool_]
+    bits: NDArray[np.uint8]
 
 
 class AmodalCocoDataset:
     """A folder with ``annotations.json`` and the images it names.
 
-    What was read once stays in memory at the network's input size, images as bytes and masks as
-    packed bits (0.4 MB an image at 288 x 384), because decoding costs more than a training step.
+    Masks stay run-length codes until a sample is asked for. What was read once is kept at the
+    network's input size (0.4 MB an image at 288 x 384), as long as there is room: decoding costs
+    more than a training step. Crowds are left out: what they hold is not known one by one.
     """
 
-    def __init__(self, folder: Path, input_hw: tuple[int, int]) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, input_hw: tuple[int, int], cache_mb: int = CACHE_MB) -> None:
+        """Read the file, not the images.
+
+        Args:
+            folder: of the data set.
+            input_hw: the network's input, pixels.
+            cache_mb: memory for samples, MiB, shared by this process and its workers.
+
+        Raises:
+            DatasetError: the file cannot be understood, or holds no images.
+        """
         self.input_hw = input_hw
-        self.truth = amodal_coco.read(folder / FILE_NAME)
-        self.image_ids = sorted(self.truth.images)
-        if not self.image_ids:
+        self.objects = read_objects(folder / FILE_NAME)
+        if not len(self):
             raise DatasetError(f"{folder / FILE_NAME}: holds no images")
-        self._label_of = {id: i for i, id in enumerate(sorted(self.truth.categories))}
-        self._packed: dict[int, tuple] = {}
+        self._whole = (self.objects.hidden_px == 0) & self.objects.within(BORDER_PX)
+        self.cache = SharedCache(len(self), cache_mb * 2**20)
 
     @property
     def class_names(self) -> tuple[str, ...]:
         """Names of the categories."""
-        return self.truth.class_names
+        return self.objects.class_names
 
     def __len__(self) -> int:
-        return len(self.image_ids)
+        return len(self.objects.file_names)
 
     def __getitem__(self, index: int) -> Sample:
         """Return a sample at the network's input size.
@@ -50,47 +78,72 @@ class AmodalCocoDataset:
         Raises:
             DatasetError: the image is missing, damaged, or not of the size the file states.
         """
-        if index not in self._packed:
-            self._packed[index] = self._read(self.image_ids[index])
-        image, windows, crops, labels = self._packed[index]
-        masks = np.zeros((2, len(windows), *self.input_hw), np.bool_)
-        for i, ((x0, y0, x1, y1), crop) in enumerate(zip(windows, crops)):
-            bits = np.unpackbits(crop, count=2 * (y1 - y0) * (x1 - x0))
-            masks[:, i, y0:y1, x0:x1] = bits.reshape(2, y1 - y0, x1 - x0)
-        return Sample(image, masks[0], masks[1], labels)
+        entry = self.cache.get(index)
+        if entry is None:
+            packed = self._read(index)
+            self.cache.put(index, [np.array([len(packed.labels)]), *packed])
+        else:
+            packed = self._unpack(entry)
+        masks = np.zeros((2, len(packed.labels), *self.input_hw), np.bool_)
+        start = 0
+        for i, (x0, y0, x1, y1) in enumerate(packed.windows.tolist()):
+            shape = (2, y1 - y0, x1 - x0)
+            count = 2 * shape[1] * shape[2]
+            stop = start + -(-count // 8)
+            pixels = np.unpackbits(packed.bits[start:stop], count=count)
+            masks[:, i, y0:y1, x0:x1] = pixels.reshape(shape)
+            start = stop
+        return Sample(packed.image, masks[0], masks[1], packed.labels, packed.whole)
 
-    def _read(self, image_id: int) -> tuple:
-        record = self.truth.images[image_id]
-        path = self.folder / record["file_name"]
-        bgr = cv2.imread(str(path), cv2.IMREAD_COLOR)
-        if bgr is None:
-            raise DatasetError(f"{path}: cannot be read as an image; remove or restore it")
-        record_hw = (record["height"], record["width"])
-        if bgr.shape[:2] != record_hw:
-            raise DatasetError(f"{path}: is {bgr.shape[:2]}, the truth says {record_hw}")
-        batch, view = letterbox(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), self.input_hw)
-        rows = self.truth.annotations_of(image_id)
-        amodal = _masks_in_view([row["segmentation"] for row in rows], view)
-        visible = amodal & _masks_in_view(
-            [row.get("visible_segmentation", row["segmentation"]) for row in rows], view
+    def _read(self, index: int) -> _Packed:
+        objects = self.objects
+        try:
+            image, view = letterbox(objects.read_image(index), self.input_hw)
+        except ImageError as error:
+            raise DatasetError(f"{error}; remove or restore it") from None
+        (top, lines), (left, columns) = (_camera_indices(view, axis) for axis in (0, 1))
+        rows = [i for i in objects.of_image(index) if not objects.crowd[i]]
+        windows, bits = [], []
+        for i in rows:
+            x0, x1 = np.searchsorted(columns, objects.box_xyxy[i, ::2])
+            y0, y1 = np.searchsorted(lines, objects.box_xyxy[i, 1::2])
+            inside = np.ix_(lines[y0:y1], columns[x0:x1])
+            rles = [objects.amodal(i), objects.visible(i)]
+            bits.append(
+                np.packbits(coco_mask.decode(rles).transpose(2, 0, 1)[(slice(None), *inside)])
+            )
+            windows.append((left + x0, top + y0, left + x1, top + y1))
+        return _Packed(
+            image[0],
+            np.array(windows, np.int32).reshape(-1, 4),
+            objects.label[rows].astype(np.int64),
+            self._whole[rows],
+            np.concatenate([np.zeros(0, np.uint8), *bits]),
         )
-        windows = mask_windows(amodal)
-        crops = [
-            np.packbits(np.stack([a[y0:y1, x0:x1], v[y0:y1, x0:x1]]))
-            for a, v, (x0, y0, x1, y1) in zip(amodal, visible, windows)
-        ]
-        labels = np.array([self._label_of[row["category_id"]] for row in rows], np.int64)
-        return batch[0], windows, crops, labels
+
+    def _unpack(self, entry: NDArray[np.uint8]) -> _Packed:
+        """Take apart what `__getitem__` has put into the cache: views, nothing is copied."""
+        count = int(entry[:8].view(np.int64)[0])
+        height, width = self.input_hw
+        lengths = (height * width * 3, 16 * count, 8 * count, count)
+        image, windows, labels, whole, bits = np.split(entry[8:], np.cumsum(lengths))
+        return _Packed(
+            image.reshape(height, width, 3),
+            windows.view(np.int32).reshape(count, 4),
+            labels.view(np.int64),
+            whole.view(np.bool_),
+            bits,
+        )
 
 
-def _masks_in_view(segmentations: list[Any], view: ViewTransform) -> NDArray[np.bool_]:
-    """Decode COCO masks at the network's input size: [N, H, W], by the centres of its pixels."""
-    masks = np.zeros((len(segmentations), *view.input_hw), np.bool_)
-    left, top = (round(v) for v in view.offset_xy)
-    width = round(view.camera_hw[1] * view.scale_xy[0])
-    height = round(view.camera_hw[0] * view.scale_xy[1])
-    for mask, segmentation in zip(masks, segmentations):
-        camera = amodal_coco.decode_mask(segmentation, view.camera_hw).view(np.uint8)
-        scaled = cv2.resize(camera, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
-        mask[top : top + height, left : left + width] = scaled
-    return masks
+def _camera_indices(view: ViewTransform, axis: int) -> tuple[int, NDArray[np.int64]]:
+    """Return the first input row (axis 0) or column of the picture, and which camera's each shows.
+
+    A pixel shows the camera pixel that its centre falls into.
+    """
+    first = round(view.offset_xy[1 - axis])
+    camera = view.camera_hw[axis]
+    count = round(camera * view.scale_xy[1 - axis])
+    return first, ((np.arange(count) + 0.5) * (camera / count)).astype(np.int64).clip(
+        0, camera - 1
+    )

@@ -1,10 +1,12 @@
-"""Random changes of a training sample: geometry, colour and sharpness.
+"""Random changes of a training sample: geometry, pasted objects, colour and sharpness.
 
-They are wide on purpose. The simulated scenes are few and clean; the photographs that the model
-will meet have other lenses, light, colours and noise.
+The default is wide on purpose. The simulated scenes are few and clean; the photographs that the
+model will meet have other lenses, light, colours and noise.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -13,15 +15,51 @@ from numpy.typing import NDArray
 from amodal_perception.preprocess import PAD_VALUE
 from training.datasets.sample import Sample
 
-SCALE_RANGE = (0.75, 1.6)
-ASPECT_RANGE = (0.9, 1.1)
+MOVED = 0.8
+"""How often size and aspect are changed."""
+PASTED = 0.5
+"""How often an object that can be pasted is."""
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 
-def augment(sample: Sample, rng: np.random.Generator) -> Sample:
-    """Return a changed copy of the same size, a function of the sample and `rng` only."""
-    if rng.random() < 0.8:
-        sample = move(sample, random_affine(sample.image.shape[:2], rng))
+@dataclass(frozen=True)
+class Augmentation:
+    """How samples are changed; every second one is mirrored.
+
+    Attributes:
+        scale_jitter: least and greatest factor of the image's size.
+        aspect_jitter: least and greatest factor of width to height.
+        recolour: change colours, and blur and roughen some.
+        copy_paste: how often objects of another image are pasted, 0..1 (Ghiasi et al. 2021).
+    """
+
+    scale_jitter: tuple[float, float] = (0.75, 1.6)
+    aspect_jitter: tuple[float, float] = (0.9, 1.1)
+    recolour: bool = True
+    copy_paste: float = 0.0
+
+
+def augment(
+    sample: Sample,
+    rng: np.random.Generator,
+    settings: Augmentation = Augmentation(),
+    other: Sample | None = None,
+) -> Sample:
+    """Return a changed copy of the same size, a function of the arguments only.
+
+    Args:
+        sample: what to change.
+        rng: draws what changes.
+        settings: how much it changes.
+        other: whose objects to paste; None for none.
+    """
+    size_hw = sample.image.shape[:2]
+    sample = move(sample, random_affine(size_hw, rng, settings))
+    if other is not None:
+        pasted = choose_whole(other, rng)
+        sample = paste_over(sample, move(pasted, random_affine(size_hw, rng, settings)))
+    if not settings.recolour:
+        return sample
     image = sample.image
     if rng.random() < 0.8:
         image = recolour(image, rng)
@@ -33,12 +71,16 @@ def augment(sample: Sample, rng: np.random.Generator) -> Sample:
     return Sample(image, sample.amodal, sample.visible, sample.labels)
 
 
-def random_affine(size_hw: tuple[int, int], rng: np.random.Generator) -> NDArray[np.float64]:
+def random_affine(
+    size_hw: tuple[int, int], rng: np.random.Generator, settings: Augmentation = Augmentation()
+) -> NDArray[np.float64]:
     """Draw a [2, 3] map of pixel indices that mirrors, scales and shifts inside the image."""
     height, width = size_hw
-    scale = np.exp(rng.uniform(*np.log(SCALE_RANGE)))
-    aspect = np.sqrt(np.exp(rng.uniform(*np.log(ASPECT_RANGE))))
-    sx, sy = scale * aspect, scale / aspect
+    sx = sy = 1.0
+    if rng.random() < MOVED:
+        scale = np.exp(rng.uniform(*np.log(settings.scale_jitter)))
+        aspect = np.sqrt(np.exp(rng.uniform(*np.log(settings.aspect_jitter))))
+        sx, sy = scale * aspect, scale / aspect
     # A larger image is cropped, a smaller one is placed on grey, both anywhere.
     tx = rng.uniform() * (width - sx * width)
     ty = rng.uniform() * (height - sy * height)
@@ -48,8 +90,34 @@ def random_affine(size_hw: tuple[int, int], rng: np.random.Generator) -> NDArray
     return np.array([[sx, 0, tx + 0.5 * sx - 0.5], [0, sy, ty + 0.5 * sy - 0.5]])
 
 
+def choose_whole(sample: Sample, rng: np.random.Generator) -> Sample:
+    """Pick, each with a chance of one half, objects whose complete masks are all in view."""
+    whole = np.zeros(len(sample.labels), np.bool_) if sample.whole is None else sample.whole
+    chosen = whole & (rng.random(len(whole)) < PASTED)
+    return Sample(
+        sample.image, sample.amodal[chosen], sample.visible[chosen], sample.labels[chosen]
+    )
+
+
+def paste_over(sample: Sample, pasted: Sample) -> Sample:
+    """Put the visible pixels of some objects in front of a sample: what they cover gets hidden.
+
+    The complete masks of all objects stay what they are. This is where amodal truth is better
+    off than modal truth: a covered object is still known completely.
+    """
+    front = pasted.visible.any(axis=0)
+    return Sample(
+        np.where(front[..., None], pasted.image, sample.image),
+        np.concatenate([sample.amodal, pasted.amodal]),
+        np.concatenate([sample.visible & ~front, pasted.visible]),
+        np.concatenate([sample.labels, pasted.labels]),
+    )
+
+
 def move(sample: Sample, affine: NDArray[np.float64]) -> Sample:
     """Warp image and masks alike; masks are cut at the border, what comes from outside is grey."""
+    if np.array_equal(affine, np.eye(2, 3)):
+        return sample
     height, width = sample.image.shape[:2]
     size = (width, height)
     image = cv2.warpAffine(

@@ -26,12 +26,15 @@ class Sample:
         amodal: [N, H, W] bool.
         visible: [N, H, W] bool, a subset of amodal.
         labels: [N] int64, index into the class names.
+        whole: [N] bool, in full view and not cut by the picture's border, so that it can be
+            pasted elsewhere with its truth; None: not known.
     """
 
     image: NDArray[np.uint8]
     amodal: NDArray[np.bool_]
     visible: NDArray[np.bool_]
     labels: NDArray[np.int64]
+    whole: NDArray[np.bool_] | None = None
 
 
 class SampleDataset(Protocol):

@@ -32,8 +32,8 @@ from amodal_perception.amodal_coco import Json
 from amodal_perception.errors import DatasetError
 from amodal_perception.structures import BoolArray
 from training.converters.coco_rle import subtract
+from training.datasets.objects import BORDER_PX, Objects
 from training.synthesis.numbered import Picture
-from training.synthesis.objects import Objects
 from training.synthesis.pasting import cut_out, paste, place
 from training.synthesis.truth import annotation, contours, decode, encode
 
@@ -47,8 +47,7 @@ class OcclusionSettings:
     Attributes:
         min_area_px: smallest mask (the paper's 32 x 32).
         max_box_overlap: largest part of either of two boxes that the other may cover.
-        border_px: a complete object stays this far from the picture's border; outlines drawn by
-            hand often end a pixel or two before it.
+        border_px: a complete object stays this far from the picture's border.
         max_image_share: largest part of the picture that the object's mask may cover.
         min_main_share: smallest part of the mask that is in one piece.
         hidden_share: lowest and highest part of the occludee that is hidden.
@@ -60,7 +59,7 @@ class OcclusionSettings:
 
     min_area_px: int = 32 * 32
     max_box_overlap: float = 0.05
-    border_px: int = 3
+    border_px: int = BORDER_PX
     max_image_share: float = 0.5
     min_main_share: float = 0.99
     hidden_share: tuple[float, float] = (0.2, 0.5)
@@ -80,17 +79,13 @@ class Funnel(NamedTuple):
 def complete_objects(objects: Objects, settings: OcclusionSettings) -> Funnel:
     """Find the objects that are whole and in full view."""
     height, width = objects.size_hw[objects.image].T
-    x0, y0, x1, y1 = objects.box_xyxy.T
-    margin = settings.border_px
     conditions = {
         "not a crowd, nothing hidden": ~objects.crowd & (objects.hidden_px == 0),
         f"mask of {settings.min_area_px} pixels or more": objects.area_px >= settings.min_area_px,
         f"boxes overlap by {settings.max_box_overlap:.0%} at most": (
             largest_box_overlap(objects) <= settings.max_box_overlap
         ),
-        f"{margin} pixels away from the border": (
-            (x0 >= margin) & (y0 >= margin) & (x1 <= width - margin) & (y1 <= height - margin)
-        ),
+        f"{settings.border_px} pixels away from the border": objects.within(settings.border_px),
         f"{settings.max_image_share:.0%} of the picture at most": (
             objects.area_px <= settings.max_image_share * height * width
         ),

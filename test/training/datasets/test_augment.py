@@ -3,7 +3,16 @@ import pytest
 from drawn_scenes import draw_scene
 
 from amodal_perception.preprocess import PAD_VALUE
-from training.datasets.augment import augment, hue_rotation, move, recolour
+from training.datasets.augment import (
+    Augmentation,
+    augment,
+    choose_whole,
+    hue_rotation,
+    move,
+    paste_over,
+    random_affine,
+    recolour,
+)
 from training.datasets.sample import Sample
 
 
@@ -77,3 +86,60 @@ def test_colours_change_but_not_the_order_of_greys():
     for seed in range(10):
         changed = recolour(ramp, np.random.default_rng(seed)).astype(int)
         assert (np.diff(changed, axis=1) >= 0).all()
+
+
+PLAIN = Augmentation(scale_jitter=(1, 1), aspect_jitter=(1, 1), recolour=False)
+
+
+def with_whole(sample: Sample, whole: list[bool]) -> Sample:
+    return Sample(
+        sample.image, sample.amodal, sample.visible, sample.labels, np.array(whole, np.bool_)
+    )
+
+
+def test_mirroring_alone_changes_nothing_else():
+    sample = drawn()
+    seen = set()
+    for seed in range(12):
+        changed = augment(sample, np.random.default_rng(seed), PLAIN)
+        mirrored = not np.array_equal(changed.image, sample.image)
+        seen.add(mirrored)
+        step = -1 if mirrored else 1
+        assert np.array_equal(changed.image, sample.image[:, ::step])
+        assert np.array_equal(changed.amodal, sample.amodal[:, :, ::step])
+        assert np.array_equal(changed.visible, sample.visible[:, :, ::step])
+    assert seen == {True, False}
+
+
+def test_scale_jitter_stays_in_its_range():
+    settings = Augmentation(scale_jitter=(0.8, 1.25), aspect_jitter=(1, 1))
+    rng = np.random.default_rng(0)
+    scales = [abs(random_affine((96, 128), rng, settings)[1, 1]) for _ in range(200)]
+    assert 0.8 <= min(scales) < 0.85
+    assert 1.2 < max(scales) <= 1.25
+
+
+def test_pasted_objects_hide_others_and_keep_all_complete_masks():
+    sample, other = drawn(1), drawn(2)
+    pasted = Sample(other.image, other.visible[:2], other.visible[:2], other.labels[:2] + 3)
+    result = paste_over(sample, pasted)
+    front = pasted.visible.any(axis=0)
+    assert np.array_equal(result.image[front], other.image[front])
+    assert np.array_equal(result.image[~front], sample.image[~front])
+    assert np.array_equal(result.amodal[:5], sample.amodal)
+    assert np.array_equal(result.visible[:5], sample.visible & ~front)
+    assert np.array_equal(result.visible[5:], pasted.visible)
+    assert result.labels.tolist() == [0, 0, 0, 0, 0, 3, 3]
+
+
+def test_only_whole_objects_are_pasted():
+    other = with_whole(drawn(2), [False, True, False, True, False])
+    chosen = {tuple(choose_whole(other, np.random.default_rng(n)).labels.shape) for n in range(20)}
+    assert chosen == {(0,), (1,), (2,)}
+    assert len(choose_whole(drawn(2), np.random.default_rng(0)).labels) == 0
+    for seed in range(10):
+        result = augment(drawn(1), np.random.default_rng(seed), PLAIN, other)
+        sources = {mask.tobytes() for mask in other.amodal[[1, 3]]}
+        sources |= {mask[:, ::-1].tobytes() for mask in other.amodal[[1, 3]]}
+        assert all(mask.tobytes() in sources for mask in result.amodal[5:])
+        assert not (result.visible & ~result.amodal).any()

@@ -1,13 +1,12 @@
 """The objects of a data set, packed: a million of them fit into memory, and processes share them.
 
-Rows of Python objects would take ten times the room, and a forked process would copy them page by
-page as it counts references.
+Rows of Python objects take ten times the room, and forked processes copy them page by page as
+they count references.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator
+from array import array
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,21 +21,28 @@ from amodal_perception.boxes import xywh_to_xyxy
 from amodal_perception.errors import DatasetError
 from amodal_perception.images import read_image
 from amodal_perception.structures import UInt8Array
-from training.converters.coco_rle import Rle
-from training.converters.segmentation import to_rle
+from training.converters.coco_rle import Rle, meet
+from training.converters.source import Reading
+
+BORDER_PX = 3
+"""An object nearer to the border may be cut by it: hand-drawn outlines end a little before it."""
 
 
 class PackedRles:
-    """COCO RLEs in one array of bytes."""
+    """COCO RLEs in one array of bytes; an index without one has a code of no length."""
 
-    def __init__(self, rles: list[bytes]) -> None:
-        self._bytes = np.frombuffer(b"".join(rles), np.uint8)
-        self._bounds = np.cumsum([0, *map(len, rles)], dtype=np.int64)
+    def __init__(self) -> None:
+        self._bytes = bytearray()
+        self._ends = array("q", [0])
 
-    def get(self, index: int, size_hw: tuple[int, int]) -> Rle:
-        """Return mask `index` of an image of the given size."""
-        start, stop = self._bounds[index : index + 2]
-        return {"size": list(size_hw), "counts": self._bytes[start:stop].tobytes()}
+    def append(self, code: bytes) -> None:
+        """Add a mask's counts."""
+        self._bytes += code
+        self._ends.append(len(self._bytes))
+
+    def code(self, index: int) -> bytes:
+        """Return a mask's counts."""
+        return bytes(self._bytes[self._ends[index] : self._ends[index + 1]])
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,6 +84,13 @@ class Objects:
     def __len__(self) -> int:
         return len(self.image)
 
+    def within(self, margin_px: int) -> NDArray[np.bool_]:
+        """Tell which objects stay away from their picture's border: [N] bool."""
+        height, width = self.size_hw[self.image].T
+        x0, y0, x1, y1 = self.box_xyxy.T
+        near = np.minimum.reduce([x0, y0, width - x1, height - y1])
+        return near >= margin_px
+
     def of_image(self, image: int) -> range:
         """List the objects of an image."""
         return range(int(self.first[image]), int(self.first[image + 1]))
@@ -88,11 +101,13 @@ class Objects:
 
     def amodal(self, index: int) -> Rle:
         """Return an object's complete mask."""
-        return self._amodal.get(index, self.size_of(int(self.image[index])))
+        size_hw = self.size_of(int(self.image[index]))
+        return {"size": list(size_hw), "counts": self._amodal.code(index)}
 
     def visible(self, index: int) -> Rle:
         """Return an object's visible mask."""
-        return self._visible.get(index, self.size_of(int(self.image[index])))
+        rle = self.amodal(index)
+        return {**rle, "counts": self._visible.code(index) or rle["counts"]}
 
     def read_image(self, image: int) -> UInt8Array:
         """Read a photograph: [H, W, 3] uint8 RGB.
@@ -104,7 +119,9 @@ class Objects:
         path = self.images_dir / self.file_names[image]
         picture = read_image(path)
         if picture.shape[:2] != self.size_of(image):
-            raise DatasetError(f"{path}: is {picture.shape[:2]}, not {self.size_of(image)}")
+            raise DatasetError(
+                f"{path}: is {picture.shape[:2]}, the truth says {self.size_of(image)}"
+            )
         return picture
 
 
@@ -122,50 +139,58 @@ def read_objects(path: Path, images_dir: Path | None = None) -> Objects:
     label_of = {id: label for label, id in enumerate(sorted(truth.categories))}
     image_ids = sorted(truth.images)
     images = [truth.images[id] for id in image_ids]
-    first, rows = [0], []
+    reading = Reading()
+    tables, first = [np.zeros((0, 10), np.int64)], [0]
+    amodal_codes, visible_codes = PackedRles(), PackedRles()
     for number, record in enumerate(tqdm(images, unit="image", desc=path.name, delay=2)):
-        for row, amodal, visible in _masks(truth, record):
-            amodal_px, visible_px = coco_mask.area([amodal, visible]).tolist()
-            box = coco_mask.toBbox(amodal)
-            label = label_of[row["category_id"]]
-            crowd = bool(row.get("iscrowd", 0))
-            facts = (number, label, row["id"], crowd, amodal_px, amodal_px - visible_px)
-            rows.append((facts, box, amodal["counts"], visible["counts"]))
-        first.append(len(rows))
-    facts = np.array([row[0] for row in rows], np.int64).reshape(-1, 6)
-    boxes = np.array([row[1] for row in rows], np.float32).reshape(-1, 4)
+        rows, amodal, visible = _masks(truth, record, reading)
+        first.append(first[-1] + len(rows))
+        if not rows:
+            continue
+        area = coco_mask.area(amodal).astype(np.int64)
+        seen = coco_mask.area(visible).astype(np.int64)
+        facts = [(number, label_of[r["category_id"]], r["id"], r.get("iscrowd", 0)) for r in rows]
+        boxes = xywh_to_xyxy(coco_mask.toBbox(amodal)).astype(np.int64)
+        tables.append(np.column_stack([np.array(facts, np.int64), area, area - seen, boxes]))
+        for whole, part in zip(amodal, visible):
+            amodal_codes.append(whole["counts"])
+            visible_codes.append(b"" if part["counts"] == whole["counts"] else part["counts"])
+    table = np.concatenate(tables)
     return Objects(
         images_dir=path.parent if images_dir is None else images_dir,
         file_names=[record["file_name"] for record in images],
         image_ids=np.array(image_ids, np.int64),
         size_hw=np.array([(r["height"], r["width"]) for r in images], np.int32).reshape(-1, 2),
         first=np.array(first, np.int64),
-        image=facts[:, 0].astype(np.int32),
-        label=facts[:, 1].astype(np.int32),
-        id=facts[:, 2],
-        crowd=facts[:, 3].astype(np.bool_),
-        box_xyxy=xywh_to_xyxy(boxes),
-        area_px=facts[:, 4],
-        hidden_px=facts[:, 5],
+        image=table[:, 0].astype(np.int32),
+        label=table[:, 1].astype(np.int32),
+        id=table[:, 2],
+        crowd=table[:, 3].astype(np.bool_),
+        area_px=table[:, 4],
+        hidden_px=table[:, 5],
+        box_xyxy=table[:, 6:].astype(np.float32),
         class_names=truth.class_names,
-        _amodal=PackedRles([row[2] for row in rows]),
-        _visible=PackedRles([row[3] for row in rows]),
+        _amodal=amodal_codes,
+        _visible=visible_codes,
     )
 
 
-def _masks(truth: AmodalCoco, record: Json) -> Iterator[tuple[Json, Json, Json]]:
-    """Yield the rows of an image with amodal and visible RLE; none without a pixel."""
+def _masks(
+    truth: AmodalCoco, record: Json, reading: Reading
+) -> tuple[list[Json], list[Rle], list[Rle]]:
+    """Return the rows of an image that have a pixel, with their amodal and visible masks."""
     size_hw = (int(record["height"]), int(record["width"]))
-    for row in truth.annotations_of(record["id"]):
-        rles = []
-        for key in ("segmentation", "visible_segmentation"):
-            if key in row:
-                try:
-                    rles.append(to_rle(row[key], size_hw, Counter()))
-                except ValueError as error:
-                    name = f"{truth.path}: annotation {row['id']}, '{key}'"
-                    raise DatasetError(f"{name}: {error}") from None
-        amodal = rles[0]
-        visible = coco_mask.merge(rles, intersect=True) if len(rles) == 2 else amodal
-        if coco_mask.area(amodal) > 0:
-            yield row, amodal, visible
+    rows = truth.annotations_of(record["id"])
+    reading.look_ahead(rows)
+    amodal, visible = [], []
+    for row in rows:
+        where = f"{truth.path}: annotation {row['id']}"
+        whole = part = reading.mask(row, "segmentation", size_hw, where)
+        if "visible_segmentation" in row:
+            part = reading.mask(row, "visible_segmentation", size_hw, where)
+            if part["counts"] != whole["counts"]:
+                part = meet(part, whole)
+        amodal.append(whole)
+        visible.append(part)
+    kept = np.flatnonzero(coco_mask.area(amodal)) if rows else ()
+    return [rows[i] for i in kept], [amodal[i] for i in kept], [visible[i] for i in kept]
