@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import csv
 import json
 import re
 from dataclasses import replace
@@ -8,17 +9,17 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from bag_writing import compressed_message, image_message, write_bag
 from contract_model import write_model
-from rosbags.rosbag2 import StoragePlugin, Writer
-from rosbags.typesys import Stores, get_typestore
+from rosbags.rosbag2 import CompressionMode, StoragePlugin
 
 from amodal_perception import amodal_coco
 from amodal_perception.bags import read_scenes
 from amodal_perception.errors import BagError, DatasetError
 from amodal_perception.evaluation.replay import read_stamped_truth, replay_bag
-from amodal_perception.evaluation.run import ReplayedFrame, print_table, write_run
+from amodal_perception.evaluation.run import ReplayedFrame, RunOptions, print_table, write_run
 from amodal_perception.pipeline import Pipeline
-from amodal_perception.runtime import load_runtime
+from amodal_perception.runtime import DEFAULT_MODEL, load_runtime
 from amodal_perception.structures import Frame, Instances
 
 CAMERA_BAG = Path(__file__).parents[3] / "shared" / "data" / "camera_bag"
@@ -44,25 +45,13 @@ def pipeline(tmp_path_factory) -> Pipeline:
 
 @pytest.fixture(scope="module")
 def bag(tmp_path_factory) -> Path:
-    store = get_typestore(Stores.ROS2_JAZZY)
-    types = store.types
-    msgtype = "sensor_msgs/msg/CompressedImage"
-    folder = tmp_path_factory.mktemp("bags") / "bag"
     rng = np.random.default_rng(0)
-    with Writer(folder, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
-        connection = writer.add_connection("/image/compressed", msgtype, typestore=store)
-        for stamp_ns in STAMPS_NS:
-            image = rng.integers(0, 256, (*SIZE_HW, 3), dtype=np.uint8)
-            stamp = types["builtin_interfaces/msg/Time"](
-                sec=stamp_ns // 10**9, nanosec=stamp_ns % 10**9
-            )
-            message = types[msgtype](
-                header=types["std_msgs/msg/Header"](stamp=stamp, frame_id="camera"),
-                format="jpeg",
-                data=cv2.imencode(".jpg", image)[1].reshape(-1),
-            )
-            writer.write(connection, stamp_ns, store.serialize_cdr(message, msgtype))
-    return folder
+    images = [rng.integers(0, 256, (*SIZE_HW, 3), dtype=np.uint8) for _ in STAMPS_NS]
+    messages = [
+        compressed_message(cv2.imencode(".jpg", image)[1].reshape(-1), stamp_ns, "jpeg")
+        for image, stamp_ns in zip(images, STAMPS_NS)
+    ]
+    return write_bag(tmp_path_factory.mktemp("bags") / "bag", {"/image/compressed": messages})
 
 
 @pytest.fixture
@@ -121,6 +110,95 @@ def test_replay_is_deterministic(tmp_path, bag, pipeline):
     assert one["files_sha256"] == two["files_sha256"]
     for name in ("scenes.mcap", "predictions.json", "video.webm", "overlays/000003.png"):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+
+
+def test_threads_and_kind_of_storage_change_no_byte(tmp_path):
+    rng = np.random.default_rng(2)
+    noise = cv2.GaussianBlur(rng.integers(0, 256, (60, 80, 3), dtype=np.uint8), (9, 9), 0)
+    camera = [image_message(np.roll(noise, 7 * i, axis=1), STAMPS_NS[i]) for i in range(2)]
+    results = []
+    for threads, storage, compression in (
+        (1, StoragePlugin.MCAP, CompressionMode.NONE),
+        (3, StoragePlugin.SQLITE3, CompressionMode.FILE),
+    ):
+        bag = write_bag(tmp_path / f"bag{threads}", {"/image": camera}, storage, compression)
+        trained = Pipeline(load_runtime(DEFAULT_MODEL, num_threads=threads))
+        summary = replay_bag(bag, trained, tmp_path / f"out{threads}")
+        results.append((summary["scenes_sha256"], summary["files_sha256"]))
+    assert results[0] == results[1]
+    assert set(results[0][1]) == {"scenes.mcap", "predictions.json", "video.webm"}
+
+
+def test_images_that_are_none_count_as_dropped(tmp_path, pipeline, caplog):
+    good = cv2.imencode(".png", np.zeros((*SIZE_HW, 3), np.uint8))[1].reshape(-1)
+    messages = [compressed_message(data, s) for data, s in zip((good, good[:40], good), STAMPS_NS)]
+    bag = write_bag(tmp_path / "bag", {"/image/compressed": messages})
+    summary = replay_bag(bag, pipeline, tmp_path / "out")
+    assert (summary["frames_sent"], summary["frames_processed"]) == (3, 2)
+    assert (summary["frames_dropped"], summary["frames_undecodable"]) == (1, 1)
+    assert "left out" in caplog.text
+
+
+def test_every_frame_has_a_line_of_figures(tmp_path, pipeline):
+    frames = frames_of(pipeline)
+    frames[1] = replace(frames[1], scene=None, latency_ms=None)
+    frames[2] = replace(frames[2], age_ms=17.25)
+    write_run(tmp_path / "out", frames, model_id="m")
+    with (tmp_path / "out" / "frames.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["stamp_ns"] for row in rows] == [str(stamp) for stamp in STAMPS_NS[:3]]
+    assert [row["dropped"] for row in rows] == ["0", "1", "0"]
+    assert [row["instances"] for row in rows] == ["2", "", "2"]
+    assert [row["latency_ms"] for row in rows] == ["10.0000", "", "12.0000"]
+    assert [row["age_ms"] for row in rows] == ["", "", "17.2500"]
+    # The model sees the same discs in all images.
+    assert [row["objects_kept"] for row in rows] == ["", "", "2"]
+    assert [row["amodal_iou"] for row in rows] == ["", "", "1.0000"]
+    assert [row["edges_kept"] for row in rows] == ["", "", "1"]
+    assert float(rows[0]["engine_ms"]) > 0
+    assert rows[1]["engine_ms"] == ""
+
+
+def test_film_shows_every_frame_also_those_that_were_dropped(tmp_path, pipeline):
+    frames = frames_of(pipeline)
+    frames[1] = replace(frames[1], scene=None)
+    write_run(tmp_path / "out", frames, model_id="m")
+    film = cv2.VideoCapture(str(tmp_path / "out" / "video.webm"))
+    means = [film.read()[1].mean() for _ in range(3)]
+    assert not film.read()[0]
+    assert means[1] < 0.5 * min(means[0], means[2])
+
+
+def test_pictures_can_be_left_out(tmp_path, bag, pipeline):
+    out = tmp_path / "out"
+    replay_bag(bag, pipeline, out)
+    summary = replay_bag(bag, pipeline, out, options=RunOptions(overlays=False, video=False))
+    assert {path.name for path in out.iterdir()} == RUN - {"overlays", "video.webm"}
+    assert "video.webm" not in summary["files_sha256"]
+    assert "<video" not in (out / "report.html").read_text()
+
+
+def test_flicker_is_told_beside_that_of_truth(tmp_path, bag, pipeline, truth_path):
+    summary = replay_bag(bag, pipeline, tmp_path / "out", truth_path=truth_path)
+    assert summary["flicker"]["pairs"] == 3
+    assert summary["flicker_truth"]["pairs"] == 2
+    for figures in (summary["flicker"], summary["flicker_truth"]):
+        assert (figures["objects_kept"], figures["amodal_iou"], figures["edges_kept"]) == (1, 1, 1)
+    html = (tmp_path / "out" / "report.html").read_text()
+    assert "From one frame to the next" in html
+    assert "<th>truth</th>" in html
+
+
+def test_truth_of_other_cameras_is_left_out(tmp_path, bag, pipeline, truth_path):
+    content = json.loads(truth_path.read_text())
+    content["images"][0]["topic"] = "/other"
+    content["images"][1]["topic"] = "/image/compressed"
+    truth_path.write_text(json.dumps(content))
+    assert len(read_stamped_truth(truth_path).images) == 3
+    assert len(read_stamped_truth(truth_path, "/image/compressed").images) == 2
+    replay_bag(bag, pipeline, tmp_path / "out", truth_path=truth_path)
+    html = (tmp_path / "out" / "report.html").read_text()
+    assert "Quality against truth <small>2 frames" in html
 
 
 def test_hash_depends_on_what_was_seen(tmp_path, pipeline):

@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 
 pytest.importorskip("rosbags", reason="needs rosbags")
-from rosbags.rosbag2 import StoragePlugin, Writer
-from rosbags.typesys import Stores, get_typestore
+from bag_writing import image_message, write_bag
 
 ROOT = Path(__file__).parents[2]
 FRAMES = 8
@@ -22,28 +21,9 @@ PERIOD_NS = 100_000_000
 @pytest.fixture(scope="module")
 def bag(tmp_path_factory) -> Path:
     """Write a bag of raw grey images."""
-    path = tmp_path_factory.mktemp("demo") / "bag"
-    typestore = get_typestore(Stores.ROS2_JAZZY)
-    types = typestore.types
-    with Writer(path, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
-        connection = writer.add_connection("/eye", "sensor_msgs/msg/Image", typestore=typestore)
-        for i in range(FRAMES):
-            stamp_ns = 5_000_000_000 + i * PERIOD_NS
-            stamp = types["builtin_interfaces/msg/Time"](
-                sec=stamp_ns // 10**9, nanosec=stamp_ns % 10**9
-            )
-            message = types["sensor_msgs/msg/Image"](
-                header=types["std_msgs/msg/Header"](stamp=stamp, frame_id="eye"),
-                height=48,
-                width=64,
-                encoding="rgb8",
-                is_bigendian=0,
-                step=192,
-                data=np.full(48 * 192, 90, np.uint8),
-            )
-            cdr = typestore.serialize_cdr(message, "sensor_msgs/msg/Image")
-            writer.write(connection, stamp_ns, cdr)
-    return path
+    image = np.full((48, 64, 3), 90, np.uint8)
+    camera = [image_message(image, 5 * 10**9 + i * PERIOD_NS) for i in range(FRAMES)]
+    return write_bag(tmp_path_factory.mktemp("demo") / "bag", {"/eye": camera})
 
 
 def run_demo(*arguments) -> subprocess.CompletedProcess:
@@ -65,6 +45,10 @@ def test_every_frame_is_accounted_for(ros, models, bag, tmp_path):
     assert summary["latency_ms"]["p50"] > summary["stages_ms"]["engine"]["p50"] > 0
     assert (tmp_path / "out" / "report.html").is_file()
     assert (tmp_path / "out" / "scenes.mcap").is_file()
+    # The bag was recorded 1 ms after the stamps.
+    delay_ms = summary["age_ms"]["p50"] - summary["latency_ms"]["p50"]
+    assert delay_ms == pytest.approx(1, abs=0.01)
+    assert summary["age_in_use_ms"]["p50"] > 0
 
 
 @pytest.mark.parametrize(
