@@ -168,7 +168,7 @@ def walk(
     read_object: Callable[[Json, int, tuple[int, int]], SourceObject],
     finish: Callable[[SourceImage, list[Json]], SourceImage] = lambda image, rows: image,
 ) -> Iterator[SourceImage]:
-    """Yield the images of a file.
+    """Yield the images of a file, once: their rows are taken out of the tables.
 
     Args:
         tables: the file.
@@ -177,7 +177,7 @@ def walk(
         finish: adds what the image's rows know together, such as an order.
     """
     for image_id, image in tables.images.items():
-        rows = tables.rows_of.get(image_id, [])
+        rows = tables.rows_of.pop(image_id, [])  # large files: what was read is let go
         if not rows and not (image.get("height") and image.get("width")):
             reading.repairs["images without size and objects: left out"] += 1
             continue
