@@ -99,6 +99,9 @@ def only_images(scenes: AmodalCoco, image_ids: set[int]) -> AmodalCoco:
         images={i: row for i, row in scenes.images.items() if i in image_ids},
         annotations=annotations,
         occlusions=tuple(edge for edge in scenes.occlusions if edge["occluder_id"] in annotations),
+        depth_orders=tuple(
+            order for order in scenes.depth_orders if order["closer_id"] in annotations
+        ),
     )
 
 

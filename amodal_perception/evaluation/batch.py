@@ -6,6 +6,7 @@ import base64
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from amodal_perception.evaluation.report import write_page
 from amodal_perception.evaluation.run import common_frames
 
 THUMBNAIL_WIDTH_PX = 220
+PAIR_KEYS = ("occluder_id", "occludee_id", "closer_id", "farther_id")
 MEANS = ("instances_mean", "occluded_mean", "edges_mean")
 
 
@@ -177,6 +179,7 @@ def pooled(parts: Sequence[AmodalCoco]) -> AmodalCoco:
     images: dict[int, Json] = {}
     annotations: dict[int, Json] = {}
     occlusions: list[Json] = []
+    depth_orders: list[Json] = []
     for number, part in enumerate(parts):
         first_image = max(images, default=0) + 1
         image_id = {old: first_image + i for i, old in enumerate(sorted(part.images))}
@@ -189,11 +192,22 @@ def pooled(parts: Sequence[AmodalCoco]) -> AmodalCoco:
         for old, row in part.annotations.items():
             ids = {"id": annotation_id[old], "image_id": image_id[row["image_id"]]}
             annotations[ids["id"]] = row | ids
-        for edge in part.occlusions:
-            ends = {key: annotation_id[edge[key]] for key in ("occluder_id", "occludee_id")}
-            image = annotations[ends["occluder_id"]]["image_id"]
-            occlusions.append(edge | ends | {"image_id": image})
-    return replace(parts[0], images=images, annotations=annotations, occlusions=tuple(occlusions))
+        moved = partial(_moved, image_id=image_id, annotation_id=annotation_id)
+        occlusions += [moved(edge) for edge in part.occlusions]
+        depth_orders += [moved(order) for order in part.depth_orders]
+    return replace(
+        parts[0],
+        images=images,
+        annotations=annotations,
+        occlusions=tuple(occlusions),
+        depth_orders=tuple(depth_orders),
+    )
+
+
+def _moved(pair: Json, image_id: dict[int, int], annotation_id: dict[int, int]) -> Json:
+    """Give a pair of annotations their new ids."""
+    new_id = {"image_id": image_id} | dict.fromkeys(PAIR_KEYS, annotation_id)
+    return {key: new_id[key][value] if key in new_id else value for key, value in pair.items()}
 
 
 def _write_report(out_dir: Path, summary: Json) -> None:
