@@ -45,6 +45,6 @@ def _object(
         amodal=reading.mask(row, "segmentation", size_hw, where),
         visible=None,
         id=annotation_id(row, reading.repairs),
-        is_crowd=bool(row.get("iscrowd", 0)),
+        is_crowd=bool(whole_number(row, "iscrowd", where, 0)),
         recorded=recorded(row, {"area": "area", "bbox": "bbox"}),
     )

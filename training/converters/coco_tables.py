@@ -15,6 +15,7 @@ from training.converters.source import (
     Reading,
     SourceImage,
     SourceObject,
+    is_hidden,
     read_json,
     whole_number,
 )
@@ -111,7 +112,7 @@ def _categories(
             raise DatasetError(f"{where} is no JSON object")
         number = whole_number(row, "id", where)
         categories[number] = {**row, "id": number, "name": str(row.get("name", number))}
-    numbers = {int(n) for n in used if isinstance(n, (int, float)) and n == int(n)}
+    numbers = {int(float(n)) for n in used if str(n).removesuffix(".0").isdigit()}
     for number in sorted(numbers - set(categories)):
         categories[number] = {"id": number, "name": names.get(number, f"category {number}")}
         reading.repairs["categories used but not listed: added"] += 1
@@ -156,9 +157,10 @@ def visible_mask(
     if row.get(hidden_key) not in (None, []):
         reading.repairs["visible masks missing: amodal without hidden mask taken"] += 1
         return subtract(amodal, reading.mask(row, hidden_key, size_hw, where))
-    rate = row.get(rate_key)
-    if isinstance(rate, (int, float)) and rate > 1e-5:
-        raise DatasetError(f"{where}, '{visible_key}': is missing, though '{rate_key}' is {rate}")
+    if is_hidden(row, rate_key, where):
+        raise DatasetError(
+            f"{where}, '{visible_key}': is missing, though '{rate_key}' is {row[rate_key]}"
+        )
     return None
 
 

@@ -23,6 +23,7 @@ from training.converters.source import (
     Source,
     SourceImage,
     SourceObject,
+    is_hidden,
     read_json,
     whole_number,
 )
@@ -117,7 +118,8 @@ def _read_record(
     if record.get("size") not in (None, len(regions)):
         reading.repairs["records that state another number of regions: counted"] += 1
     amodal: dict[int, Rle] = {}
-    rank: dict[int, float] = {}
+    rank: dict[int, int] = {}
+    unstored: set[int] = set()
 
     def read_region(number: int, region: Json) -> SourceObject:
         here = f"{where} (image {image_id}), region {number}"
@@ -129,6 +131,9 @@ def _read_record(
         mask = reading.mask(region, "segmentation", size_hw, here)
         amodal[number] = mask
         rank[number] = whole_number(region, "order", here, number)
+        visible = _visible(region, size_hw, mask, here, reading)
+        if visible is None and is_hidden(region, "occlude_rate", here):
+            unstored.add(number)
         recorded = {
             ours: region[theirs]
             for ours, theirs in (("area", "area"), ("occlusion_rate", "occlude_rate"))
@@ -138,7 +143,7 @@ def _read_record(
             key=number,
             category_id=1,
             amodal=mask,
-            visible=_visible(region, size_hw, mask, here, reading),
+            visible=visible,
             recorded=recorded,
             extra={
                 "name": str(region.get("name", "")).strip(),
@@ -152,13 +157,17 @@ def _read_record(
     for number, region in enumerate(regions, 1):
         with reading.understanding():
             objects.append(read_region(number, region))
-    objects = [_rebuilt(obj, amodal, rank, reading) for obj in objects]
+    for i, obj in enumerate(objects):
+        before = [amodal[number] for number in amodal if rank[number] < rank[obj.key]]
+        if obj.key in unstored and before:
+            objects[i] = replace(obj, visible=subtract(obj.amodal, join(before)))
+            reading.repairs["visible masks missing: rebuilt from the order"] += 1
     # Constraints count regions as they are listed, which is by order.
     listed = [rank[obj.key] for obj in objects]
     by_number = {obj.key: obj.key for obj in objects}
     if listed != sorted(listed):
         reading.repairs["regions not listed by their order: constraints follow the order"] += 1
-        by_number = {int(rank[obj.key]): obj.key for obj in objects}
+        by_number = {rank[obj.key]: obj.key for obj in objects}
     order = None
     if record.get("depth_constraint") is not None:
         pairs = parse_constraints(
@@ -171,28 +180,13 @@ def _read_record(
 def _visible(
     region: Json, size_hw: tuple[int, int], amodal: Rle, where: str, reading: Reading
 ) -> Rle | None:
-    """Read the visible mask; an empty one marks an occluded region that stores none."""
+    """Read the visible mask, or the amodal mask without the hidden one; None: none is stored."""
     if region.get("visible_mask") not in (None, []):
         return reading.mask(region, "visible_mask", size_hw, where)
     if region.get("invisible_mask") not in (None, []):
         reading.repairs["visible masks missing: amodal without hidden mask taken"] += 1
         return subtract(amodal, reading.mask(region, "invisible_mask", size_hw, where))
-    rate = region.get("occlude_rate")
-    return _UNKNOWN if isinstance(rate, (int, float)) and rate > 1e-5 else None
-
-
-_UNKNOWN: Rle = {"size": [0, 0], "counts": b""}
-
-
-def _rebuilt(
-    obj: SourceObject, amodal: dict[int, Rle], rank: dict[int, float], reading: Reading
-) -> SourceObject:
-    """Rebuild a visible mask that is not stored: amodal minus the regions before it in order."""
-    if obj.visible is not _UNKNOWN:
-        return obj
-    reading.repairs["visible masks missing: rebuilt from the order"] += 1
-    before = [mask for number, mask in amodal.items() if rank[number] < rank[obj.key]]
-    return replace(obj, visible=subtract(obj.amodal, join(before)) if before else None)
+    return None
 
 
 def _file_name(path: Path, record: Json, row: Json | None) -> str:

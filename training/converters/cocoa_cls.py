@@ -19,7 +19,7 @@ from pycocotools import mask as coco_mask
 from amodal_perception.errors import DatasetError
 from training.converters.coco_tables import CocoTables, image_size, read_tables
 from training.converters.cocoa import load_records, read_images
-from training.converters.source import Reading, Source, SourceImage
+from training.converters.source import Reading, Source, SourceImage, whole_number
 
 MIN_IOU = 0.75
 
@@ -123,7 +123,7 @@ def with_classes(
         objects=[
             replace(
                 obj,
-                category_id=int(rows[j]["category_id"]),
+                category_id=whole_number(rows[j], "category_id", tables.name_of(rows[j])),
                 extra={**obj.extra, "coco_id": rows[j].get("id")},
             )
             for obj, j, value in zip(things, best, iou.max(axis=1))

@@ -55,7 +55,7 @@ def read_object(
         amodal=amodal,
         visible=visible_mask(row, size_hw, amodal, where, reading),
         id=annotation_id(row, reading.repairs),
-        is_crowd=bool(row.get("iscrowd", 0)),
+        is_crowd=bool(whole_number(row, "iscrowd", where, 0)),
         recorded=recorded(row, {"area": "area", "bbox": "bbox", "occlusion_rate": "occlude_rate"}),
         extra=extra,
     )

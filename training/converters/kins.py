@@ -111,19 +111,24 @@ def _check_release(tables: CocoTables, keys: Keys) -> None:
 
 
 def _object(
-    tables: CocoTables, reading: Reading, keys: Keys, row: Json, key: int, size_hw: tuple[int, int]
+    tables: CocoTables,
+    reading: Reading,
+    keys: Keys,
+    row: Json,
+    number: int,
+    size_hw: tuple[int, int],
 ) -> SourceObject:
     where = tables.name_of(row)
     areas = {"area": "a_area" if "a_area" in row else "area"}
     return SourceObject(
-        key=key,
+        key=number,
         category_id=whole_number(row, "category_id", where),
         amodal=reading.mask(row, keys.amodal, size_hw, where),
         visible=reading.mask(row, keys.visible, size_hw, where),
         id=annotation_id(row, reading.repairs),
-        is_crowd=bool(row.get("iscrowd", 0)),
+        is_crowd=bool(whole_number(row, "iscrowd", where, 0)),
         recorded=recorded(row, {**areas, "bbox": keys.bbox, "visible_bbox": keys.visible_bbox}),
-        extra={name: row[name] for name in ("oco_id", "ico_id") if name in row},
+        extra={key: whole_number(row, key, where) for key in ("oco_id", "ico_id") if key in row},
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import pickletools
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -41,7 +42,7 @@ class _Call:
     state: Any = None
 
 
-def read_npz(path: Path) -> dict[str, Any]:
+def read_npz(path: Path | IO[bytes]) -> dict[str, Any]:
     """Read a .npz file's arrays as numbers, strings or nested lists.
 
     Raises:
@@ -54,8 +55,10 @@ def read_npz(path: Path) -> dict[str, Any]:
                 name.removesuffix(".npy"): _read_member(archive.open(name))
                 for name in archive.namelist()
             }
-    except zipfile.BadZipFile:
-        raise ValueError("is no .npz file") from None
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+        raise ValueError(f"is no .npz file, or is damaged ({error})") from None
+    except (TypeError, IndexError) as error:
+        raise ValueError(f"holds an array that cannot be read ({error})") from None
 
 
 def _read_member(file: IO[bytes]) -> Any:

@@ -191,6 +191,19 @@ def whole_number(
     raise DatasetError(f"{where}, '{key}': {'is missing' if value is None else repr(value)[:60]}")
 
 
+def is_hidden(row: Json, key: str, where: str) -> bool:
+    """Tell whether a row says that a part of its object is hidden, by an occlusion rate.
+
+    Raises:
+        DatasetError: the rate is no number.
+    """
+    rate = row.get(key)
+    try:
+        return rate is not None and float(rate) > 1e-5
+    except (TypeError, ValueError):
+        raise DatasetError(f"{where}, '{key}': {repr(rate)[:60]} is no number") from None
+
+
 def annotation_id(row: Json, repairs: Counter[str]) -> int | None:
     """Return an annotation's id if it is a whole number; others are given a new one."""
     value = row.get("id")

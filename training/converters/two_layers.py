@@ -20,7 +20,14 @@ from pycocotools import mask as coco_mask
 from amodal_perception.errors import DatasetError
 from training.converters.coco_rle import Rle, join, overlap_areas
 from training.converters.coco_tables import CocoTables, image_size, read_tables
-from training.converters.source import Json, Reading, Source, SourceImage, SourceObject
+from training.converters.source import (
+    Json,
+    Reading,
+    Source,
+    SourceImage,
+    SourceObject,
+    whole_number,
+)
 
 LAYERS = ("amodal", "visible")
 SUFFIX = re.compile(
@@ -83,9 +90,12 @@ def split_label(name: str) -> tuple[str, str | None]:
 def _labels(files: list[CocoTables]) -> list[str]:
     """List the classes that are used, without the names of layers, as the files order them."""
     used = {
-        row.get("category_id") for file in files for rows in file.rows_of.values() for row in rows
+        str(row.get("category_id"))
+        for file in files
+        for rows in file.rows_of.values()
+        for row in rows
     }
-    names = [row["name"] for file in files for row in file.categories if row["id"] in used]
+    names = [row["name"] for file in files for row in file.categories if str(row["id"]) in used]
     return list(dict.fromkeys(split_label(name)[0] for name in names))
 
 
@@ -98,6 +108,7 @@ def _images(
     for image_id, image, parts in _same_images(files, reading):
         rows = [row for file, file_id in parts for row in file.rows_of.get(file_id, [])]
         size_hw = image_size(image, rows, files[0].path, reading)
+        reading.look_ahead(rows)
         drawn: list[_Drawn] = []
         for index, (file, file_id) in enumerate(parts):
             fixed = LAYERS[index] if len(files) == 2 else None
@@ -141,15 +152,16 @@ def _drawn(
     reading: Reading,
 ) -> _Drawn:
     where = file.name_of(row)
-    names = {category["id"]: category["name"] for category in file.categories}
-    label, layer = split_label(names[row["category_id"]])
+    number = whole_number(row, "category_id", where)
+    name = next(category["name"] for category in file.categories if category["id"] == number)
+    label, layer = split_label(name)
     attributes = row.get("attributes") if isinstance(row.get("attributes"), dict) else {}
     stated = str(attributes.get("layer", "")).strip().lower()  # type: ignore[union-attr]
     layer = fixed or (stated if stated in LAYERS else layer)
     if layer is None:
         raise DatasetError(
             f"{where}: is it visible or amodal? Neither an attribute 'layer' nor its label "
-            f"{names[row['category_id']]!r} says so; or give the visible layer with --visible"
+            f"{name!r} says so; or give the visible layer with --visible"
         )
     if row.get("segmentation") in (None, []) and row.get("bbox"):
         raise DatasetError(f"{where}, 'segmentation': is a box only; draw a polygon or a mask")

@@ -147,6 +147,19 @@ class TestCocoaCls:
         line = refusal("cocoa-cls", content)
         assert "annotation 101, 'visible_mask': is missing, though 'occlude_rate' is 0.4" in line
 
+    def test_rates_may_be_text(self, convert):
+        content = layouts.cocoa_flat()
+        for row in content["annotations"]:
+            row["occlude_rate"] = str(row["occlude_rate"])
+        check_scene(convert("cocoa-cls", content)[0])
+
+    def test_rates_must_be_numbers(self, refusal):
+        content = layouts.cocoa_flat()
+        content["annotations"][0]["occlude_rate"] = "half"
+        assert "annotation 100, 'occlude_rate': 'half' is no number" in refusal(
+            "cocoa-cls", content
+        )
+
     def test_the_merge_takes_classes_by_visible_iou(self, tmp_path, convert):
         instances = layouts.coco()
         # The second's mask in COCO is off by so much that the IoU falls below 0.75, the fourth
