@@ -162,7 +162,8 @@ def restore(checkpoint: Path, learner: Learner) -> int:
 
 def save_best(run: Path, iteration: int, ema: nn.Module, metrics: dict[str, float]) -> None:
     """Replace the best weights and their figures, in one file, so that they cannot disagree."""
-    header = {"iteration": str(iteration), "metrics": json.dumps(metrics)}
+    # One entry, as the format keeps several in no fixed order.
+    header = {"best": json.dumps({"iteration": iteration, "metrics": metrics})}
     with files.replacing(run / BEST) as temporary:
         save_file(_dense(ema.state_dict()), temporary, header)
 
@@ -174,7 +175,7 @@ def best_metrics(run: Path) -> dict[str, float]:
         return {}
     try:
         with safe_open(path, "pt") as file:
-            return json.loads(file.metadata()["metrics"])
+            return json.loads(file.metadata()["best"])["metrics"]
     except (OSError, SafetensorError) as error:
         raise ModelFileError(f"{path}: cannot be read ({error}); remove it") from None
 

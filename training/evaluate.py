@@ -20,9 +20,9 @@ from tqdm import tqdm
 
 from amodal_perception import amodal_coco
 from amodal_perception.amodal_coco import AmodalCoco, Json
-from amodal_perception.errors import AmodalError
-from amodal_perception.evaluation.metrics import evaluate_files, evaluate_in_detail
-from amodal_perception.images import read_image, write_image
+from amodal_perception.errors import AmodalError, ConfigError
+from amodal_perception.evaluation.metrics import QUICK, evaluate_files, evaluate_in_detail
+from amodal_perception.images import read_image
 from amodal_perception.ordering import occlusion_graph
 from amodal_perception.pipeline import Pipeline, PipelineConfig
 from amodal_perception.postprocess import PostprocessConfig
@@ -164,9 +164,28 @@ def _numbered(
     )
 
 
-def figures(truth: AmodalCoco, predictions: AmodalCoco) -> dict[str, float]:
-    """Measure predictions; a network that finds nothing yet has figures too."""
-    return evaluate_in_detail(truth, predictions).metrics
+def figures(truth: AmodalCoco, predictions: AmodalCoco, wanted: str) -> dict[str, float]:
+    """Measure predictions by the quick protocols and by that of the figure wanted.
+
+    Raises:
+        DatasetError: there is no such protocol, or its figures cannot be had from this truth.
+    """
+    names = list(dict.fromkeys([*QUICK, wanted.split(".")[0]]))
+    return evaluate_in_detail(truth, predictions, names).metrics
+
+
+def check_figure(truth: AmodalCoco, wanted: str) -> None:
+    """Check that a figure exists, by measuring the truth against itself.
+
+    Raises:
+        ConfigError: it does not; lists those that do.
+        DatasetError: there is no such protocol, or a truth without objects.
+    """
+    rows = {number: {**row, "score": 1.0} for number, row in truth.annotations.items()}
+    found = figures(truth, replace(truth, annotations=rows), wanted)
+    if wanted not in found:
+        valid = ", ".join(name for name in found if not name.startswith("counts."))
+        raise ConfigError(f"best={wanted} is unknown; valid: {valid}")
 
 
 def evaluate(
@@ -178,7 +197,7 @@ def evaluate(
     num_threads: int = 0,
     score_threshold: float = SCORE_THRESHOLD,
 ) -> None:
-    """Write ``predictions.json``, ``metrics.json`` and overlays of the first images.
+    """Write ``predictions.json``, and what `amodal evaluate` writes: all figures and a report.
 
     Args:
         path: what to measure; see the module's docstring.
@@ -197,7 +216,7 @@ def evaluate(
     found = predict(load(path, device, num_threads), truth, score_threshold=score_threshold)
     if found is None:
         return
-    predictions, overlays = found
+    predictions, _ = found
     amodal_coco.write(
         out / "predictions.json",
         images=list(predictions.images.values()),
@@ -206,8 +225,6 @@ def evaluate(
         occlusions=predictions.occlusions,
         info=predictions.info,
     )
-    for name, overlay in overlays.items():
-        write_image(out / "overlays" / f"{Path(name).stem}.png", overlay)
     evaluate_files(truth.path, out / "predictions.json", out)
 
 

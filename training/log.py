@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from amodal_perception import files
@@ -32,6 +31,8 @@ class RunLog:
             desc=run.name, initial=first, total=total, unit="it", mininterval=2, disable=silent
         )
         if not silent:
+            from torch.utils.tensorboard import SummaryWriter  # slow, and for one process only
+
             cut_log(run, first)
             self._lines = (run / "log.jsonl").open("a")
             self._board = SummaryWriter(str(run / "tensorboard"), purge_step=first + 1)

@@ -53,5 +53,3 @@ def test_two_processes_find_what_one_finds(data, of_two, tmp_path):
     assert evaluate.main(words) == 0
     for name in ("predictions.json", "metrics.json"):
         assert (of_two / "evaluation" / name).read_bytes() == (tmp_path / name).read_bytes()
-    overlays = sorted(path.name for path in (tmp_path / "overlays").iterdir())
-    assert overlays == [f"{i:04d}.png" for i in range(1, 5)]

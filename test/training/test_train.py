@@ -11,7 +11,7 @@ import pytest
 import torch
 from drawn_scenes import write_scenes
 
-from amodal_perception.errors import ConfigError
+from amodal_perception.errors import AmodalError, ConfigError
 from training import checkpoints, environment
 from training.config import from_mapping
 from training.optim import learning_rate
@@ -153,10 +153,10 @@ def test_loss_that_is_not_finite_stops_the_run_and_leaves_the_batch(data, tmp_pa
 def test_evaluation_in_the_loop_keeps_the_best_weights(data, tmp_path):
     run = tmp_path / "run"
     values = settings(data, run, iterations=3, val=str(data), evaluate_every=1, augment=False)
-    train(from_mapping({**values, "best": "matched.instances.recall"}, source="test"))
+    train(from_mapping({**values, "best": "orcnn.all.AP_AV"}, source="test"))
     evaluations = [record for record in read_log(run) if "metrics" in record]
     assert [record["iteration"] for record in evaluations] == [1, 2, 3]
-    figures = [record["metrics"]["matched.instances.recall"] for record in evaluations]
+    figures = [record["metrics"]["orcnn.all.AP_AV"] for record in evaluations]
     best = checkpoints.best_metrics(run)
     assert best == evaluations[figures.index(max(figures))]["metrics"]
     assert checkpoints.averaged_weights(run / "best.safetensors").keys() == (
@@ -166,10 +166,20 @@ def test_evaluation_in_the_loop_keeps_the_best_weights(data, tmp_path):
     assert list((run / "tensorboard").iterdir())
 
 
-def test_unknown_figure_to_keep_the_best_by_lists_the_valid_ones(data, tmp_path):
-    values = settings(data, tmp_path / "run", iterations=1, val=str(data), best="AP")
-    with pytest.raises(ConfigError, match=r"best=AP is unknown; valid: .*coco\.amodal_mask\.AP"):
+@pytest.mark.parametrize(
+    ("best", "message"),
+    [
+        ("coco.amodal.AP", r"best=coco\.amodal\.AP is unknown; valid: coco\.amodal_mask\.AP, "),
+        ("AP", "unknown protocol AP"),
+    ],
+)
+def test_unknown_figure_to_keep_the_best_by_is_found_before_training(
+    data, tmp_path, best, message
+):
+    values = settings(data, tmp_path / "run", iterations=1, val=str(data), best=best)
+    with pytest.raises(AmodalError, match=message):
         train(from_mapping(values, source="test"))
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("change", [{"optimizer": "sgd"}, {"precision": "fp16"}])
