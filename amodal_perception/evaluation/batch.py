@@ -6,7 +6,6 @@ import base64
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -192,9 +191,8 @@ def pooled(parts: Sequence[AmodalCoco]) -> AmodalCoco:
         for old, row in part.annotations.items():
             ids = {"id": annotation_id[old], "image_id": image_id[row["image_id"]]}
             annotations[ids["id"]] = row | ids
-        moved = partial(_moved, image_id=image_id, annotation_id=annotation_id)
-        occlusions += [moved(edge) for edge in part.occlusions]
-        depth_orders += [moved(order) for order in part.depth_orders]
+        occlusions += [_moved(edge, annotation_id, annotations) for edge in part.occlusions]
+        depth_orders += [_moved(order, annotation_id, annotations) for order in part.depth_orders]
     return replace(
         parts[0],
         images=images,
@@ -204,10 +202,10 @@ def pooled(parts: Sequence[AmodalCoco]) -> AmodalCoco:
     )
 
 
-def _moved(pair: Json, image_id: dict[int, int], annotation_id: dict[int, int]) -> Json:
-    """Give a pair of annotations their new ids."""
-    new_id = {"image_id": image_id} | dict.fromkeys(PAIR_KEYS, annotation_id)
-    return {key: new_id[key][value] if key in new_id else value for key, value in pair.items()}
+def _moved(pair: Json, annotation_id: dict[int, int], annotations: dict[int, Json]) -> Json:
+    """Give a pair of annotations its new ids, and that of their image."""
+    ends = {key: annotation_id[pair[key]] for key in PAIR_KEYS if key in pair}
+    return pair | ends | {"image_id": annotations[next(iter(ends.values()))]["image_id"]}
 
 
 def _write_report(out_dir: Path, summary: Json) -> None:
