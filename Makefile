@@ -11,7 +11,7 @@ PIP := env -u PYTHONPATH -u PYTHONHOME $(VENV)/bin/python -m pip install --quiet
 PACKAGE := package.xml CMakeLists.txt \
 	$(wildcard msg/*.msg srv/*.srv launch/*.py config/*.yaml scripts/amodal scripts/amodal_node include/*/*.hpp)
 
-.PHONY: setup demo training test lint clean
+.PHONY: setup demo training test lint clean fuzz soak interrupts kills delivery faults
 
 setup: install/.built $(STAMPS)/command
 
@@ -28,6 +28,18 @@ lint: $(STAMPS)/test
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+
+# Reliability: make fuzz COUNT=100000 | soak SECONDS=600 | interrupts COUNT=100 | kills COUNT=20 |
+# delivery COUNT=900 | faults; figures go to out/reliability.
+fuzz interrupts kills delivery: setup $(STAMPS)/test
+	$(WITH_ROS) python test/run_gate.py $@ $(if $(COUNT),--count $(COUNT))
+
+soak: setup $(STAMPS)/test
+	$(WITH_ROS) python test/run_gate.py soak $(if $(SECONDS),--seconds $(SECONDS))
+
+faults: setup $(STAMPS)/test
+	$(WITH_ROS) python -m pytest test/ros/test_survival.py test/ros/test_input.py \
+		test/ros/test_camera_faults.py test/ros/test_lifecycle.py
 
 clean:
 	rm -rf build install log out .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

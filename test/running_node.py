@@ -19,12 +19,12 @@ KNOCK = 0  # seconds; stamp of images that only ask whether the node is there
 
 
 @contextmanager
-def node_process(*parameters: str, remap: str = "image:=/camera/image"):
+def node_process(*parameters: str, remap: str = "image:=/camera/image", stderr=subprocess.PIPE):
     """Run the node; ends it with SIGINT if it still runs."""
     command = [sys.executable, "-m", "amodal_perception.ros.node", "--ros-args", "-r", remap]
     for parameter in parameters:
         command += ["-p", parameter]
-    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, cwd=ROOT, stderr=stderr, text=True)
     try:
         yield process
     finally:
@@ -67,6 +67,12 @@ class Camera:
         while not condition():
             assert time.monotonic() < deadline, f"waited {PATIENCE_S} s for {what}"
             self._rclpy.spin_once(self.node, timeout_sec=0.02)
+
+    def wait(self, seconds: float) -> None:
+        """Let messages in for some time."""
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            self._rclpy.spin_once(self.node, timeout_sec=left)
 
     def publisher(self, topic="/camera/image", *, compressed=False):
         """Make a publisher that the node hears and whose scenes arrive."""
@@ -162,14 +168,20 @@ class Camera:
 
 
 class Monitor:
-    """Reads the node's diagnostics."""
+    """Reads a node's diagnostics."""
 
-    def __init__(self, camera: Camera) -> None:
+    def __init__(self, camera: Camera, node_name: str = "amodal_perception") -> None:
         from diagnostic_msgs.msg import DiagnosticArray
 
-        self._camera = camera
+        self._camera, self._node_name = camera, node_name
         self.statuses: dict = {}
-        camera.node.create_subscription(DiagnosticArray, "/diagnostics", self._receive, 10)
+        self._subscription = camera.node.create_subscription(
+            DiagnosticArray, "/diagnostics", self._receive, 10
+        )
+
+    def close(self) -> None:
+        """Stop reading."""
+        self._camera.node.destroy_subscription(self._subscription)
 
     def wait_for(self, name: str, message: str, level: int | None = None):
         """Wait until one status says something; return it."""
@@ -188,8 +200,7 @@ class Monitor:
         """Wait until a value of one status meets a condition; return it."""
 
         def value():
-            status = self.statuses.get(name)
-            return status and {item.key: item.value for item in status.values}.get(key)
+            return self.values(name).get(key)
 
         try:
             self._camera.spin_until(lambda: value() is not None and condition(value()), key)
@@ -199,4 +210,11 @@ class Monitor:
 
     def _receive(self, message) -> None:
         for status in message.status:
-            self.statuses[status.name.rpartition(": ")[2]] = status
+            node_name, _, name = status.name.rpartition(": ")
+            if node_name == self._node_name:
+                self.statuses[name] = status
+
+    def values(self, name: str) -> dict[str, str]:
+        """Return the values of one status; nothing before it came."""
+        status = self.statuses.get(name)
+        return {item.key: item.value for item in status.values} if status else {}

@@ -60,7 +60,7 @@ DIAGNOSTICS_PERIOD_S = 1.0
 # Simulated time comes in steps; so large a step is no step but a jump.
 JUMP_S = 5.0
 # launch sends SIGTERM 5 s after SIGINT, so the worker must have ended well before.
-WORKER_END_S = 2.0
+WORKER_END_S = 1.5
 # A GPU that is lost never comes back within a process: after so many failures in a row, leave.
 ENGINE_FAILURES = 3
 ENCODINGS_TOLD = 32

@@ -105,8 +105,7 @@ def test_time_may_jump(models, camera, monitor):
 
         def too_old():
             publisher.publish(camera.image(6000))
-            value = {v.key: v.value for v in monitor.statuses["processing"].values}
-            return int(value["dropped.too_old"]) > 0
+            return int(monitor.values("processing")["dropped.too_old"]) > 0
 
         camera.spin_until(too_old, "an old image to be dropped")
         assert process.poll() is None
