@@ -30,6 +30,7 @@ from amodal_perception.evaluation.frame_table import (
     write_csv,
 )
 from amodal_perception.evaluation.metrics import evaluate_in_detail
+from amodal_perception.evaluation.predictions_file import PredictionsFile
 from amodal_perception.evaluation.report import Gallery, Report, write_report
 from amodal_perception.evaluation.video import VideoFile
 from amodal_perception.images import write_image
@@ -121,15 +122,13 @@ def write_run(
     """
     with _replacing_run(Path(out_dir)) as folder:
         run = _Run(folder, options)
-        run.take(frames)
-        amodal_coco.write(
-            folder / "predictions.json",
-            images=run.images,
-            annotations=run.annotations,
-            categories=amodal_coco.categories_of(class_names),
-            occlusions=run.occlusions,
-            info={"model_id": model_id},
-        )
+        with PredictionsFile() as predictions:
+            run.take(frames, predictions)
+            predictions.write(
+                folder / "predictions.json",
+                categories=amodal_coco.categories_of(class_names),
+                info={"model_id": model_id},
+            )
         summary = run.summary(model_id, sent) | (about or {})
         evaluation = None
         if truth is not None:
@@ -140,7 +139,8 @@ def write_run(
                 summary["flicker_truth"] = flicker(truth_changes(common[0]))
             elif is_measured:
                 raise DatasetError(
-                    f"{truth.path}: holds none of the {len(run.images)} stamps of the run"
+                    f"{truth.path}: holds none of the {summary['frames_processed']} stamps of "
+                    "the run"
                 )
         write_csv(folder / "frames.csv", run.rows)
         write_report(
@@ -203,14 +203,11 @@ class _Run:
         self.folder = folder
         self.options = options
         (folder / "overlays").mkdir()
-        self.images: list[Json] = []
-        self.annotations: list[Json] = []
-        self.occlusions: list[Json] = []
         self.rows: list[FrameRow] = []
         self.gallery = Gallery()
         self.digest = hashlib.sha256()
 
-    def take(self, frames: Iterable[ReplayedFrame]) -> None:
+    def take(self, frames: Iterable[ReplayedFrame], predictions: PredictionsFile) -> None:
         """Take in every frame; write scenes, overlays and the video as they come."""
         before: View | None = None
         identities = Identities()
@@ -235,7 +232,7 @@ class _Run:
                 self.rows.append(scene_row(index, scene, change, **times))
                 colors = identity_colors(identities.follow(change, len(scene.instances)))
                 overlay = draw_scene(frame.image, scene, colors)
-                self._add_annotations(index, scene)
+                predictions.add(scene, f"{index:06d}.png")
                 self.gallery.add(index, frame, scene, overlay, colors)
                 _update_digest(self.digest, scene)
                 # Without its timing, which is never the same.
@@ -244,19 +241,6 @@ class _Run:
                     video.add(overlay, frame.stamp_ns)
                 if self.options.overlays:
                     write_image(self.folder / "overlays" / f"{index:06d}.png", overlay)
-
-    def _add_annotations(self, index: int, scene: Scene) -> None:
-        image_id = len(self.images) + 1
-        self.images.append(
-            amodal_coco.image_record(
-                image_id, f"{index:06d}.png", scene.instances.size_hw, stamp_ns=scene.stamp_ns
-            )
-        )
-        annotations, occlusions = amodal_coco.scene_to_annotations(
-            scene, image_id=image_id, first_id=len(self.annotations) + 1
-        )
-        self.annotations += annotations
-        self.occlusions += occlusions
 
     def summary(self, model_id: str, sent: int) -> Json:
         """Return the run's figures, as ``summary.json`` has them."""

@@ -159,6 +159,14 @@ def test_every_frame_has_a_line_of_figures(tmp_path, pipeline):
     assert rows[1]["engine_ms"] == ""
 
 
+def test_predictions_grow_to_the_file_that_is_written_at_once(tmp_path, bag, pipeline):
+    replay_bag(bag, pipeline, tmp_path / "out")
+    path = tmp_path / "out" / "predictions.json"
+    content = json.loads(path.read_text())
+    amodal_coco.write(tmp_path / "at_once.json", **content)
+    assert (tmp_path / "at_once.json").read_bytes() == path.read_bytes()
+
+
 def test_film_shows_every_frame_also_those_that_were_dropped(tmp_path, pipeline):
     frames = frames_of(pipeline)
     frames[1] = replace(frames[1], scene=None)
