@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 from tqdm import tqdm
 
@@ -18,6 +19,7 @@ from training.converters.coco_rle import Rle, join, meet, overlap_areas, touchin
 from training.converters.source import Json, Reading, Source, SourceImage, SourceObject
 
 Edges = Literal["given", "masks"]
+Pixels = NDArray[np.uint32]
 
 
 @dataclass
@@ -57,23 +59,24 @@ def convert(
     names = _ImageNames(out, images_dir)
     ids = _AnnotationIds()
     for image in tqdm(source.images, total=source.count, unit="image", delay=2):
-        image = replace(image, objects=_with_pixels(image, reading.repairs))
+        masks = _measure(image.objects, source.extend, reading.repairs)
         record = amodal_coco.image_record(
             image.id, names(image.file_name), image.size_hw, **image.extra
         )
-        image, annotations, pairs, origin = _annotate(image, source, reading.repairs, edges)
+        annotations = _annotate(image.id, masks, source.amodal, reading.repairs)
         id_of = {}
-        for obj, annotation in zip(image.objects, annotations):
+        for obj, annotation in zip(masks.objects, annotations):
             annotation["id"] = id_of[obj.key] = ids.take(obj.id, reading.repairs)
         if source.amodal:
+            pairs, origin = _order(image, masks, edges)
             record["occlusions_from"] = origin
             tables.occlusions_from[origin] += 1
+            tables.occlusions += [
+                {"image_id": image.id, "occluder_id": id_of[front], "occludee_id": id_of[behind]}
+                for front, behind in pairs
+            ]
         tables.images.append(record)
         tables.annotations += annotations
-        tables.occlusions += [
-            {"image_id": image.id, "occluder_id": id_of[front], "occludee_id": id_of[behind]}
-            for front, behind in pairs
-        ]
     names.check(reading.repairs)
     facts = dict(info or {})
     if source.amodal:
@@ -97,7 +100,7 @@ def convert(
 
 
 def occlusions_from_masks(
-    visible: list[Rle], amodal: list[Rle], overlap: np.ndarray | None = None
+    visible: list[Rle], amodal: list[Rle], visible_px: Pixels
 ) -> list[tuple[int, int]]:
     """Order pairs by their masks, as PCNet's ground truth does (Zhan et al. 2020).
 
@@ -108,96 +111,106 @@ def occlusions_from_masks(
     Args:
         visible: N masks.
         amodal: N masks.
-        overlap: [N, N] pixels of visible_i in amodal_j, where it is known already.
+        visible_px: [N] pixels of the visible masks.
 
     Returns:
         Pairs (front, behind) of indices, i < j in order of (i, j).
     """
-    overlap = overlap_areas(visible, amodal) if overlap is None else overlap
-    either = np.triu((overlap > 0) | (overlap.T > 0), k=1)
-    candidates = np.argwhere(either)
+    overlap = overlap_areas(visible, amodal, visible_px)
+    candidates = np.argwhere(np.triu((overlap > 0) | (overlap.T > 0), k=1))
     return [
         (i, j) if overlap[i, j] >= overlap[j, i] else (j, i)
         for i, j in candidates[touching(visible, candidates)].tolist()
     ]
 
 
-def _with_pixels(image: SourceImage, repairs: Counter[str]) -> list[SourceObject]:
-    """Leave out objects without an amodal pixel: nobody knows where they are."""
-    if not image.objects:
-        return []
-    areas = coco_mask.area([obj.amodal for obj in image.objects])
-    kept = [obj for obj, area in zip(image.objects, areas) if area > 0]
-    repairs["annotations without an amodal pixel: left out"] += len(image.objects) - len(kept)
-    return kept
+@dataclass(frozen=True)
+class _Masks:
+    """The objects of an image that have a pixel, their masks made consistent, and measured."""
+
+    objects: list[SourceObject]
+    amodal: list[Rle]
+    visible: list[Rle]
+    amodal_px: Pixels
+    visible_px: Pixels
+
+
+def _measure(objects: list[SourceObject], extend: bool, repairs: Counter[str]) -> _Masks:
+    """Put every visible mask inside its amodal one; leave out objects without an amodal pixel."""
+    amodal = [obj.amodal for obj in objects]
+    amodal_px = coco_mask.area(amodal) if amodal else np.zeros(0, np.uint32)
+    if not amodal_px.all():
+        kept = amodal_px.nonzero()[0].tolist()
+        repairs["annotations without an amodal pixel: left out"] += len(objects) - len(kept)
+        return _measure([objects[i] for i in kept], extend, repairs)
+    visible, visible_px = list(amodal), amodal_px.copy()
+    partial = [i for i, obj in enumerate(objects) if obj.visible is not None]
+    if not partial:
+        return _Masks(objects, amodal, visible, amodal_px, visible_px)
+    stored = [obj.visible for obj in objects if obj.visible is not None]
+    inside = [meet(mask, amodal[i]) for i, mask in zip(partial, stored)]
+    stored_px, inside_px = coco_mask.area(stored), coco_mask.area(inside)
+    for i, mask, cut, mask_px, cut_px in zip(partial, stored, inside, stored_px, inside_px):
+        if cut_px == mask_px:
+            visible[i], visible_px[i] = mask, mask_px
+        elif extend:
+            repairs["amodal masks without all visible pixels: extended to them"] += 1
+            visible[i], visible_px[i] = mask, mask_px
+            amodal[i] = join([amodal[i], mask])
+            amodal_px[i] = coco_mask.area(amodal[i])
+        else:
+            part = "wholly outside" if cut_px == 0 else "beyond"
+            repairs[f"visible masks {part} their amodal masks: cut"] += 1
+            visible[i], visible_px[i] = cut, cut_px
+    return _Masks(objects, amodal, visible, amodal_px, visible_px)
 
 
 def _annotate(
-    image: SourceImage, source: Source, repairs: Counter[str], edges: Edges
-) -> tuple[SourceImage, list[Json], list[tuple[int, int]], str]:
-    """Recompute an image's annotations; return them without ids, with pairs of object keys."""
-    objects = image.objects
-    if not objects:
-        return image, [], [], "no objects"
-    amodal, visible = _consistent(objects, source.extend, repairs)
-    amodal_area, visible_area = coco_mask.area(amodal), coco_mask.area(visible)
-    amodal_box, visible_box = coco_mask.toBbox(amodal), coco_mask.toBbox(visible)
+    image_id: int, masks: _Masks, has_amodal_truth: bool, repairs: Counter[str]
+) -> list[Json]:
+    """Make an image's annotations, with ids still to be given."""
+    if not masks.objects:
+        return []
+    rates = 1 - masks.visible_px / masks.amodal_px
+    amodal_box, visible_box = coco_mask.toBbox(masks.amodal), coco_mask.toBbox(masks.visible)
     annotations = []
-    for i, obj in enumerate(objects):
+    for i, obj in enumerate(masks.objects):
         annotation = {
             "id": 0,
-            "image_id": image.id,
+            "image_id": image_id,
             "category_id": obj.category_id,
-            "segmentation": _text(amodal[i]),
-            "visible_segmentation": _text(visible[i]),
+            "segmentation": _text(masks.amodal[i]),
+            "visible_segmentation": _text(masks.visible[i]),
             "bbox": amodal_box[i].tolist(),
             "visible_bbox": visible_box[i].tolist(),
-            "area": int(amodal_area[i]),
+            "area": int(masks.amodal_px[i]),
             "iscrowd": int(obj.is_crowd),
             **obj.extra,
         }
-        if source.amodal:
-            rate = 1 - int(visible_area[i]) / int(amodal_area[i])
-            annotation["occlusion_rate"] = round(rate, 6)
+        if has_amodal_truth:
+            annotation["occlusion_rate"] = round(float(rates[i]), 6)
         annotations.append(annotation)
         _compare(obj.recorded, annotation, repairs)
-    if source.amodal and (visible_area == 0).any():
-        repairs["objects of which nothing is visible: kept"] += int((visible_area == 0).sum())
-    if not source.amodal:
-        return image, annotations, [], ""
+    unseen = int(np.count_nonzero(masks.visible_px == 0))
+    repairs["objects of which nothing is visible: kept"] += unseen
+    return annotations
+
+
+def _order(image: SourceImage, masks: _Masks, edges: Edges) -> tuple[list[tuple[int, int]], str]:
+    """Return pairs (front, behind) of object keys, and where they are from."""
+    objects = masks.objects
+    if not objects:
+        return [], "no objects"
     if image.order is not None and edges == "given":
         keys = {obj.key for obj in objects}
-        pairs = [pair for pair in dict.fromkeys(image.order) if keys.issuperset(pair)]
-        return image, annotations, pairs, image.order_from
+        return [p for p in dict.fromkeys(image.order) if keys.issuperset(p)], image.order_from
     solid = [i for i, obj in enumerate(objects) if not obj.is_crowd]
-    found = occlusions_from_masks([visible[i] for i in solid], [amodal[i] for i in solid])
-    pairs = [(objects[solid[i]].key, objects[solid[j]].key) for i, j in found]
-    return image, annotations, pairs, "masks"
-
-
-def _consistent(
-    objects: list[SourceObject], extend: bool, repairs: Counter[str]
-) -> tuple[list[Rle], list[Rle]]:
-    """Return amodal and visible masks with every visible one inside its amodal one."""
-    amodal = [obj.amodal for obj in objects]
-    visible = [obj.amodal if obj.visible is None else obj.visible for obj in objects]
-    partial = [i for i, obj in enumerate(objects) if obj.visible is not None]
-    if not partial:
-        return amodal, visible
-    inside = [meet(visible[i], amodal[i]) for i in partial]
-    stored_px = coco_mask.area([visible[i] for i in partial])
-    inside_px = coco_mask.area(inside)
-    for i, mask, stored, kept in zip(partial, inside, stored_px, inside_px):
-        if stored == kept:
-            continue
-        if extend:
-            repairs["amodal masks without all visible pixels: extended to them"] += 1
-            amodal[i] = join([amodal[i], visible[i]])
-        else:
-            part = "wholly outside" if kept == 0 else "beyond"
-            repairs[f"visible masks {part} their amodal masks: cut"] += 1
-            visible[i] = mask
-    return amodal, visible
+    found = occlusions_from_masks(
+        [masks.visible[i] for i in solid],
+        [masks.amodal[i] for i in solid],
+        masks.visible_px[solid],
+    )
+    return [(objects[solid[i]].key, objects[solid[j]].key) for i, j in found], "masks"
 
 
 def _compare(recorded: Json, annotation: Json, repairs: Counter[str]) -> None:

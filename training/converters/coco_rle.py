@@ -53,8 +53,8 @@ def decode_counts(codes: list[bytes]) -> tuple[Runs, Runs]:
     bounds = np.concatenate([[0], np.searchsorted(ends, stops)])
     count = bounds[1:] - bounds[:-1]
     number = np.arange(len(runs)) - np.repeat(bounds[:-1], count)
-    _sum_up(runs, (number % 2 == 1).nonzero()[0], count // 2)
-    _sum_up(runs, ((number % 2 == 0) & (number > 0)).nonzero()[0], (count - 1) // 2)
+    _sum_up(runs, (number & 1).nonzero()[0], count // 2)
+    _sum_up(runs, (((number & 1) == 0) & (number > 0)).nonzero()[0], (count - 1) // 2)
     if runs.min(initial=0) < 0:
         raise ValueError("has a run of negative length")
     return runs, bounds
@@ -139,13 +139,24 @@ def subtract(a: Rle, b: Rle) -> Rle:
     return meet(a, coco_mask.frPyObjects({"size": size, "counts": inverse.tolist()}, *size))
 
 
-def overlap_areas(visible: list[Rle], amodal: list[Rle]) -> NDArray[np.int64]:
-    """Count |visible_i and amodal_j| in pixels, for all pairs: [N, M]."""
+def overlap_areas(
+    visible: list[Rle], amodal: list[Rle], visible_px: NDArray[np.integer] | None = None
+) -> NDArray[np.int64]:
+    """Count |visible_i and amodal_j| in pixels, for all pairs.
+
+    Args:
+        visible: N masks.
+        amodal: M masks.
+        visible_px: [N] pixels of `visible`, if they are known.
+
+    Returns:
+        [N, M] int64.
+    """
     if not visible or not amodal:
         return np.zeros((len(visible), len(amodal)), np.int64)
     # Against a "crowd", pycocotools divides the intersection by the first mask's area alone.
     share = coco_mask.iou(visible, amodal, [1] * len(amodal))
-    areas = coco_mask.area(visible).astype(np.float64)
+    areas = coco_mask.area(visible) if visible_px is None else visible_px
     return np.rint(np.nan_to_num(share) * areas[:, None]).astype(np.int64)
 
 
@@ -170,17 +181,16 @@ def touching(rles: list[Rle], pairs: NDArray[np.int64]) -> BoolArray:
     a, pair_of_a = _gather(bounds, pairs[:, 0])
     b, pair_of_b = _gather(bounds, pairs[:, 1])
     span = height * (width + 3)  # so that no shift reaches another pair's range
-    base_a, base_b = pair_of_a * span, pair_of_b * span
+    base_b = pair_of_b * span
     others = starts[b] + base_b, ends[b] + base_b
-    taller = starts[a] - (starts[a] % height != 0), ends[a] + (ends[a] % height != 0)
     found = np.zeros(len(pairs), np.bool_)
-    for first, last in (
-        taller,
-        (starts[a] + height, ends[a] + height),
-        (starts[a] - height, ends[a] - height),
-    ):
-        hits = _overlap((first + base_a, last + base_a), others)
-        found[pair_of_a[hits]] = True
+    for grow, shift in ((1, 0), (0, height), (0, -height)):  # up and down, right, left
+        left = ~found[pair_of_a]  # most pairs are found at once
+        a, pair_of_a = a[left], pair_of_a[left]
+        first = starts[a] - grow * (starts[a] % height != 0) + shift
+        last = ends[a] + grow * (ends[a] % height != 0) + shift
+        base_a = pair_of_a * span
+        found[pair_of_a[_overlap((first + base_a, last + base_a), others)]] = True
     return found
 
 
@@ -193,7 +203,7 @@ def _runs_of_ones(rles: list[Rle]) -> tuple[Runs, Runs, Runs]:
     edges = runs.cumsum()
     count = bounds[1:] - bounds[:-1]
     number = np.arange(len(runs)) - np.repeat(bounds[:-1], count)
-    ones = (number % 2 == 1).nonzero()[0]
+    ones = (number & 1).nonzero()[0]
     before = np.concatenate([[0], edges])[np.repeat(bounds[:-1], count // 2)]
     ends = edges[ones] - before
     return ends - runs[ones], ends, np.concatenate([[0], (count // 2).cumsum()])

@@ -23,6 +23,11 @@ def encode(pixels):
     return coco_mask.encode(np.asfortranarray(pixels.view(np.uint8)))
 
 
+def order(visible, amodal):
+    masks = [encode(v) for v in visible], [encode(a) for a in amodal]
+    return occlusions_from_masks(*masks, np.array([v.sum() for v in visible], np.uint32))
+
+
 def pcnet_order(visible, amodal):
     """Order as PCNet's ground truth, pair by pair and pixel by pixel."""
     pairs = []
@@ -43,15 +48,15 @@ def pcnet_order(visible, amodal):
 def test_order_from_masks_is_pcnets_rule(layers):
     amodal = layers.any(axis=1)
     visible = layers[:, 0]
-    found = occlusions_from_masks([encode(v) for v in visible], [encode(a) for a in amodal])
+    found = order(visible, amodal)
     assert found == pcnet_order(visible, amodal)
 
 
 def test_masks_that_only_meet_at_a_corner_or_not_at_all_have_no_order():
     left, right = mask("##....", "......"), mask("......", "..##..")
     wide = mask("......", "####..")
-    found = occlusions_from_masks([encode(left), encode(right)], [encode(left), encode(wide)])
-    assert found == []
+    assert order([left, right], [left, wide]) == []
+    assert order([], []) == []
 
 
 def rows_of(data):

@@ -8,8 +8,6 @@ import pytest
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
-from training.converters.assemble import occlusions_from_masks
-
 SHARED = Path(__file__).parents[4] / "shared" / "data"
 
 
@@ -96,7 +94,3 @@ def test_coco_crowds_stay_apart(coco_tiny, convert):
         data, _ = convert("coco", coco_tiny / "annotations" / f"instances_{split}.json")
         crowds += sum(row["iscrowd"] for row in data.annotations.values())
     assert crowds == 17
-
-
-def test_order_of_masks_without_overlap_is_empty():
-    assert occlusions_from_masks([], []) == []
