@@ -100,6 +100,8 @@ def find_bags(path: str | Path) -> list[Path]:
         BagError: no such path, or no bag there.
     """
     path = Path(path)
+    if path.name == "metadata.yaml":
+        path = path.parent
     if path.is_file() or not path.exists():
         _part_paths(path)  # raises where it is no bag
         return [path]

@@ -128,8 +128,7 @@ def plan(
         (Path(path), bag)
         for path in paths
         for bag in bags.find_bags(path)
-        # What an earlier run left is no recording.
-        if bag == Path(path) or out_dir.resolve() not in bag.resolve().parents
+        if bag == Path(path) or not _is_result(bag)
     ]
     names = _unique_names([_name_in(root, bag) for root, bag in found])
     jobs: list[Job] = []
@@ -146,18 +145,18 @@ def plan(
         truth = _truth_of(truth_path, bag)
         if several and truth:
             _check_topics_named(truth)
-        for camera in cameras:
-            camera_name = camera.name.strip("/").replace("/", "_")
-            namespace = f"{bags.NAMESPACE}/{camera_name}" if several else bags.NAMESPACE
+        camera_names = _unique_names([_camera_name(camera.name) for camera in cameras])
+        for camera, camera_name in zip(cameras, camera_names):
+            inside = camera_name if several else Path()
             jobs.append(
                 Job(
                     bag=bag,
                     topic=camera.name,
                     message_count=camera.message_count,
-                    out_dir=out_dir / name / camera_name if several else out_dir / name,
+                    out_dir=out_dir / name / inside,
                     model=model,
                     truth_path=truth,
-                    options=replace(options, namespace=namespace),
+                    options=replace(options, namespace=str(Path(bags.NAMESPACE) / inside)),
                 )
             )
     if len(jobs) == 1 and not errors:
@@ -222,8 +221,17 @@ def _earlier_summary(folder: Path) -> Json | None:
 
 def _name_in(root: Path, bag: Path) -> Path:
     """Name a bag after its place in the folder that was given."""
-    inside = bag.relative_to(root) if bag != root else Path(bag.name)
+    inside = bag.relative_to(root) if root in bag.parents else Path(bag.name)
     return inside.with_name(bags.bag_name(bag))
+
+
+def _is_result(bag: Path) -> bool:
+    """Tell whether a bag is what an earlier run left, and so no recording."""
+    return bag.name == "scenes.mcap" and (bag.parent / "summary.json").exists()
+
+
+def _camera_name(topic: str) -> Path:
+    return Path(topic.strip("/").replace("/", "_"))
 
 
 def _unique_names(names: Sequence[Path]) -> list[Path]:

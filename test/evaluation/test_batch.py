@@ -226,6 +226,17 @@ def test_bags_of_one_name_and_results_in_the_folder_itself(tmp_path, bags, model
     assert [str(job.out_dir.relative_to(bags / "out")) for job in jobs] == RUNS
 
 
+def test_topics_that_read_alike_have_folders_and_topics_of_their_own(tmp_path, model):
+    camera = [image_message(np.zeros((*SIZE_HW, 3), np.uint8), 10**9)]
+    bag = write_bag(tmp_path / "bag", {"/arm/eye": camera, "/arm_eye": camera})
+    jobs, _ = plan([bag], tmp_path / "out", ModelSettings(model))
+    assert [job.out_dir.name for job in jobs] == ["arm_eye", "arm_eye_2"]
+    namespaces = [job.options.namespace for job in jobs]
+    assert namespaces == ["/amodal_perception/arm_eye", "/amodal_perception/arm_eye_2"]
+    (job,), _ = plan([bag / "metadata.yaml"], tmp_path, ModelSettings(model), topics=["/arm_eye"])
+    assert job.options.namespace == "/amodal_perception"
+
+
 def test_a_job_that_fails_is_told(tmp_path, bags, model):
     jobs, _ = plan([bags], tmp_path / "out", ModelSettings(model))
     broken = replace(jobs[0], topic="/nothing")
