@@ -15,6 +15,7 @@ import numpy as np
 
 ROOT = Path(__file__).parents[1]
 PATIENCE_S = 30.0
+SETTLE_S = 0.3
 KNOCK = 0  # seconds; stamp of images that only ask whether the node is there
 
 
@@ -60,6 +61,7 @@ class Camera:
             AmodalScene, "/amodal_perception/scene", self._receive, self.reliable
         )
         self._answered = False
+        self._clients: dict = {}
 
     def spin_until(self, condition, what: str) -> None:
         """Let messages in until the condition holds."""
@@ -130,11 +132,15 @@ class Camera:
 
     def call(self, service_type, name: str, **fields):
         """Call one of the node's services and return its response."""
-        client = self.node.create_client(service_type, f"/amodal_perception/{name}")
-        assert client.wait_for_service(PATIENCE_S), f"no service {name}"
+        client = self._clients.get(name)
+        if client is None:
+            client = self.node.create_client(service_type, f"/amodal_perception/{name}")
+            assert client.wait_for_service(PATIENCE_S), f"no service {name}"
+            # The service finds its client in its own time, and before that its answer is lost.
+            self.wait(SETTLE_S)
+            self._clients[name] = client
         future = client.call_async(service_type.Request(**fields))
         self.spin_until(future.done, f"the answer of {name}")
-        self.node.destroy_client(client)
         return future.result()
 
     def set_parameter(self, name: str, value):

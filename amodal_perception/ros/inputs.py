@@ -52,6 +52,7 @@ class Input:
         self.message_type = message_type
         self.last_received_s: float | None = None
         self.unmatched_policy = ""
+        self._unmatched_among: set[tuple[int, ...]] = set()
         self._node, self._receive = node, receive
         override = f"qos_overrides.{self.topic}.subscription.reliability"
         is_overridden = override in node._parameter_overrides
@@ -113,6 +114,8 @@ class Input:
         """Follow the publishers; to be called now and then."""
         if not self.is_open:
             return
+        if self.unmatched_policy and not self._unmatched_among <= self._publisher_ids():
+            self.unmatched_policy = ""  # one of them left; no event tells whether it was that one
         if self._outgoing is not None:
             if time.monotonic() > self._outgoing_until_s:
                 self._node.destroy_subscription(self._outgoing)
@@ -154,11 +157,15 @@ class Input:
         made.append(subscription)
         return subscription
 
+    def _publisher_ids(self) -> set[tuple[int, ...]]:
+        return {tuple(publisher.endpoint_gid) for publisher in self.publishers()}
+
     def _note_unmatched(self, event: Any) -> None:
         if self._follows_publishers:
             self.check()  # at once, and not when its turn comes: images arrive already
         else:
             self.unmatched_policy = QoSPolicyKind(event.last_policy_kind).name.lower()
+            self._unmatched_among = self._publisher_ids()
 
     def _arrive(self, cdr: bytes, subscription: Any) -> None:
         if self._outgoing is not None:

@@ -40,6 +40,8 @@ def load_pipeline(parameters: NodeParameters) -> Pipeline:
                 "does not list"
             )
     engine = Engine(load_runtime(path, num_threads=parameters.num_threads))
+    if allowed and path.suffix == ".onnx" and engine.metadata.sha256 != digest:
+        raise ModelFileError(f"{path}: changed while it was read")
     pipeline = Pipeline(engine, parameters.pipeline_config)
     # The first inference takes longest; let no camera frame wait for it.
     pipeline(Frame(np.zeros((*engine.metadata.input_hw, 3), np.uint8)))

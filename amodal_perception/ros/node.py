@@ -156,15 +156,14 @@ class AmodalNode(ManagedNode):
 
     def configure(self) -> None:
         """Load the model, run it once, and create what will be published."""
-        worker = Worker(lambda: load_pipeline(self.parameters), self._work)
-        model = worker.start(self.context.ok)
-        if model is None:
-            raise ExternalShutdownException
-        self._worker, self._model = worker, model
+        self._worker = Worker(lambda: load_pipeline(self.parameters), self._work)
         try:
+            self._model = self._worker.start(self.context.ok)
+            if self._model is None:
+                raise ExternalShutdownException
             self._outputs = Outputs(
                 self,
-                model.class_names,
+                self._model.class_names,
                 self.scene_message,
                 self._overlay_period_s,
                 lambda: self.parameters.grasp_margin,
@@ -175,7 +174,7 @@ class AmodalNode(ManagedNode):
             self.free()
             raise
         self.get_logger().info(
-            f"model {model.model_id} is loaded; images are read from {self._camera.topic} "
+            f"model {self._model.model_id} is loaded; images are read from {self._camera.topic} "
             f"({self.parameters.image_transport}) while someone listens"
         )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -128,7 +129,8 @@ class Worker:
     def stop(self, timeout_s: float) -> bool:
         """End the thread, and with it the engine; return whether it ended in time."""
         for arrival in self._slot.close():
-            _answer(arrival, EngineError("the node stopped"))
+            if arrival.answer is not None and arrival.answer.set_running_or_notify_cancel():
+                arrival.answer.set_exception(EngineError("the node stopped"))
         if self._thread.is_alive():
             self._thread.join(timeout_s)
         return not self._thread.is_alive()
@@ -141,15 +143,16 @@ class Worker:
             return
         self._loaded.set_result(pipeline.runtime.metadata)
         while (arrival := self._slot.take()) is not None:
+            answer = arrival.answer
+            if answer is not None and not answer.set_running_or_notify_cancel():
+                continue  # whoever asked has given up
             self.busy_since_s = time.monotonic()
-            self._work(pipeline, arrival)
+            try:
+                self._work(pipeline, arrival)
+            except Exception:  # against the agreement, but no reason to fall silent
+                traceback.print_exc()
             self.busy_since_s = None
-            del arrival  # a large message must not live on while nothing arrives
-
-
-def _answer(arrival: Arrival, error: Exception) -> None:
-    if arrival.answer is not None:
-        arrival.answer.set_exception(error)
+            del arrival, answer  # a large message must not live on while nothing arrives
 
 
 def is_out_of_memory(error: Exception) -> bool:

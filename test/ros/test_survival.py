@@ -119,6 +119,39 @@ def test_only_listed_models_are_loaded(models, camera):
     assert "allowed_model_sha256 does not list" in errors
 
 
+@pytest.mark.parametrize("location", ["weights.bin", "../weights.bin"])
+def test_models_that_read_other_files_are_refused(models, tmp_path, location):
+    import onnx
+
+    model = onnx.load(models.quick)
+    tensor = next(t for t in model.graph.initializer if t.name == "fixed_amodal")
+    (tmp_path / "inside").mkdir()
+    for folder in (tmp_path, tmp_path / "inside"):
+        (folder / "weights.bin").write_bytes(tensor.raw_data)
+    tensor.ClearField("raw_data")
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value=location)
+    path = tmp_path / "inside" / "m.onnx"
+    path.write_bytes(model.SerializeToString())
+    with node_process(f"model_file_path:={path}") as process:
+        _, errors = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 1
+    assert f"{path}: is no usable ONNX model" in errors
+
+
+def test_ends_while_the_model_is_loaded(models):
+    """Interrupted at any moment of its start, the node ends at once and well."""
+    import time
+
+    for wait_s in (0.2, 0.6, 1.0, 1.4):
+        with node_process(f"model_file_path:={models.slow}") as process:
+            time.sleep(wait_s)
+            process.send_signal(signal.SIGTERM)
+            _, errors = process.communicate(timeout=PATIENCE_S)
+        assert process.returncode in (0, -signal.SIGTERM), errors
+        assert "Traceback" not in errors
+
+
 def test_pickles_are_never_loaded(ros, tmp_path):
     (tmp_path / "m.pt").write_bytes(b"\x80\x04.")
     with node_process(f"model_file_path:={tmp_path / 'm.pt'}") as process:
