@@ -121,7 +121,9 @@ def _bars(names: Sequence[str], counts: Sequence[int]) -> dict[str, object]:
 
 
 def _short(value: object) -> object:
-    """Keep long lists, such as every repair of a conversion, from filling the screen."""
+    """Put counts into words, and keep long lists from filling the screen."""
+    if isinstance(value, dict) and all(isinstance(count, int) for count in value.values()):
+        return "; ".join(f"{count} {name}" for name, count in value.items()) or "none"
     if isinstance(value, list) and len(value) > 5:
         return f"{len(value)} entries, the first: {value[0]}"
     return value

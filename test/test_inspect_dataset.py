@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -125,6 +126,19 @@ def test_modal_data_counts_nothing_as_occluded(tmp_path, capsys):
     assert "avg OR" not in printed
 
 
+def test_what_a_conversion_repaired_is_told(tmp_path, capsys):
+    def change(content):
+        content["info"]["repairs"] = {"boxes recomputed": 3, "ids renumbered": 1}
+        content["info"]["left_out"] = [f"annotation {i}" for i in range(9)]
+        content["images"][0]["occlusions_from"] = "depth_constraint"
+
+    assert main(["inspect", str(write(tmp_path, [WIDE], change=change))]) == 0
+    printed = capsys.readouterr().out
+    assert "3 boxes recomputed; 1 ids renumbered" in printed
+    assert "9 entries, the first: annotation 0" in printed
+    assert re.search(r"^order from +depth_constraint \(1 images\)$", printed, re.M)
+
+
 def test_an_empty_data_set_has_numbers_too(tmp_path, capsys):
     path = write(tmp_path)
     assert main(["inspect", str(path), "--out", str(tmp_path / "page")]) == 0
@@ -195,8 +209,14 @@ def test_an_image_of_another_size_than_its_masks_is_not_shown(data_set, tmp_path
     assert content["images"][0]["picture"] is None
 
 
-def test_a_page_is_of_a_data_set_only(tmp_path, data_set, capsys):
-    (tmp_path / "empty").mkdir()
+def test_a_page_is_of_a_data_set_only(tmp_path, capsys):
+    bag = Path(amodal_coco.__file__).parent / "assets" / "sample_bag"
+    assert main(["inspect", str(bag), "--out", str(tmp_path / "p")]) == 1
+    assert "sample_bag: is no data set" in capsys.readouterr().err
+    assert not (tmp_path / "p").exists()
+
+
+def test_a_page_has_at_least_one_image(tmp_path, data_set, capsys):
     assert main(["inspect", str(data_set), "--out", str(tmp_path / "p"), "--limit", "0"]) == 1
     assert "--limit 0: the page needs at least one image" in capsys.readouterr().err
     assert not (tmp_path / "p").exists()

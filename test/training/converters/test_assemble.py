@@ -234,6 +234,13 @@ def test_bad_annotations_can_be_left_out_and_are_listed(convert):
     ]
 
 
+def test_all_objects_of_one_class(convert):
+    data, _ = convert("kins-2019", layouts.kins_2019(), "--one-class", "vehicle")
+    assert data.class_names == ("vehicle",)
+    assert len(rows_of(data)) == 4
+    assert data.occlusions_of(7).tolist() == [list(edge) for edge in layouts.EDGES]
+
+
 class TestImages:
     def test_names_are_relative_to_the_written_file(self, tmp_path, convert):
         photos = tmp_path / "photos"
