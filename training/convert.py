@@ -38,6 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             edges=arguments.edges,
             info={"converted_from": arguments.format, "source": [path.name for path in files]},
         )
+        _report(source, reading, tables, arguments.out)
     except AmodalError as error:
         print(f"convert: {error}", file=sys.stderr)
         return 1
@@ -48,7 +49,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("convert: stopped; nothing was written", file=sys.stderr)
         return 130
-    _report(source, reading, tables, arguments.out)
     return 0
 
 
