@@ -72,6 +72,7 @@ class Player:
     ) -> None:
         self.sent: dict[int, Sent] = {}
         self.received_s: dict[int, float] = {}
+        self._newest_s = 0.0
         self._places: dict[int, tuple[int, int]] = {}
         self._spool = spool
         self._node = rclpy.create_node("amodal_replay")
@@ -140,8 +141,7 @@ class Player:
     def _wait_for_last(self) -> None:
         ended_s, last = time.perf_counter(), next(reversed(self.sent), None)
         while last is not None and last not in self.received_s:
-            newest_s = next(reversed(self.received_s.values()), ended_s)
-            if time.perf_counter() - max(newest_s, ended_s) > QUIET_S:
+            if time.perf_counter() - max(self._newest_s, ended_s) > QUIET_S:
                 return
             time.sleep(0.02)
 
@@ -151,7 +151,7 @@ class Player:
         if stamp_ns in self.sent and stamp_ns not in self._places:
             self._places[stamp_ns] = self._spool.seek(0, os.SEEK_END), len(cdr)
             self._spool.write(cdr)
-            self.received_s[stamp_ns] = now_s
+            self.received_s[stamp_ns] = self._newest_s = now_s
 
 
 def replay_live(
