@@ -15,8 +15,8 @@ SEED = 0
 
 _PRECISION_RECALL = re.compile(r"[._]A[PR]\w*$")
 _HEADLINES = re.compile(
-    r"coco\.\w+\.AP|orcnn\.(all|occluded)\.AP_\w+|(vrsp|strict)\.amodal_mask\.AP_occ85"
-    r"|per_occlusion\.\w+\.amodal_mask_AP"
+    r"coco\.\w+\.AP|coco\.amodal_mask\.AP50|orcnn\.(all|occluded)\.AP_\w+"
+    r"|(vrsp|strict)\.amodal_mask\.AP_occ85|per_occlusion\.\w+\.amodal_mask_AP"
 )
 
 

@@ -123,7 +123,7 @@ def test_both_masks_must_fit(seed):
         return
 
     class SmallerIou(COCOeval):
-        def computeIoU(self, image_id, category_id):
+        def computeIoU(self, image_id, category_id):  # noqa: N802 (overrides)
             amodal = super().computeIoU(image_id, category_id)
             kept = [
                 (row, row["segmentation"])

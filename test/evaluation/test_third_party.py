@@ -1,8 +1,8 @@
 """Figures against those that the published evaluators print for the same files.
 
 ``third_party/truth.json`` and ``predictions.json`` are drawn ellipses with all kinds of mistakes,
-``order.json`` occlusions and depth orders predicted on the true masks. ``expected.json`` holds what
-the public code of VRSP (ff12329, and AISFormer 8667df5, which printed the same), amodalAPI
+``order.json`` occlusions and depth orders predicted on the true masks. ``expected.json`` holds
+what the public code of VRSP (ff12329, and AISFormer 8667df5, which printed the same), amodalAPI
 (694095b), UOAIS (25eab86), Bayesian-Amodal (0751b04), PCNet (deocclusion ac543f9) and InstaOrder
 (dd88ece) printed for them. amodalAPI and Bayesian-Amodal stop at images without predictions, so
 theirs are of the others. InstaOrder adds 1e-6 to the number of images when it averages WHDR.

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scene_files import random_scenes
+
+from amodal_perception.amodal_coco import AmodalCoco
+from amodal_perception.evaluation import bootstrap, protocols
+from amodal_perception.evaluation.alignment import align
+from amodal_perception.evaluation.comparison import compare
+from amodal_perception.evaluation.measures import MeanOf, Ratio
+
+
+def repeated(scenes: AmodalCoco, times: list[int]) -> AmodalCoco:
+    """Return a file in which image i stands as often as `times` says."""
+    images, annotations = {}, {}
+    for image_id, count in zip(sorted(scenes.images), times):
+        for _ in range(count):
+            new_id = len(images) + 1
+            images[new_id] = {
+                **scenes.images[image_id],
+                "id": new_id,
+                "file_name": f"copy {new_id}.png",
+            }
+            for row in scenes.annotations.values():
+                if row["image_id"] == image_id:
+                    number = len(annotations) + 1
+                    annotations[number] = {**row, "id": number, "image_id": new_id}
+    return replace(scenes, images=images, annotations=annotations, occlusions=())
+
+
+def test_weights_count_images_as_often_as_copies_would():
+    rng = np.random.default_rng(5)
+    truth, predictions = random_scenes(rng, images=6)
+    for row in predictions.annotations.values():
+        row["score"] = float(rng.random())  # no ties: copies of one image cannot be told apart
+    times = [2, 0, 1, 3, 1, 0]
+    names = ["coco", "vrsp", "uoais", "blade", "calibration", "matched", "per_occlusion"]
+    measures, _ = protocols.measure(compare(truth, align(truth, predictions)), names)
+    copies = [repeated(scenes, times) for scenes in (truth, predictions)]
+    expected, _ = protocols.measure(compare(copies[0], align(*copies)), names)
+    weights = np.array(times, np.float64)
+    for name in expected:
+        if ".A" in name or "_A" in name:  # precision between copies of one prediction differs
+            tolerance = {"abs": 0.05}
+        else:
+            tolerance = {}
+        value = expected[name](None)
+        assert measures[name](weights) == pytest.approx(value, nan_ok=True, **tolerance), name
+
+
+def test_weights_of_one_change_nothing():
+    truth, predictions = random_scenes(np.random.default_rng(6), images=6)
+    measures, _ = protocols.measure(compare(truth, predictions))
+    once = np.ones(6)
+    for name, measure in measures.items():
+        assert measure(once) == pytest.approx(measure(None), nan_ok=True), name
+
+
+def test_intervals_are_those_of_the_binomial_distribution():
+    """Half of 400 images are right: two standard errors are 2 * 0.5 / 20."""
+    right = np.arange(400) % 2
+    bounds = bootstrap.intervals({"a.b.share": Ratio(right, np.ones(400))}, 400, 500)
+    low, high = bounds["a.b.share"]
+    assert low == pytest.approx(0.45, abs=0.01)
+    assert high == pytest.approx(0.55, abs=0.01)
+    again = bootstrap.intervals({"a.b.share": Ratio(right, np.ones(400))}, 400, 500)
+    assert again == bounds
+
+
+def test_only_headlines_of_average_precision_have_intervals():
+    one = Ratio(np.ones(3), np.ones(3))
+    names = (
+        "coco.amodal_mask.AP",
+        "coco.amodal_mask.APs",
+        "per_class.cup.amodal_mask_AP",
+        "a.b.F",
+    )
+    chosen = bootstrap.intervals(dict.fromkeys(names, one), 3, 10)
+    assert list(chosen) == ["coco.amodal_mask.AP", "a.b.F"]
+
+
+def test_mean_of_measures_leaves_out_those_of_nothing():
+    nothing, half = Ratio(np.zeros(2), np.zeros(2)), Ratio(np.ones(2), np.array([1.0, 3.0]))
+    assert MeanOf([nothing, half])(None) == 0.5
+    assert np.isnan(MeanOf([nothing])(None))
