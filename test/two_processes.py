@@ -14,7 +14,7 @@ from training.batch import Batch
 from training.datasets.amodal_coco import AmodalCocoDataset
 from training.datasets.sample import collate
 from training.models.assign import assign
-from training.models.fcos import detection_losses
+from training.models.light_detector import detection_losses
 from training.models.orcnn import OrcnnLightSettings
 
 
@@ -31,10 +31,13 @@ class DetectorLosses(nn.Module):
         self.model = OrcnnLightSettings().build(1).double()
 
     def forward(self, batch: Batch) -> Tensor:
-        logits, boxes, points = self.model.detector(self.model.pyramid(batch.images)[1:])
-        scores = logits.detach().sigmoid()
+        model = self.model
+        levels = model.fpn(model.backbone(model.normalize(batch.images).double()))
+        logits, boxes, points = model.detector(levels)
+        scores = logits.detach().sigmoid().transpose(1, 2)
+        scores = scores.expand(-1, batch.valid.shape[1], -1)  # one class
         targets = assign(scores, boxes.detach(), points, batch.boxes_xyxy, batch.valid)
-        return sum(detection_losses(logits, boxes, batch.boxes_xyxy, targets))
+        return sum(detection_losses(logits, boxes, batch, targets))
 
 
 def gradients(data: Path, images: list[int]) -> dict[str, Tensor]:

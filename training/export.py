@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import sys
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -18,13 +18,17 @@ import numpy as np
 import onnx
 import onnxruntime
 import torch
+import yaml
+from onnx_ir.passes import common
+from onnxscript import ir
+from onnxscript.optimizer import fold_constants_ir
 from torch import Tensor, nn
 
 from amodal_perception import files
 from amodal_perception.errors import AmodalError, ConfigError, ModelFileError
 from training import checkpoints
 from training.batch import Detections
-from training.config import model_name
+from training.config import from_mapping, model_name, to_mapping
 from training.flops import count_flops
 
 OPSET = 18
@@ -32,38 +36,82 @@ FORMAT_VERSION = "1"
 INPUT_NAME = "image"
 TOLERANCE = {"boxes": 0.05, "scores": 1e-3, "amodal": 5e-3, "visible": 5e-3}
 """Largest difference between PyTorch and ONNX Runtime: pixels for boxes, else probability."""
+PARAMETER_PREFIX = "model."
+"""Before the PyTorch names of parameters in the file."""
+LARGEST_CONSTANT = 1 << 24
+"""Bytes of a constant that may be computed while exporting."""
+TIDYING = (
+    common.CommonSubexpressionEliminationPass(),
+    common.IdentityEliminationPass(),
+    common.RemoveUnusedNodesPass(),
+    common.RemoveUnusedFunctionsPass(),
+    common.RemoveUnusedOpsetsPass(),
+    common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
+)
 COMPARED_SCORE = 0.05
 """Below, instances are noise, and equal scores may come in another order."""
 
 
 class SingleImage(nn.Module):
-    """The model without the batch dimension in its outputs."""
+    """The model without the batch dimension in its outputs, and with scores shifted.
 
-    def __init__(self, model: nn.Module) -> None:
+    Args:
+        model: the network.
+        operating_point: the network's score, in (0, 1), that becomes 0.5. A network's scores are
+            probabilities of this or that, so the best threshold is not 0.5 by itself. All scores
+            keep their order, and 0 stays 0.
+    """
+
+    def __init__(self, model: nn.Module, operating_point: float = 0.5) -> None:
         super().__init__()
         self.model = model
+        self.operating_point = operating_point
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """Map [1, H, W, 3] uint8 RGB to the outputs of the contract."""
-        return tuple(output[0] for output in self.model(image))
+        found = Detections(*(output[0] for output in self.model(image)))
+        if self.operating_point != 0.5:
+            # The odds are divided by those of the operating point.
+            yes = found.scores * (1 - self.operating_point)
+            no = (1 - found.scores) * self.operating_point
+            found = found._replace(scores=yes / (yes + no))
+        return tuple(found)
 
 
 def build(
-    run: Path, operating_point: float = 0.5
-) -> tuple[nn.Module, dict[str, str], tuple[int, int]]:
+    run: Path, overrides: Sequence[str] = (), operating_point: float = 0.5
+) -> tuple[SingleImage, dict[str, str], tuple[int, int]]:
     """Rebuild a run's model with its averaged weights, its metadata and its input size.
 
     Args:
-        run: run folder.
-        operating_point: the trained score, in (0, 1), that becomes 0.5. Scores are trained to
-            predict an IoU, so the best threshold is not 0.5 by itself; all scores keep their
-            order.
+        run: run folder, checkpoint or ``best.safetensors``.
+        overrides: ``key=value`` words over the run's settings: ``input_hw``, or settings of the
+            network that leave its weights as they are, such as ``model.instances``.
+        operating_point: see `SingleImage`.
+
+    Raises:
+        ModelFileError: no run.
+        ConfigError: an override that is none of these.
     """
     config, facts = checkpoints.read_config(run)
+    values = to_mapping(config)
+    for word in overrides:
+        key, _, text = word.partition("=")
+        if key == "input_hw":
+            values[key] = yaml.safe_load(text)
+        elif key.startswith("model.") and key != "model.name":
+            values["model"][key.removeprefix("model.")] = yaml.safe_load(text)
+        else:
+            raise ConfigError(f"'{word}': only input_hw= and model.KEY= can change on export")
+    config = from_mapping(values, source=str(run))
     model = config.model.build(len(facts["class_names"]))
-    model.load_state_dict(checkpoints.averaged_weights(run))
-    with torch.no_grad():
-        model.detector.score.bias -= math.log(operating_point / (1 - operating_point))
+    try:
+        model.load_state_dict(checkpoints.averaged_weights(run))
+    except RuntimeError as error:
+        raise ConfigError(
+            f"{run}: its weights do not fit {', '.join(overrides) or 'its settings'} "
+            f"({str(error).splitlines()[-1].strip()})"
+        ) from None
     metadata = {
         "format_version": FORMAT_VERSION,
         "model_id": model_name(config),
@@ -72,25 +120,44 @@ def build(
         "training_data": Path(config.data).name,
         "git_commit": facts["commit"],
     }
-    return model.eval(), metadata, config.input_hw
+    return SingleImage(model, operating_point).eval(), metadata, config.input_hw
 
 
-def to_onnx(model: nn.Module, path: Path, input_hw: tuple[int, int]) -> None:
-    """Trace the model on a grey image and write it."""
+def to_onnx(model: SingleImage, path: Path, input_hw: tuple[int, int]) -> None:
+    """Trace the model on a grey image and write it.
+
+    Every parameter stays in the file under its PyTorch name, normalisation included, so that
+    training can go on from the file. (The exporter's own optimisation would fold normalisation
+    into convolutions, which engines do themselves when they load the file.)
+    """
     image = torch.full((1, *input_hw, 3), 114, dtype=torch.uint8)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about the exporter's own dependencies
         program = torch.onnx.export(
-            SingleImage(model).eval(),
+            model,
             (image,),
             input_names=[INPUT_NAME],
             output_names=list(Detections._fields),
             opset_version=OPSET,
             dynamo=True,
-            optimize=True,
+            optimize=False,
             verbose=False,
         )
+    common.InlinePass()(program.model)
+    fold_constants_ir(
+        program.model,
+        onnx_shape_inference=True,
+        input_size_limit=LARGEST_CONSTANT,
+        output_size_limit=LARGEST_CONSTANT,
+        should_fold=lambda node: False if _reads_parameter(node) else None,
+    )
+    for tidy in TIDYING:
+        tidy(program.model)
     program.save(path)
+
+
+def _reads_parameter(node: ir.Node) -> bool:
+    return any(value and (value.name or "").startswith(PARAMETER_PREFIX) for value in node.inputs)
 
 
 def describe(path: Path, metadata: dict[str, str]) -> None:
@@ -102,7 +169,7 @@ def describe(path: Path, metadata: dict[str, str]) -> None:
 
 
 def largest_differences(
-    model: nn.Module, path: Path, images: list[np.ndarray]
+    model: SingleImage, path: Path, images: list[np.ndarray]
 ) -> dict[str, float]:
     """Compare PyTorch with ONNX Runtime.
 
@@ -119,7 +186,7 @@ def largest_differences(
     for image in images:
         batch = image[None]
         with torch.inference_mode():
-            expected = SingleImage(model)(torch.from_numpy(batch))
+            expected = model(torch.from_numpy(batch))
         found = session.run(list(Detections._fields), {INPUT_NAME: batch})
         counts = expected[1].numpy() >= COMPARED_SCORE
         for name, a, b in zip(Detections._fields, expected, found):
@@ -146,14 +213,19 @@ def drawn_images(input_hw: tuple[int, int], count: int = 4) -> list[np.ndarray]:
 
 
 def export(
-    run: Path, out: Path, *, operating_point: float = 0.5, metrics: dict[str, float] | None = None
+    run: Path,
+    out: Path,
+    overrides: Sequence[str] = (),
+    *,
+    operating_point: float = 0.5,
+    metrics: dict[str, float] | None = None,
 ) -> dict[str, float]:
     """Write the ONNX file, if it passes; return the largest differences found.
 
     Raises:
         ModelFileError: no such run, or the exported graph computes something else.
     """
-    model, metadata, input_hw = build(run, operating_point)
+    model, metadata, input_hw = build(run, overrides, operating_point)
     with files.replacing(out) as temporary:
         to_onnx(model, temporary, input_hw)
         describe(temporary, {**metadata, "metrics": json.dumps(metrics or {})})
@@ -173,6 +245,12 @@ def main(arguments: list[str] | None = None) -> int:
         prog="python -m training.export", description=__doc__.split("\n\n")[0]
     )
     parser.add_argument("run", type=Path, help="run folder; its newest averaged weights are used")
+    parser.add_argument(
+        "overrides",
+        nargs="*",
+        metavar="key=value",
+        help="input_hw=[H,W] or model.instances=N and the like, instead of the run's",
+    )
     parser.add_argument("--out", type=Path, required=True, help="ONNX file to write")
     parser.add_argument(
         "--metrics", type=Path, help="metrics.json of an evaluation, stored in the file"
@@ -193,6 +271,7 @@ def main(arguments: list[str] | None = None) -> int:
         worst = export(
             options.run,
             options.out,
+            options.overrides,
             operating_point=options.operating_point,
             metrics=_read_metrics(options.metrics),
         )

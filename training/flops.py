@@ -30,5 +30,7 @@ def count_flops(model: onnx.ModelProto) -> int:
         elif node.op_type == "MatMul":
             flops += 2 * math.prod(shape_of[node.output[0]]) * shape_of[node.input[0]][-1]
         elif node.op_type == "Gemm":
-            raise ValueError("Gemm is not counted; extend count_flops")
+            # Whatever is transposed, the two sizes of A together are rows times terms of a sum.
+            columns = shape_of[node.output[0]][-1]
+            flops += 2 * math.prod(shape_of[node.input[0]]) * columns
     return flops

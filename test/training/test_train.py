@@ -229,7 +229,7 @@ def test_folder_of_a_run_with_other_settings_is_refused(data, tmp_path):
     [
         ("processes=3", "processes must divide batch_size 2"),
         ("modle=x", "unknown key 'modle'; valid keys: model, dataset, data"),
-        ("model=orcnn_heavy", "model 'orcnn_heavy' is unknown; valid: orcnn_light"),
+        ("model=orcnn_heavy", "model 'orcnn_heavy' is unknown; valid: mask_rcnn,"),
         ("out=", "out= is missing"),
         ("data=/nowhere", "/nowhere/annotations.json: cannot be read"),
     ],

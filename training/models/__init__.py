@@ -11,7 +11,14 @@ from typing import Any, ClassVar, Protocol
 
 from torch import nn
 
-from training.models.orcnn import OrcnnLightSettings
+from training.models.asn import AsnLightSettings, AsnSettings
+from training.models.mask_rcnn import (
+    AmodalMaskRcnnLightSettings,
+    AmodalMaskRcnnSettings,
+    MaskRcnnLightSettings,
+    MaskRcnnSettings,
+)
+from training.models.orcnn import OrcnnLightSettings, OrcnnSettings
 
 
 class ModelSettings(Protocol):
@@ -23,4 +30,13 @@ class ModelSettings(Protocol):
         """Build the network with random weights."""
 
 
-MODELS: dict[str, type[ModelSettings]] = {"orcnn_light": OrcnnLightSettings}
+MODELS: dict[str, type[ModelSettings]] = {
+    "mask_rcnn": MaskRcnnSettings,
+    "mask_rcnn_light": MaskRcnnLightSettings,
+    "amodal_mask_rcnn": AmodalMaskRcnnSettings,
+    "amodal_mask_rcnn_light": AmodalMaskRcnnLightSettings,
+    "orcnn": OrcnnSettings,
+    "orcnn_light": OrcnnLightSettings,
+    "asn": AsnSettings,
+    "asn_light": AsnLightSettings,
+}

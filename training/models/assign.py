@@ -41,7 +41,7 @@ def assign(
     """Match points to objects.
 
     Args:
-        scores: [B, L] predicted scores in [0, 1].
+        scores: [B, M, L] predicted scores in [0, 1] of every object's class.
         boxes_xyxy: [B, L, 4] predicted boxes, pixels.
         points_xy: [L, 2] positions of the points, pixels.
         gt_xyxy: [B, M, 4] objects' boxes, padded.
@@ -52,7 +52,7 @@ def assign(
     bottom_right = gt_xyxy[:, :, None, 2:] - points_xy
     inside = torch.minimum(top_left, bottom_right).amin(-1) > 0
     candidate = inside & gt_valid[:, :, None]
-    alignment = scores[:, None].pow(SCORE_POWER) * iou.pow(IOU_POWER) * candidate  # [B, M, L]
+    alignment = scores.pow(SCORE_POWER) * iou.pow(IOU_POWER) * candidate  # [B, M, L]
 
     best, index = alignment.topk(min(POINTS_PER_OBJECT, alignment.shape[2]), dim=2)
     positive = torch.zeros_like(alignment).scatter(2, index, (best > 0).to(alignment.dtype))

@@ -45,6 +45,7 @@ class Backbone(nn.Module):
         self, *, stem_width: int, widths: tuple[int, ...], depths: tuple[int, ...]
     ) -> None:
         super().__init__()
+        self.channels = widths
         self.stem = nn.Sequential(
             conv_norm(3, stem_width, stride=2),
             nn.ReLU(inplace=True),

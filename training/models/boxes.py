@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -44,3 +46,40 @@ def clip_boxes(boxes_xyxy: Tensor, size_hw: tuple[int, int]) -> Tensor:
     return torch.stack(
         [x0.clamp(0, width), y0.clamp(0, height), x1.clamp(0, width), y1.clamp(0, height)], -1
     )
+
+
+MAX_LOG_SCALE = math.log(1000 / 16)
+"""Largest growth of a side that a delta may ask for, as in Detectron."""
+
+
+def encode_boxes(boxes_xyxy: Tensor, reference_xyxy: Tensor, weights: tuple[float, ...]) -> Tensor:
+    """Express [..., 4] boxes relative to others, as R-CNN regresses them.
+
+    Args:
+        boxes_xyxy: what to express.
+        reference_xyxy: anchors or proposals.
+        weights: of the shifts in x and y and of the logarithms of width and height.
+
+    Returns:
+        [..., 4] shifts in units of the reference's size and log ratios of sizes, weighted.
+    """
+    size, centre = _size_and_centre(boxes_xyxy)
+    reference_size, reference_centre = _size_and_centre(reference_xyxy)
+    shift = (centre - reference_centre) / reference_size
+    scale = torch.log(size / reference_size)
+    return torch.cat([shift, scale], -1) * boxes_xyxy.new_tensor(weights)
+
+
+def decode_boxes(deltas: Tensor, reference_xyxy: Tensor, weights: tuple[float, ...]) -> Tensor:
+    """Do the opposite of `encode_boxes`."""
+    shift, scale = (deltas / deltas.new_tensor(weights)).split(2, dim=-1)
+    reference_size, reference_centre = _size_and_centre(reference_xyxy)
+    centre = reference_centre + shift * reference_size
+    half = reference_size * scale.clamp(max=MAX_LOG_SCALE).exp() / 2
+    return torch.cat([centre - half, centre + half], -1)
+
+
+def _size_and_centre(boxes_xyxy: Tensor) -> tuple[Tensor, Tensor]:
+    low, high = boxes_xyxy.split(2, dim=-1)
+    size = (high - low).clamp(min=1e-3)
+    return size, low + size / 2

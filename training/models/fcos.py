@@ -1,106 +1,236 @@
-"""Anchor-free one-stage detector (FCOS, Tian et al., ICCV 2019), class-agnostic.
+"""FCOS (Tian et al., ICCV 2019), as its authors' code has it: the detector of BCNet and BLADE.
 
-ORCNN's detector is Faster R-CNN. This one stands in for it in the light model: no proposals and no
-second box stage, so one pass of convolutions gives the boxes, which halves the cost and converges
-faster from scratch. As in ORCNN, the boxes are *amodal*. The score predicts the IoU of the point's
-box (as in quality focal loss), so there is no separate centre-ness; see `assign` for the targets.
+A learnt scale a level, regression weighted by centre-ness, centre sampling. (torchvision's has
+no scales, does not weight the regression, and starts from a higher score.) The static graph takes
+the best points over all levels together instead of 1000 of each.
 """
 
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
+import torchvision
 from torch import Tensor, nn
 
+from training.batch import Batch
 from training.distributed import mean_over_processes
-from training.models.assign import Assignment
-from training.models.boxes import generalized_box_iou
+from training.models.boxes import box_area, clip_boxes, generalized_box_iou
+from training.models.detector import Found, Rois, concatenate_rois, image_size_hw
+from training.models.light_detector import grid_points
+from training.models.matching import match
+from training.models.nms import select
 
+STRIDES = (8, 16, 32, 64, 128)
+RANGES_PX = ((0.0, 64.0), (64.0, 128.0), (128.0, 256.0), (256.0, 512.0), (512.0, math.inf))
+"""The longest distance from a point to a side of its box, by level."""
+TOWER_CONVS = 4
 PRIOR_SCORE = 0.01
-INITIAL_SIDE_STRIDES = 3.0
-"""Half the side of an untrained point's box: about the size of the objects a level is for."""
+CENTRE_RADIUS_STRIDES = 1.5
+FOCAL_ALPHA = 0.25
+FOCAL_GAMMA = 2.0
+NMS_IOU = 0.6
+CANDIDATES = 1000
+ROI_IOU = 0.5
 
 
-class SharedConv(nn.Module):
-    """A 3x3 convolution shared by all levels, with statistics of each level's own."""
+class FcosOutput(NamedTuple):
+    """What the head says of all L points of all levels.
 
-    def __init__(self, in_channels: int, out_channels: int, num_levels: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False)
-        self.norms = nn.ModuleList(nn.BatchNorm2d(out_channels) for _ in range(num_levels))
+    Attributes:
+        logits: [B, L, K] of the classes.
+        boxes_xyxy: [B, L, 4] input pixels, not clipped.
+        centerness: [B, L] logits.
+        points_xy: [L, 2] input pixels.
+        level: [L] int64, position of the point's level among the five.
+        box_features: maps [B, C, H_l, W_l] of the box tower, for heads that start there.
+    """
 
-    def forward(self, levels: list[Tensor]) -> list[Tensor]:
-        """Map [B, C, H_l, W_l] of every level to [B, C', H_l, W_l]."""
-        return [F.relu(norm(self.conv(x))) for norm, x in zip(self.norms, levels)]
-
-
-class FcosHead(nn.Module):
-    """One shared convolution, then one for the score and one for the box, on every level."""
-
-    def __init__(self, channels: int, strides: tuple[int, ...]) -> None:
-        super().__init__()
-        self.strides = strides
-        self.shared = SharedConv(channels, channels, len(strides))
-        self.score_conv = SharedConv(channels, channels, len(strides))
-        self.box_conv = SharedConv(channels, channels, len(strides))
-        self.score = nn.Conv2d(channels, 1, 3, padding=1)
-        self.box = nn.Conv2d(channels, 4, 3, padding=1)
-        self.scales = nn.Parameter(torch.ones(len(strides)))
-        nn.init.normal_(self.score.weight, std=0.01)
-        nn.init.constant_(self.score.bias, -math.log((1 - PRIOR_SCORE) / PRIOR_SCORE))
-        nn.init.normal_(self.box.weight, std=0.01)
-        nn.init.constant_(self.box.bias, math.log(INITIAL_SIDE_STRIDES))
-
-    def forward(self, levels: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-        """Predict a box and its score at every point.
-
-        Args:
-            levels: maps [B, C, H_l, W_l] of the strides given.
-
-        Returns:
-            Score logits [B, L], boxes [B, L, 4] xyxy in input pixels, not clipped, and the
-            points [L, 2] xy in input pixels, all float32.
-        """
-        shared = self.shared(levels)
-        logits, distances, points = [], [], []
-        for i, (s, b) in enumerate(zip(self.score_conv(shared), self.box_conv(shared))):
-            logits.append(self.score(s).float().flatten(1))
-            side = (self.scales[i] * self.box(b).float()).clamp(max=5.0).exp() * self.strides[i]
-            distances.append(side.flatten(2).transpose(1, 2))
-            points.append(grid_points(s, self.strides[i]))
-        points_xy = torch.cat(points)
-        left_top, right_bottom = torch.cat(distances, 1).split(2, dim=-1)
-        boxes = torch.cat([points_xy - left_top, points_xy + right_bottom], -1)
-        return torch.cat(logits, 1), boxes, points_xy
+    logits: Tensor
+    boxes_xyxy: Tensor
+    centerness: Tensor
+    points_xy: Tensor
+    level: Tensor
+    box_features: list[Tensor]
 
 
-def grid_points(features: Tensor, stride: int) -> Tensor:
-    """Return the centres of a map's cells, [H * W, 2] xy float32 input pixels, row by row."""
-    height, width = int(features.shape[2]), int(features.shape[3])
-    y = (torch.arange(height, dtype=torch.float32, device=features.device) + 0.5) * stride
-    x = (torch.arange(width, dtype=torch.float32, device=features.device) + 0.5) * stride
-    return torch.stack([x.repeat(height), y.repeat_interleave(width)], -1)
+class FcosTargets(NamedTuple):
+    """The target of every point.
+
+    Attributes:
+        positive: [B, L] bool.
+        gt_index: [B, L] int64, instance of a positive point; any valid index elsewhere.
+        boxes_xyxy: [B, L, 4] that instance's box.
+        centerness: [B, L] in [0, 1]; 0 at negative points.
+    """
+
+    positive: Tensor
+    gt_index: Tensor
+    boxes_xyxy: Tensor
+    centerness: Tensor
 
 
-def detection_losses(
-    logits: Tensor, boxes_xyxy: Tensor, gt_xyxy: Tensor, assignment: Assignment
-) -> tuple[Tensor, Tensor]:
-    """Return the score loss (binary cross-entropy to the quality) and the box loss (GIoU).
+class Fcos(nn.Module):
+    """Two towers shared by P3 to P7: one for the class, one for the box and its centre-ness.
 
     Args:
-        logits: [B, L].
-        boxes_xyxy: [B, L, 4].
-        gt_xyxy: [B, M, 4].
-        assignment: the targets of the points.
+        channels: of the pyramid's maps.
+        num_classes: number of classes.
+        instances: how many boxes to return.
+        box_weight: of the regression in the loss (FCOS 1; BCNet's code 1.25).
+        score_threshold: lowest score of a box (BCNet 0.03, BLADE's base 0.05).
+        threshold_with_centerness: compare the score after multiplying it by centre-ness (BLADE's
+            base) instead of before (BCNet).
     """
-    quality = assignment.quality
-    total = mean_over_processes(quality.sum()).clamp(min=1.0)
-    score_loss = F.binary_cross_entropy_with_logits(logits, quality, reduction="sum") / total
-    positive = quality > 0
-    index = assignment.gt_index[..., None].expand(-1, -1, 4)
-    target = gt_xyxy.gather(1, index)[positive]
-    giou = generalized_box_iou(boxes_xyxy[positive], target)
-    box_loss = ((1 - giou) * quality[positive]).sum() / total
-    return score_loss, box_loss
+
+    def __init__(
+        self,
+        channels: int,
+        num_classes: int,
+        *,
+        instances: int,
+        box_weight: float = 1.0,
+        score_threshold: float = 0.05,
+        threshold_with_centerness: bool = False,
+    ) -> None:
+        super().__init__()
+        self.instances = instances
+        self.box_weight = box_weight
+        self.score_threshold = score_threshold
+        self.threshold_with_centerness = threshold_with_centerness
+        self.class_tower = _tower(channels)
+        self.box_tower = _tower(channels)
+        self.classes = nn.Conv2d(channels, num_classes, 3, padding=1)
+        self.boxes = nn.Conv2d(channels, 4, 3, padding=1)
+        self.centerness = nn.Conv2d(channels, 1, 3, padding=1)
+        self.scales = nn.Parameter(torch.ones(len(STRIDES)))
+        for layer in (self.classes, self.boxes, self.centerness):
+            nn.init.normal_(layer.weight, std=0.01)
+            nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+        nn.init.constant_(self.classes.bias, -math.log((1 - PRIOR_SCORE) / PRIOR_SCORE))
+
+    def forward(self, levels: list[Tensor]) -> FcosOutput:
+        """Judge all points of P3 to P7."""
+        logits, distances, centerness, points, numbers, box_features = [], [], [], [], [], []
+        for number, (features, stride) in enumerate(zip(levels, STRIDES)):
+            box_feature = self.box_tower(features)
+            side = F.relu(self.scales[number] * self.boxes(box_feature).float()) * stride
+            scores = self.classes(self.class_tower(features))
+            logits.append(scores.float().flatten(2).transpose(1, 2))
+            distances.append(side.flatten(2).transpose(1, 2))
+            centerness.append(self.centerness(box_feature).float().flatten(1))
+            points.append(grid_points(features, stride))
+            numbers += [number] * len(points[-1])
+            box_features.append(box_feature)
+        points_xy = torch.cat(points)
+        left_top, right_bottom = torch.cat(distances, 1).split(2, dim=-1)
+        return FcosOutput(
+            logits=torch.cat(logits, 1),
+            boxes_xyxy=torch.cat([points_xy - left_top, points_xy + right_bottom], -1),
+            centerness=torch.cat(centerness, 1),
+            points_xy=points_xy,
+            level=torch.tensor(numbers, device=points_xy.device),
+            box_features=box_features,
+        )
+
+    def detect(self, levels: list[Tensor], size_hw: tuple[int, int]) -> Found:
+        """Find the objects."""
+        return self.select(self(levels), size_hw)
+
+    def select(self, output: FcosOutput, size_hw: tuple[int, int]) -> Found:
+        """Keep the best boxes; the score is the geometric mean of class and centre-ness."""
+        scores = output.logits.sigmoid()
+        product = scores * output.centerness.sigmoid()[..., None]
+        judged = product if self.threshold_with_centerness else scores
+        product = product * (judged > self.score_threshold).to(product.dtype)
+        return select(
+            product.sqrt(),
+            clip_boxes(output.boxes_xyxy, size_hw),
+            candidates=CANDIDATES,
+            instances=self.instances,
+            iou_threshold=NMS_IOU,
+        )
+
+    def learn(
+        self, levels: list[Tensor], batch: Batch, generator: torch.Generator
+    ) -> tuple[dict[str, Tensor], Rois]:
+        """Return the three losses, and RoIs: true boxes and the found ones that match them.
+
+        Nothing is drawn at random.
+        """
+        output = self(levels)
+        losses = self.losses(output, self.targets(output, batch), batch)
+        with torch.no_grad():
+            found = self.select(output, image_size_hw(batch.images))
+        return losses, rois_of(found, batch)
+
+    @torch.no_grad()
+    def targets(self, output: FcosOutput, batch: Batch) -> FcosTargets:
+        """Give every point the smallest object whose centre and size suit it, or none."""
+        points, gt = output.points_xy, batch.boxes_xyxy[:, :, None]  # [L, 2], [B, M, 1, 4]
+        stride = torch.tensor(STRIDES, dtype=points.dtype, device=points.device)[output.level]
+        limits = torch.tensor(RANGES_PX, dtype=points.dtype, device=points.device)[output.level]
+        sides = torch.cat([points - gt[..., :2], gt[..., 2:] - points], -1)  # [B, M, L, 4]
+        centre = (gt[..., :2] + gt[..., 2:]) / 2
+        radius = (CENTRE_RADIUS_STRIDES * stride)[:, None]
+        low = torch.maximum(centre - radius, gt[..., :2])
+        high = torch.minimum(centre + radius, gt[..., 2:])
+        central = torch.cat([points - low, high - points], -1).amin(-1) > 0
+        longest = sides.amax(-1)
+        suits = (longest >= limits[:, 0]) & (longest <= limits[:, 1]) & central
+        suits = suits & batch.valid[:, :, None]
+        area = box_area(batch.boxes_xyxy)[:, :, None].expand(suits.shape)
+        smallest, gt_index = torch.where(suits, area, torch.full_like(area, math.inf)).min(1)
+        positive = smallest.isfinite()
+
+        boxes = batch.boxes_xyxy.gather(1, gt_index[..., None].expand(-1, -1, 4))
+        left_top, right_bottom = points - boxes[..., :2], boxes[..., 2:] - points
+        near, far = torch.minimum(left_top, right_bottom), torch.maximum(left_top, right_bottom)
+        ratio = (near.clamp(min=0) / far.clamp(min=1e-6)).prod(-1)
+        return FcosTargets(positive, gt_index, boxes, torch.where(positive, ratio.sqrt(), 0.0))
+
+    def losses(self, output: FcosOutput, targets: FcosTargets, batch: Batch) -> dict[str, Tensor]:
+        """Return the losses of class (focal), box (GIoU) and centre-ness (cross-entropy)."""
+        positive = targets.positive
+        count = mean_over_processes(positive.sum().float()).clamp(min=1.0)
+        label = batch.labels.gather(1, targets.gt_index)[..., None]
+        wanted = torch.zeros_like(output.logits).scatter(2, label, positive[..., None].float())
+        classes = torchvision.ops.sigmoid_focal_loss(
+            output.logits, wanted, FOCAL_ALPHA, FOCAL_GAMMA, reduction="sum"
+        )
+        weight = targets.centerness[positive]
+        total = mean_over_processes(weight.sum()).clamp(min=1e-6)
+        giou = generalized_box_iou(output.boxes_xyxy[positive], targets.boxes_xyxy[positive])
+        centerness = F.binary_cross_entropy_with_logits(
+            output.centerness[positive], weight, reduction="sum"
+        )
+        return {
+            "class": classes / count,
+            "box": self.box_weight * ((1 - giou) * weight).sum() / total,
+            "centerness": centerness / count,
+        }
+
+
+@torch.no_grad()
+def rois_of(found: Found, batch: Batch) -> Rois:
+    """Return the true boxes and the found ones with an IoU of at least 0.5 with one of them."""
+    rois = []
+    for b in range(len(batch.valid)):
+        true_boxes = batch.boxes_xyxy[b, batch.valid[b]]
+        boxes = torch.cat([true_boxes, found.boxes_xyxy[b, found.scores[b] > 0]])
+        iou, gt_index, _ = match(boxes, batch.boxes_xyxy[b], batch.valid[b])
+        chosen = iou >= ROI_IOU
+        rois.append((boxes[chosen], gt_index[chosen]))
+    return concatenate_rois(rois)
+
+
+def _tower(channels: int) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for _ in range(TOWER_CONVS):
+        conv = nn.Conv2d(channels, channels, 3, padding=1)
+        nn.init.normal_(conv.weight, std=0.01)
+        nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
+        layers += [conv, nn.GroupNorm(32, channels), nn.ReLU(inplace=True)]
+    return nn.Sequential(*layers)

@@ -1,34 +1,58 @@
-"""ORCNN's mask heads (Follmann et al., WACV 2019): amodal, visible, occluded by subtraction."""
+"""Mask heads: features of a RoI, 14 x 14, to mask logits, 28 x 28; one channel a class, or one."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from training.distributed import mean_over_processes
 from training.models.backbone import conv_norm
 
-
-class MaskLogits(NamedTuple):
-    """Logits inside the amodal box, each [R, m, m]."""
-
-    amodal: Tensor
-    visible: Tensor
-    occluded: Tensor
+ROI_CELLS = 14
+MASK_CELLS = 28
 
 
-class MaskHead(nn.Module):
-    """Convolutions on 14 x 14 cells, context from 7 x 7, a deconvolution to 28 x 28, logits.
+class StandardMaskHead(nn.Module):
+    """Mask R-CNN's (He et al., ICCV 2017): convolutions, a deconvolution, logits.
 
-    ORCNN stacks four 3x3 convolutions of 256 channels. At the light model's width such a stack
-    sees too little of the RoI at once to tell the object from what covers it, so two of the
-    convolutions work on half the resolution, where they see nearly all of the RoI for a quarter
-    of the cost. Batch normalisation is added, because the model starts from scratch.
+    Args:
+        in_channels: of the RoI features.
+        width: of all layers.
+        convs: number of 3x3 convolutions (Mask R-CNN 4, its deeper variant 8).
+        out_channels: number of masks.
     """
 
-    def __init__(self, in_channels: int, width: int, context_width: int) -> None:
+    def __init__(self, in_channels: int, width: int, *, convs: int, out_channels: int) -> None:
+        super().__init__()
+        self.convs = nn.ModuleList(
+            nn.Conv2d(in_channels if i == 0 else width, width, 3, padding=1) for i in range(convs)
+        )
+        self.upsample = nn.ConvTranspose2d(width if convs else in_channels, width, 2, stride=2)
+        self.logits = nn.Conv2d(width, out_channels, 1)
+        initialise([*self.convs, self.upsample])
+        nn.init.normal_(self.logits.weight, std=0.001)
+        nn.init.zeros_(self.logits.bias)  # type: ignore[arg-type]
+
+    def forward(self, roi_features: Tensor) -> Tensor:
+        """Map [R, C, 14, 14] to logits [R, K, 28, 28]."""
+        x = roi_features
+        for conv in self.convs:
+            x = F.relu(conv(x))
+        return self.logits(F.relu(self.upsample(x))).float()
+
+
+class LightMaskHead(nn.Module):
+    """The light models': context from 7 x 7 cells, a deconvolution to 28 x 28, logits.
+
+    At a small width a stack of convolutions sees too little of the RoI at once to tell the object
+    from what covers it, so two of the convolutions work on half the resolution, where they see
+    nearly all of the RoI for a quarter of the cost. Batch normalisation is added, because the
+    light models start from scratch.
+    """
+
+    def __init__(
+        self, in_channels: int, width: int, context_width: int, *, out_channels: int
+    ) -> None:
         super().__init__()
         self.fine = conv_norm(in_channels, width)
         self.context = nn.Sequential(
@@ -41,62 +65,51 @@ class MaskHead(nn.Module):
         )
         self.merge = conv_norm(width, width)
         self.upsample = nn.ConvTranspose2d(width, width, 2, stride=2)
-        self.logits = nn.Conv2d(width, 1, 1)
-        nn.init.kaiming_normal_(self.upsample.weight, mode="fan_out", nonlinearity="relu")
-        nn.init.zeros_(self.upsample.bias)  # type: ignore[arg-type]
+        self.logits = nn.Conv2d(width, out_channels, 1)
+        initialise([self.upsample])
         nn.init.normal_(self.logits.weight, std=0.001)
         nn.init.zeros_(self.logits.bias)  # type: ignore[arg-type]
 
     def forward(self, roi_features: Tensor) -> Tensor:
-        """Map [R, C, 14, 14] to logits [R, 28, 28]."""
+        """Map [R, C, 14, 14] to logits [R, K, 28, 28]."""
         fine = F.relu(self.fine(roi_features))
         context = F.interpolate(self.context(fine), scale_factor=2.0, mode="nearest")
         merged = F.relu(self.merge(F.relu(fine + context)))
-        return self.logits(F.relu(self.upsample(merged)))[:, 0]
+        return self.logits(F.relu(self.upsample(merged))).float()
 
 
-class OcclusionMaskHeads(nn.Module):
-    """Two unshared heads on the same RoI features; the occluded mask is their difference."""
-
-    def __init__(self, in_channels: int, width: int, context_width: int) -> None:
-        super().__init__()
-        self.amodal = MaskHead(in_channels, width, context_width)
-        self.visible = MaskHead(in_channels, width, context_width)
-
-    def forward(self, roi_features: Tensor) -> MaskLogits:
-        """Predict the three masks of every RoI from [R, C, 14, 14]."""
-        z_A = self.amodal(roi_features).float()
-        z_V = self.visible(roi_features).float()
-        # Without the ReLU a confident "not visible" would turn background into "occluded".
-        return MaskLogits(z_A, z_V, z_A - F.relu(z_V))
+def initialise(layers: list[nn.Module]) -> None:
+    """Start convolutions as Detectron starts those of its heads (He et al., ICCV 2015)."""
+    for layer in layers:
+        assert isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d))
+        nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+        nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
 
 
-def mask_losses(
-    logits: MaskLogits, amodal: Tensor, visible: Tensor, hidden_weight: float = 1.0
-) -> dict[str, Tensor]:
-    """Return L_A, L_V and L_IV, each a mean binary cross-entropy over the grids.
+def of_class(logits: Tensor, labels: Tensor) -> Tensor:
+    """Take the mask of every RoI's class.
 
     Args:
-        logits: of R >= 0 RoIs.
-        amodal: [R, m, m] float32, 0 or 1.
-        visible: [R, m, m] float32, 0 or 1, a subset of amodal.
-        hidden_weight: how much a hidden cell counts in L_A and L_V; another cell counts 1.
+        logits: [R, K, m, m], or [R, 1, m, m] of a class-agnostic head.
+        labels: [R] int64.
+
+    Returns:
+        [R, m, m]
     """
-    hidden = amodal * (1 - visible)
-    weight = 1 + (hidden_weight - 1) * hidden
-    count = max(amodal.numel(), 1)
-
-    def loss(z: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
-        total = F.binary_cross_entropy_with_logits(z, target, weight, reduction="sum")
-        return total / count
-
-    return {
-        "amodal": loss(logits.amodal, amodal, weight),
-        "visible": loss(logits.visible, visible, weight),
-        "occluded": loss(logits.occluded, hidden, None),
-    }
+    K, m = int(logits.shape[1]), int(logits.shape[2])
+    if K == 1:
+        return logits[:, 0]
+    return logits.gather(1, labels.view(-1, 1, 1, 1).expand(-1, 1, m, m))[:, 0]
 
 
-def probabilities(logits: MaskLogits) -> tuple[Tensor, Tensor]:
-    """Return the amodal and visible probabilities, each [R, m, m]."""
-    return torch.sigmoid(logits.amodal), torch.sigmoid(logits.visible)
+def mask_loss(logits: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
+    """Return the mean binary cross-entropy over the cells of all RoIs, 0 without RoIs.
+
+    Args:
+        logits: [R, m, m].
+        target: [R, m, m], 0 or 1.
+        weight: [R, m, m] of the cells; None: 1.
+    """
+    count = mean_over_processes(logits.new_tensor(float(target.numel()))).clamp(min=1.0)
+    total = F.binary_cross_entropy_with_logits(logits, target, weight, reduction="sum")
+    return total / count

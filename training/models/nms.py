@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from training.models.boxes import box_iou
+from training.models.detector import Found
 
 ITERATIONS = 10
 """Exact for chains of suppression of up to this many links (A removes B, which would have removed
@@ -17,19 +18,54 @@ longer chain leaves a box too many or too few, never an error.
 """
 
 
-def matrix_nms(boxes_xyxy: Tensor, *, iou_threshold: float) -> Tensor:
+def matrix_nms(
+    boxes_xyxy: Tensor, *, iou_threshold: float, labels: Tensor | None = None
+) -> Tensor:
     """Mark the boxes that greedy suppression keeps (Cluster-NMS, Zheng et al., 2020).
 
     Args:
         boxes_xyxy: [B, K, 4], sorted by descending score.
         iou_threshold: a box goes when it overlaps a better kept one by more than this.
+        labels: [B, K]; boxes of different labels do not touch each other. None: all are alike.
 
     Returns:
         [B, K] float32, 1 for boxes to keep.
     """
     iou = box_iou(boxes_xyxy[:, :, None], boxes_xyxy[:, None])  # [B, better, worse]
     overlaps = torch.triu((iou > iou_threshold).to(torch.float32), diagonal=1)
+    if labels is not None:
+        overlaps = overlaps * (labels[:, :, None] == labels[:, None]).to(torch.float32)
     keep = torch.ones_like(overlaps[:, 0])
     for _ in range(ITERATIONS):
         keep = 1 - (overlaps * keep[:, :, None]).amax(1)
     return keep
+
+
+def select(
+    scores: Tensor, boxes_xyxy: Tensor, *, candidates: int, instances: int, iou_threshold: float
+) -> Found:
+    """Keep the best boxes that do not repeat each other, class by class.
+
+    Args:
+        scores: [B, L, K] of every point or proposal for every class.
+        boxes_xyxy: [B, L, 4], or [B, L, K, 4] where every class has a box of its own.
+        candidates: how many of the best go into the suppression.
+        instances: how many to return.
+        iou_threshold: of the suppression.
+    """
+    L, K = int(scores.shape[1]), int(scores.shape[2])
+    top, index = scores.flatten(1).topk(min(candidates, L * K), dim=1)
+    point = index // K if K > 1 else index
+    labels = index - point * K if K > 1 else torch.zeros_like(index)
+    if boxes_xyxy.ndim == 4:
+        boxes = _rows(boxes_xyxy.flatten(1, 2), index)
+    else:
+        boxes = _rows(boxes_xyxy, point)
+    kept = top * matrix_nms(boxes, iou_threshold=iou_threshold, labels=labels if K > 1 else None)
+    best, order = kept.topk(min(instances, int(kept.shape[1])), dim=1)
+    return Found(_rows(boxes, order), best, labels.gather(1, order), point.gather(1, order))
+
+
+def _rows(values: Tensor, index: Tensor) -> Tensor:
+    """Take rows of [B, L, D] by [B, N] indices."""
+    return values.gather(1, index[..., None].expand(-1, -1, int(values.shape[2])))

@@ -1,56 +1,26 @@
-"""RoIAlign (He et al., ICCV 2017) as two matrix products: static, exportable, plugin-free.
+"""RoIAlign (He et al., ICCV 2017), aligned, 2 x 2 samples a cell, for features and targets.
 
-Bilinear sampling is separable, and so is the mean over a cell's 2 x 2 samples. The value of cell
-(r, c) of a box is therefore ``Wy[r] @ F @ Wx[c]``, where row r of ``Wy`` holds the weights of the
-map's rows. This equals ``torchvision.ops.roi_align(aligned=True, sampling_ratio=2)``, boxes that
-leave the map included.
+`RoiPooler.__call__` is static, exportable and plugin-free: a cell of a box is the weighted mean of
+4 x 4 rows of features, which are gathered from all levels at once. `RoiPooler.of_rois` does the
+same with torchvision's kernel, which is faster where gradients are needed. Both equal
+``torchvision.ops.roi_align(aligned=True, sampling_ratio=2)`` to rounding, boxes that leave the map
+included. (torchvision's own detectors use ``aligned=False``; its weights work here after some
+fine-tuning.)
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
+import torchvision
 from torch import Tensor
+
+from training.models.detector import Rois
 
 SAMPLES_PER_CELL = 2
 CANONICAL_LEVEL = 4
 CANONICAL_SIZE_PX = 224
-
-
-def interpolation_matrix(start: Tensor, end: Tensor, *, cells: int, length: int) -> Tensor:
-    """Build the weights with which `cells` equal parts of an interval average a row of values.
-
-    Args:
-        start: [...] float32, where the intervals begin; value i of the row covers [i, i + 1).
-        end: [...] float32, where they end.
-        cells: number of parts of an interval.
-        length: number of values in the row.
-
-    Returns:
-        [..., cells, length] float32.
-    """
-    samples = cells * SAMPLES_PER_CELL
-    fraction = (torch.arange(samples, dtype=start.dtype, device=start.device) + 0.5) / samples
-    # `aligned`: value i sits at coordinate i of the row, half a cell after its left border.
-    position = start[..., None] + (end - start)[..., None] * fraction - 0.5  # [..., samples]
-    # A sample more than one value outside the row counts as 0, others take the border's value.
-    inside = (position >= -1) & (position <= length)
-    index = torch.arange(length, dtype=start.dtype, device=start.device)
-    distance = (position.clamp(0, length - 1)[..., None] - index).abs()
-    weight = (1 - distance).clamp(min=0) * inside[..., None].to(start.dtype)
-    grouped = weight.unflatten(-2, (cells, SAMPLES_PER_CELL))  # [..., cells, 2, length]
-    return grouped.mean(-2)
-
-
-def box_matrices(
-    boxes_xyxy: Tensor, *, cells: int, size_hw: tuple[int, int], stride: int = 1
-) -> tuple[Tensor, Tensor]:
-    """Return ``Wy`` [..., cells, H] and ``Wx`` [..., cells, W] of [..., 4] boxes in pixels."""
-    x0, y0, x1, y1 = (boxes_xyxy / stride).unbind(-1)
-    height, width = size_hw
-    return (
-        interpolation_matrix(y0, y1, cells=cells, length=height),
-        interpolation_matrix(x0, x1, cells=cells, length=width),
-    )
 
 
 def level_of_boxes(boxes_xyxy: Tensor, *, first: int, last: int) -> Tensor:
@@ -61,56 +31,129 @@ def level_of_boxes(boxes_xyxy: Tensor, *, first: int, last: int) -> Tensor:
     return level.clamp(first, last)
 
 
-def roi_align(levels: list[Tensor], boxes_xyxy: Tensor, *, cells: int, first: int = 2) -> Tensor:
-    """Pool every box from the pyramid level of its size.
+@dataclass(frozen=True)
+class RoiPooler:
+    """Pools every box from the pyramid level of its size.
+
+    Attributes:
+        first: number of the pyramid's first map, at stride 2 ** first.
+        count: how many of the maps are pooled from.
+    """
+
+    first: int
+    count: int
+
+    def __call__(self, levels: list[Tensor], boxes_xyxy: Tensor, *, cells: int) -> Tensor:
+        """Pool equally many boxes of every image.
+
+        Args:
+            levels: maps [B, C, H_l, W_l], from level `first` on.
+            boxes_xyxy: [B, N, 4] float32, input pixels.
+            cells: height and width of the result.
+
+        Returns:
+            [B * N, C, cells, cells]
+        """
+        levels = levels[: self.count]
+        channels = int(levels[0].shape[1])
+        rows = torch.cat([maps.flatten(2) for maps in levels], 2).transpose(1, 2)
+        # What depends on the level of a box, selected by a sum with one weight of 1.
+        table = _level_table(levels, self.first, boxes_xyxy.device)  # [levels, 4]
+        number = torch.arange(self.first, self.first + self.count, device=boxes_xyxy.device)
+        level = level_of_boxes(boxes_xyxy, first=self.first, last=self.first + self.count - 1)
+        chosen = (level[..., None] == number.to(level.dtype)).to(level.dtype)
+        stride, height, width, start = torch.matmul(chosen, table).unbind(-1)  # [B, N] each
+
+        x0, y0, x1, y1 = (boxes_xyxy / stride[..., None]).unbind(-1)
+        y, y_weight = _taps(y0, y1, height, cells)  # [B, N, cells, 4]
+        x, x_weight = _taps(x0, x1, width, cells)
+        row = start[..., None, None] + y * width[..., None, None]
+        index = row[:, :, :, None, :, None] + x[:, :, None, :, None, :]
+        weight = y_weight[:, :, :, None, :, None] * x_weight[:, :, None, :, None, :]
+        B, L = int(rows.shape[0]), int(rows.shape[1])
+        if B > 1:
+            offset = torch.arange(B, device=rows.device) * L
+            index = index + offset.to(index.dtype).view(B, 1, 1, 1, 1, 1)
+        gathered = rows.reshape(B * L, channels)[index.to(torch.int64).reshape(-1)]
+        taps = weight.reshape(-1, 1, 16).to(rows.dtype)
+        pooled = torch.matmul(taps, gathered.reshape(-1, 16, channels))
+        N = int(boxes_xyxy.shape[1])
+        return pooled.reshape(B * N, cells, cells, channels).permute(0, 3, 1, 2)
+
+    def of_rois(self, levels: list[Tensor], rois: Rois, *, cells: int) -> Tensor:
+        """Pool the RoIs of a batch, with gradients: [R, C, cells, cells]."""
+        boxes = torch.cat([rois.image[:, None].to(torch.float32), rois.boxes_xyxy], 1)
+        last = self.first + self.count - 1
+        level_of = level_of_boxes(rois.boxes_xyxy, first=self.first, last=last)
+        shape = (len(boxes), levels[0].shape[1], cells, cells)
+        # Autocast leaves torchvision's kernel in 32 bits, which pooling positions need.
+        pooled = torch.zeros(shape, dtype=torch.float32, device=boxes.device)
+        for level, maps in enumerate(levels[: self.count], self.first):
+            chosen = torch.nonzero(level_of == level)[:, 0]
+            part = torchvision.ops.roi_align(
+                maps.float(), boxes[chosen], cells, 0.5**level, SAMPLES_PER_CELL, aligned=True
+            )
+            pooled = pooled.index_put((chosen,), part)
+        return pooled
+
+
+def _level_table(levels: list[Tensor], first: int, device: torch.device) -> Tensor:
+    """Return stride, height, width and the first row of every map, [levels, 4] float32.
+
+    Row numbers stay exact in float32 up to 16 million cells.
+    """
+    table, start = [], 0
+    for number, maps in enumerate(levels, first):
+        height, width = int(maps.shape[2]), int(maps.shape[3])
+        table.append([2.0**number, float(height), float(width), float(start)])
+        start += height * width
+    return torch.tensor(table, device=device)
+
+
+def _taps(start: Tensor, end: Tensor, length: Tensor, cells: int) -> tuple[Tensor, Tensor]:
+    """Return where along one axis the values of a cell's mean lie, and their weights.
 
     Args:
-        levels: maps [B, C, H_l, W_l], level l at stride 2 ** l, l = first, first + 1, ...
-        boxes_xyxy: [B, R, 4] float32, input pixels.
-        cells: height and width of the result.
-        first: the number of the first level.
+        start: [...] where the intervals begin; value i of the axis covers [i, i + 1).
+        end: [...] where they end.
+        length: [...] number of values.
+        cells: number of parts of an interval.
 
     Returns:
-        [B, R, C, cells, cells]
+        Indices and weights, each [..., cells, 4] float32: 2 samples a cell, 2 values a sample.
     """
-    level_of = level_of_boxes(boxes_xyxy, first=first, last=first + len(levels) - 1)
-    pooled = None
-    for level, features in enumerate(levels, first):
-        size_hw = (int(features.shape[2]), int(features.shape[3]))
-        Wy, Wx = box_matrices(boxes_xyxy, cells=cells, size_hw=size_hw, stride=2**level)
-        # Boxes of other levels get weight 0 here, so that the sum over levels selects.
-        Wy = Wy * (level_of == level).to(Wy.dtype)[..., None, None]  # [B, R, cells, H]
-        part = _pool(features, Wy, Wx)
-        pooled = part if pooled is None else pooled + part
-    assert pooled is not None
-    return pooled
-
-
-def _pool(features: Tensor, Wy: Tensor, Wx: Tensor) -> Tensor:
-    """Compute ``Wy @ F @ Wx.T`` of every box and channel: [B, R, C, cells, cells]."""
-    B, C, H, W = features.shape
-    R, cells = Wx.shape[1], Wx.shape[2]
-    # The longer side, of an image the width, goes first: what is left to do is then smaller.
-    columns = features.permute(0, 3, 2, 1).reshape(B, W, H * C)
-    by_column = torch.matmul(Wx.reshape(B, R * cells, W), columns).reshape(B, R, cells, H, C)
-    pooled = torch.matmul(Wy[:, :, None], by_column)  # [B, R, x, y, C]
-    return pooled.permute(0, 1, 4, 3, 2)
+    samples = cells * SAMPLES_PER_CELL
+    fraction = (torch.arange(samples, dtype=start.dtype, device=start.device) + 0.5) / samples
+    # `aligned`: value i sits at coordinate i of the axis, half a cell after its left border.
+    position = start[..., None] + (end - start)[..., None] * fraction - 0.5
+    last = (length - 1)[..., None]
+    # A sample more than one value outside the axis counts as 0, others take the border's value.
+    inside = ((position >= -1) & (position <= last + 1)).to(start.dtype)
+    position = torch.minimum(position.clamp(min=0), last)
+    low = position.floor()
+    share = position - low
+    index = torch.stack([low, torch.minimum(low + 1, last)], -1)
+    weight = torch.stack([1 - share, share], -1) * (inside / SAMPLES_PER_CELL)[..., None]
+    shape = (cells, SAMPLES_PER_CELL)
+    return index.unflatten(-2, shape).flatten(-2), weight.unflatten(-2, shape).flatten(-2)
 
 
 @torch.no_grad()
-def crop_masks(masks: Tensor, boxes_xyxy: Tensor, *, cells: int) -> Tensor:
-    """Crop one bitmap per box: the mask targets.
+def crop_masks(masks: Tensor, rois: Rois, *, cells: int) -> Tensor:
+    """Crop the bitmap of every RoI's instance: the mask targets.
 
     Args:
-        masks: [R, H, W] bool or uint8 bitmaps.
-        boxes_xyxy: [R, 4] float32, input pixels.
+        masks: [B, M, H, W] bool or uint8 bitmaps.
+        rois: R boxes.
         cells: height and width of a crop.
 
     Returns:
         [R, cells, cells] float32, exactly 0 or 1: at least half of the cell is covered. Binary
         because the occluded target is "amodal and not visible".
     """
-    size_hw = (int(masks.shape[1]), int(masks.shape[2]))
-    Wy, Wx = box_matrices(boxes_xyxy, cells=cells, size_hw=size_hw)
-    covered = Wy @ masks.to(torch.float32) @ Wx.transpose(1, 2)
-    return (covered >= 0.5).to(torch.float32)
+    image, M, height, width = rois.image, *masks.shape[1:]
+    used, position = torch.unique(image * M + rois.instance, return_inverse=True)
+    bitmaps = masks.reshape(-1, 1, height, width)[used].to(torch.float32)
+    boxes = torch.cat([position[:, None].to(torch.float32), rois.boxes_xyxy], 1)
+    covered = torchvision.ops.roi_align(bitmaps, boxes, cells, 1.0, SAMPLES_PER_CELL, aligned=True)
+    return (covered[:, 0] >= 0.5).to(torch.float32)

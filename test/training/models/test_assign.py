@@ -12,7 +12,7 @@ def boxes_around_points(half: float) -> torch.Tensor:
 def test_points_outside_every_object_and_padding_are_negative():
     gt = torch.tensor([[[8.0, 8.0, 32.0, 32.0], [0.0, 0.0, 64.0, 64.0]]])
     result = assign(
-        torch.full((1, 64), 0.5),
+        torch.full((1, 2, 64), 0.5),
         boxes_around_points(12),
         POINTS,
         gt,
@@ -29,7 +29,7 @@ def test_points_outside_every_object_and_padding_are_negative():
 def test_best_point_of_an_object_has_the_iou_of_its_box_as_quality():
     gt = torch.tensor([[[8.0, 8.0, 32.0, 32.0]]])
     result = assign(
-        torch.full((1, 64), 0.5), boxes_around_points(10), POINTS, gt, torch.tensor([[True]])
+        torch.full((1, 1, 64), 0.5), boxes_around_points(10), POINTS, gt, torch.tensor([[True]])
     )
     torch.testing.assert_close(result.quality.max(), result.iou.max())
     assert 0.5 < result.quality.max() < 1
@@ -41,7 +41,7 @@ def test_a_point_two_objects_want_goes_to_the_box_it_predicts_better():
     shared = int(((POINTS - 20) ** 2).sum(1).argmin())
     boxes[0, shared] = gt[0, 1]
     result = assign(
-        torch.full((1, 64), 0.5), boxes, POINTS, gt, torch.ones(1, 2, dtype=torch.bool)
+        torch.full((1, 2, 64), 0.5), boxes, POINTS, gt, torch.ones(1, 2, dtype=torch.bool)
     )
     assert result.gt_index[0, shared] == 1
     torch.testing.assert_close(result.quality[0, shared], torch.tensor(1.0))
@@ -49,7 +49,7 @@ def test_a_point_two_objects_want_goes_to_the_box_it_predicts_better():
 
 def test_image_without_objects_has_no_positive_points():
     result = assign(
-        torch.full((1, 64), 0.5),
+        torch.full((1, 1, 64), 0.5),
         boxes_around_points(10),
         POINTS,
         torch.zeros(1, 1, 4),

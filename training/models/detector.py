@@ -1,0 +1,92 @@
+"""What every detector gives to the systems built on it.
+
+A detector is a module with two methods; `training.models.light_detector`, `fcos` and
+`faster_rcnn` are the ones there are.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from training.batch import Batch, Detections
+
+
+class Found(NamedTuple):
+    """N boxes an image, best first, padded with score 0.
+
+    Attributes:
+        boxes_xyxy: [B, N, 4] float32, input pixels, inside the image.
+        scores: [B, N] float32, descending.
+        labels: [B, N] int64.
+        index: [B, N] int64, which of the detector's points (one-stage) or proposals (two-stage)
+            made the box: what else it predicts for that box can be gathered by it.
+    """
+
+    boxes_xyxy: Tensor
+    scores: Tensor
+    labels: Tensor
+    index: Tensor
+
+
+class Rois(NamedTuple):
+    """Boxes on which heads are trained, R in all images together.
+
+    Attributes:
+        boxes_xyxy: [R, 4] float32, input pixels.
+        image: [R] int64, which image of the batch.
+        instance: [R] int64, which instance of that image the box is for.
+    """
+
+    boxes_xyxy: Tensor
+    image: Tensor
+    instance: Tensor
+
+    def labels(self, batch: Batch) -> Tensor:
+        """Return the true classes, [R] int64."""
+        return batch.labels[self.image, self.instance]
+
+
+class Detector(Protocol):
+    """Finds boxes in a feature pyramid."""
+
+    def detect(self, levels: list[Tensor], size_hw: tuple[int, int]) -> Found:
+        """Find the objects, by static operations only.
+
+        Args:
+            levels: all maps of the pyramid that belongs to the detector.
+            size_hw: of the input image, pixels.
+        """
+        ...
+
+    def learn(
+        self, levels: list[Tensor], batch: Batch, generator: torch.Generator
+    ) -> tuple[dict[str, Tensor], Rois]:
+        """Return the weighted terms of the detector's loss, and RoIs to train other heads on."""
+        ...
+
+
+def concatenate_rois(rois: list[tuple[Tensor, Tensor]]) -> Rois:
+    """Join the RoIs of the images, each given as boxes [n, 4] and instances [n]."""
+    boxes = torch.cat([b for b, _ in rois])
+    image = torch.cat([torch.full_like(i, number) for number, (_, i) in enumerate(rois)])
+    return Rois(boxes, image, torch.cat([i for _, i in rois]))
+
+
+def image_size_hw(images: Tensor) -> tuple[int, int]:
+    """Return height and width of [B, H, W, 3] images."""
+    return int(images.shape[1]), int(images.shape[2])
+
+
+def with_masks(found: Found, *, amodal: Tensor, visible: Tensor) -> Detections:
+    """Put boxes and the probabilities of their masks, each [B * N, m, m], together."""
+    shape = found.scores.shape
+    return Detections(
+        found.boxes_xyxy,
+        found.scores,
+        found.labels,
+        amodal.unflatten(0, shape),
+        visible.unflatten(0, shape),
+    )

@@ -1,0 +1,113 @@
+"""Mask R-CNN (He et al., ICCV 2017), on visible or on amodal masks.
+
+    image -> backbone -> feature pyramid -> detector -> boxes
+                              |                           |
+                              +-------- RoIAlign <--------+
+                                           |
+                                       mask head
+
+Trained on visible masks it is the plain baseline; on amodal masks and boxes it is ORCNN's and
+BCNet's baseline AmodalMRCNN, and with eight convolutions in the mask head PGExp's MRCNN-8. It has
+one mask, so that one stands for the other too (the rule of ORCNN, section 3.3, for scoring).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from training.batch import Batch, Detections
+from training.models.detector import image_size_hw, with_masks
+from training.models.mask_heads import MASK_CELLS, ROI_CELLS, mask_loss, of_class
+from training.models.normalize import Normalize
+from training.models.parts import LightParts, Parts, Trunk
+from training.models.roi_align import crop_masks
+
+
+class MaskRcnn(nn.Module):
+    """See the module's docstring.
+
+    Args:
+        trunk: everything up to the mask head.
+        head: the mask head.
+        target: ``visible`` or ``amodal``, which boxes and masks it learns.
+    """
+
+    def __init__(self, trunk: Trunk, head: nn.Module, *, target: str) -> None:
+        super().__init__()
+        self.target = target
+        self.normalize = Normalize()
+        self.backbone, self.fpn, self.detector = trunk.backbone, trunk.fpn, trunk.detector
+        self.pool = trunk.pool
+        self.mask_heads = nn.ModuleDict({target: head})
+
+    def forward(self, images: Tensor) -> Detections:
+        """Find the objects in [B, H, W, 3] uint8 RGB images."""
+        levels = self.fpn(self.backbone(self.normalize(images)))
+        found = self.detector.detect(levels, image_size_hw(images))
+        features = self.pool(levels, found.boxes_xyxy, cells=ROI_CELLS)
+        logits = of_class(self.mask_heads[self.target](features), found.labels.flatten())
+        mask = logits.sigmoid()
+        return with_masks(found, amodal=mask, visible=mask)
+
+    def losses(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+        """Return the named terms of the training loss; their sum is minimised.
+
+        Args:
+            batch: images and truth.
+            generator: draws what the detector and the mask head are trained on.
+        """
+        if self.target == "visible":
+            batch = batch._replace(boxes_xyxy=boxes_of_masks(batch.visible))
+        levels = self.fpn(self.backbone(self.normalize(batch.images)))
+        losses, rois = self.detector.learn(levels, batch, generator)
+        features = self.pool.of_rois(levels, rois, cells=ROI_CELLS)
+        logits = of_class(self.mask_heads[self.target](features), rois.labels(batch))
+        wanted = batch.visible if self.target == "visible" else batch.amodal
+        loss = mask_loss(logits, crop_masks(wanted, rois, cells=MASK_CELLS))
+        return {**losses, self.target: loss}
+
+
+@torch.no_grad()
+def boxes_of_masks(masks: Tensor) -> Tensor:
+    """Return the tight boxes [..., 4] xyxy float32 of masks [..., H, W]; 0 where one is empty."""
+    low_high = []
+    for across in (-2, -1):  # columns that have a pixel give x, rows give y
+        used = masks.amax(across).to(torch.float32)  # [..., W] or [..., H]
+        length = used.shape[-1]
+        low_high.append((used.argmax(-1), length - used.flip(-1).argmax(-1)))
+    (x0, x1), (y0, y1) = low_high
+    boxes = torch.stack([x0, y0, x1, y1], -1).to(torch.float32)
+    return boxes * (masks.flatten(-2).amax(-1) > 0)[..., None]
+
+
+@dataclass(frozen=True)
+class MaskRcnnSettings(Parts):
+    """Mask R-CNN on visible boxes and masks."""
+
+    def build(self, num_classes: int) -> MaskRcnn:
+        """Build the network with random weights."""
+        head = self.build_mask_head(num_classes)
+        return MaskRcnn(self.trunk(num_classes), head, target="visible")
+
+
+@dataclass(frozen=True)
+class MaskRcnnLightSettings(LightParts, MaskRcnnSettings):
+    """Mask R-CNN of the default model's size."""
+
+
+@dataclass(frozen=True)
+class AmodalMaskRcnnSettings(Parts):
+    """Mask R-CNN on amodal boxes and masks (AmodalMRCNN); ``mask_convs: 8`` makes it MRCNN-8."""
+
+    def build(self, num_classes: int) -> MaskRcnn:
+        """Build the network with random weights."""
+        head = self.build_mask_head(num_classes)
+        return MaskRcnn(self.trunk(num_classes), head, target="amodal")
+
+
+@dataclass(frozen=True)
+class AmodalMaskRcnnLightSettings(LightParts, AmodalMaskRcnnSettings):
+    """AmodalMRCNN of the default model's size."""

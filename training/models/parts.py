@@ -1,0 +1,160 @@
+"""The parts that all systems are built from, and the settings that choose them.
+
+images -> Normalize -> backbone -> pyramid -> detector -> boxes
+                                      |                     |
+                                      +---- RoiPooler <-----+
+                                                |
+                                      heads of the system
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from torch import nn
+
+from amodal_perception.errors import ConfigError
+from training.models.backbone import Backbone
+from training.models.faster_rcnn import FasterRcnn
+from training.models.fcos import Fcos
+from training.models.fpn import FeaturePyramid, StandardPyramid
+from training.models.light_detector import LightDetector
+from training.models.mask_heads import LightMaskHead, StandardMaskHead
+from training.models.roi_align import RoiPooler
+from training.models.torchvision_backbones import MobileNet, ResNet
+
+CHOICES = {
+    "backbone": ("resnet18", "resnet50", "resnet101", "mobilenet", "light"),
+    "detector": ("faster_rcnn", "fcos", "light"),
+    "mask_head": ("standard", "light"),
+}
+
+
+class Trunk(NamedTuple):
+    """What every system shares, up to its heads.
+
+    Attributes:
+        backbone: normalised images to [C2, C3, C4, C5].
+        fpn: those to the maps that the detector reads.
+        detector: maps to boxes; a `training.models.detector.Detector`.
+        pool: maps and boxes to features of RoIs.
+        channels: of the maps, hence of the features.
+    """
+
+    backbone: nn.Module
+    fpn: nn.Module
+    detector: nn.Module
+    pool: RoiPooler
+    channels: int
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The settings that all systems have; the defaults are those of the papers.
+
+    Attributes:
+        backbone: ``resnet18``, ``resnet50``, ``resnet101``, ``mobilenet`` (V3-Large) or ``light``.
+        detector: ``faster_rcnn``, ``fcos`` or ``light``.
+        mask_head: ``standard`` (Mask R-CNN's) or ``light``.
+        channels: of the pyramid's maps.
+        mask_width: of the mask heads' layers.
+        mask_convs: 3x3 convolutions of a standard mask head.
+        class_agnostic: one mask for all classes instead of one for each.
+        frozen_norm: fix the backbone's normalisation, for small batches and pretrained weights;
+            without such weights nothing is normalised then.
+        frozen_stages: how many of the backbone's stem and four stages do not learn, the stem
+            first; for pretrained weights.
+        instances: how many objects are returned, N of the contract.
+        proposals: boxes that Faster R-CNN's second stage judges.
+        rois_per_image: of these, how many it is trained on.
+    """
+
+    backbone: str = "resnet50"
+    detector: str = "faster_rcnn"
+    mask_head: str = "standard"
+    channels: int = 256
+    mask_width: int = 256
+    mask_convs: int = 4
+    class_agnostic: bool = False
+    frozen_norm: bool = False
+    frozen_stages: int = 0
+    instances: int = 100
+    proposals: int = 1000
+    rois_per_image: int = 512
+
+    def __post_init__(self) -> None:
+        for key, valid in CHOICES.items():
+            if getattr(self, key) not in valid:
+                raise ConfigError(
+                    f"model.{key} must be one of {', '.join(valid)}, but is '{getattr(self, key)}'"
+                )
+        for key in ("channels", "mask_width", "instances", "proposals", "rois_per_image"):
+            if getattr(self, key) < 1:
+                raise ConfigError(f"model.{key} must be at least 1, but is {getattr(self, key)}")
+
+    def trunk(self, num_classes: int) -> Trunk:
+        """Build everything up to the heads, with random weights."""
+        backbone = self._backbone()
+        if self.detector == "light":
+            return Trunk(
+                backbone,
+                FeaturePyramid(backbone.channels, self.channels),
+                LightDetector(self.channels, num_classes, instances=self.instances),
+                RoiPooler(first=2, count=2),  # few boxes at a light model's input would go higher
+                self.channels,
+            )
+        if self.detector == "fcos":
+            return Trunk(
+                backbone,
+                StandardPyramid(backbone.channels, self.channels, extra="convs"),
+                Fcos(self.channels, num_classes, instances=self.instances),
+                RoiPooler(first=3, count=5),
+                self.channels,
+            )
+        detector = FasterRcnn(
+            self.channels,
+            num_classes,
+            instances=self.instances,
+            proposals=self.proposals,
+            rois_per_image=self.rois_per_image,
+        )
+        pyramid = StandardPyramid(backbone.channels, self.channels, extra="pool")
+        return Trunk(backbone, pyramid, detector, detector.pool, self.channels)
+
+    def build_mask_head(
+        self, num_classes: int, *, convs: int | None = None
+    ) -> StandardMaskHead | LightMaskHead:
+        """Build a mask head with random weights; `convs` replaces the setting."""
+        out_channels = 1 if self.class_agnostic else num_classes
+        if self.mask_head == "light":
+            return LightMaskHead(
+                self.channels, self.mask_width, self.channels, out_channels=out_channels
+            )
+        return StandardMaskHead(
+            self.channels,
+            self.mask_width,
+            convs=self.mask_convs if convs is None else convs,
+            out_channels=out_channels,
+        )
+
+    def _backbone(self) -> Backbone | ResNet | MobileNet:
+        if self.backbone == "light":
+            return Backbone(stem_width=24, widths=(32, 80, 160, 224), depths=(1, 2, 2, 2))
+        frozen = {"frozen_norm": self.frozen_norm, "frozen_stages": self.frozen_stages}
+        if self.backbone == "mobilenet":
+            return MobileNet(**frozen)
+        return ResNet(int(self.backbone.removeprefix("resnet")), **frozen)
+
+
+@dataclass(frozen=True)
+class LightParts(Parts):
+    """Parts of the default model's size: under 5 GFLOP at 288 x 384, 3.2 million parameters."""
+
+    backbone: str = "light"
+    detector: str = "light"
+    mask_head: str = "light"
+    channels: int = 64
+    mask_width: int = 40
+    class_agnostic: bool = True
+    instances: int = 32
