@@ -132,14 +132,14 @@ class _ClassCurve:
         image: [N] image of each prediction, best score first.
         rank: [N] place within its image.
         hits: for each threshold the places, in `image`, of predictions that found something.
-        counted: for each threshold [N] bool, predictions that are not ignored.
+        counted: for each threshold [N] bool, predictions that are not ignored; None: all.
         true_image: [M] image of each true object that counts.
     """
 
     image: NDArray
     rank: NDArray
     hits: list[Int64]
-    counted: BoolArray
+    counted: list[BoolArray | None]
     true_image: NDArray
 
 
@@ -183,7 +183,7 @@ class PrecisionRecall:
                     image=predicted.image[mine],
                     rank=matches.rank[mine],
                     hits=[np.flatnonzero(row) for row in hit[:, mine]],
-                    counted=counted[:, mine],
+                    counted=[None if row.all() else row for row in counted[:, mine]],
                     true_image=true.image[asked],
                 )
             )
@@ -201,9 +201,12 @@ class PrecisionRecall:
             if asked == 0:
                 result[:, :, k] = NAN
                 continue
-            times = None if weights is None else weights[curve.image]
+            times = np.ones(len(curve.image)) if weights is None else weights[curve.image]
+            seen = np.cumsum(times)
             for t, hits in enumerate(curve.hits):
-                result[t, :, k] = _interpolated(curve.counted[t], hits, times, asked)
+                counted = curve.counted[t]
+                so_far = seen if counted is None else np.cumsum(np.where(counted, times, 0))
+                result[t, :, k] = _interpolated(so_far[hits], np.cumsum(times[hits]), asked)
         return result
 
     def recall(self, weights: Weights | None, max_detections: int = MAX_DETECTIONS) -> Float64:
@@ -250,21 +253,16 @@ class PrecisionRecall:
         return int(np.argmin(np.abs(self.iou_thresholds - iou)))
 
 
-def _interpolated(
-    counted: BoolArray, hits: Int64, times: NDArray | None, asked: float
-) -> NDArray[np.float64]:
+def _interpolated(seen: Float64, right: Float64, asked: float) -> NDArray[np.float64]:
     """Return COCO's interpolated precision at the recall points.
 
     Precision falls between hits, so the highest precision at a recall or beyond is that of a hit.
+
+    Args:
+        seen: [H] number of predictions that count, up to each hit.
+        right: [H] number of hits up to each.
+        asked: number of true objects.
     """
-    if not len(hits):
-        return np.zeros(len(RECALL_POINTS))
-    if times is None:
-        seen = np.cumsum(counted)[hits].astype(np.float64)
-        right = np.arange(1, len(hits) + 1, dtype=np.float64)
-    else:
-        seen = np.cumsum(np.where(counted, times, 0))[hits]
-        right = np.cumsum(times[hits])
     precision = right / (seen + np.spacing(1))
     best_from_here = np.maximum.accumulate(precision[::-1])[::-1]
     at = np.searchsorted(right / asked, RECALL_POINTS, side="left")
