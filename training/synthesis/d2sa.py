@@ -26,10 +26,10 @@ from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
 from amodal_perception.amodal_coco import Json
+from amodal_perception.coco_rle import Rle, join, meet, subtract
 from amodal_perception.dataset_statistics import DatasetStatistics
 from amodal_perception.errors import DatasetError
 from amodal_perception.structures import BoolArray
-from training.converters.coco_rle import Rle, join, meet, subtract
 from training.datasets.objects import Objects
 from training.synthesis.numbered import Picture
 from training.synthesis.pasting import Cutout, cut_out, paste, place
@@ -163,14 +163,10 @@ class D2saRecipe:
             small = self._small(index, step)[0]
             blank = np.zeros((*small.shape, 3), np.uint8)
             small = cut_out(blank, small, angle_rad=angle).mask
-            below = pile.in_full_view() if rng.random() < layout.on_top else []
-            for _ in range(TRIES):
-                if below:
-                    window = below[rng.integers(len(below))]
-                else:
-                    window = (0, 0, width // step, height // step)
-                corner = _somewhere(window, small, rng, overlap=bool(below))
-                if pile.add(small, corner):
+            # One that fits on top of nothing lies somewhere.
+            for on_top in (True, False) if rng.random() < layout.on_top else (False,):
+                corner = pile.lay(small, rng, on_top=on_top)
+                if corner is not None:
                     middle = np.array(corner) + np.array(small.shape[::-1]) / 2
                     placed.append(Placed(index, angle, (middle[0] * step, middle[1] * step)))
                     break
@@ -221,16 +217,35 @@ class _Pile:
         """Return the hidden part of each product, 0..1."""
         return [1 - left / max(area, 1) for left, area in zip(self._left, self._area)]
 
-    def in_full_view(self) -> list[tuple[int, int, int, int]]:
-        """List the windows of the products of which nothing is hidden, x, y, width, height."""
-        return [
-            (x, y, visible.shape[1], visible.shape[0])
-            for (visible, x, y), left, area in zip(self._visible, self._left, self._area)
-            if left == area
-        ]
+    def lay(
+        self, mask: BoolArray, rng: np.random.Generator, *, on_top: bool
+    ) -> tuple[int, int] | None:
+        """Try to put a product at random places, and tell where its corner is, x and y.
 
-    def add(self, mask: BoolArray, corner_xy: tuple[int, int]) -> bool:
-        """Put a product on top, unless it would hide too much of one, or leave the picture."""
+        Args:
+            mask: of the product, tight.
+            rng: draws the places.
+            on_top: over a product of which nothing is hidden yet; else anywhere.
+        """
+        height, width = self._size_hw
+        windows = [(0, 0, width, height)]
+        if on_top:
+            windows = [
+                (x, y, visible.shape[1], visible.shape[0])
+                for (visible, x, y), left, area in zip(self._visible, self._left, self._area)
+                if left == area
+            ]
+        for _ in range(TRIES if windows else 0):
+            corner = _somewhere(windows[rng.integers(len(windows))], mask, rng, overlap=on_top)
+            if self.add(mask, corner, hiding=on_top):
+                return corner
+        return None
+
+    def add(self, mask: BoolArray, corner_xy: tuple[int, int], *, hiding: bool = False) -> bool:
+        """Put a product on top, unless it would hide too much of one, or leave the picture.
+
+        With `hiding`, it must hide something.
+        """
         x, y = corner_xy
         height, width = self._size_hw
         visible = mask.copy()
@@ -252,7 +267,10 @@ class _Pile:
             lost = np.count_nonzero(above & below)
             if self._left[i] - lost < (1 - self._max_hidden) * self._area[i]:
                 return False
-            losses.append((i, lost, below, above))
+            if lost:
+                losses.append((i, lost, below, above))
+        if hiding and not losses:
+            return False
         for i, lost, below, above in losses:
             below &= ~above
             self._left[i] -= lost

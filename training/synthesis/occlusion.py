@@ -29,9 +29,9 @@ from pycocotools import mask as coco_mask
 from tqdm import tqdm
 
 from amodal_perception.amodal_coco import Json
+from amodal_perception.coco_rle import subtract
 from amodal_perception.errors import DatasetError
 from amodal_perception.structures import BoolArray
-from training.converters.coco_rle import subtract
 from training.datasets.objects import BORDER_PX, Objects
 from training.synthesis.numbered import Picture
 from training.synthesis.pasting import cut_out, paste, place

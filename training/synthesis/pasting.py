@@ -55,6 +55,8 @@ def cut_out(
         size = (max(1, round(width * scale)), max(1, round(height * scale)))
         method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
         layers = cv2.resize(layers, size, interpolation=method)
+        if scale > 1:  # an outline of whole pixels would show their steps
+            layers[..., 3] = cv2.GaussianBlur(layers[..., 3], (0, 0), 0.6 * scale)
     if angle_rad != 0:
         layers = _turn(layers, angle_rad)
     inside = layers[..., 3] >= 128

@@ -9,8 +9,8 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from amodal_perception.amodal_coco import Json
+from amodal_perception.coco_rle import Rle
 from amodal_perception.structures import BoolArray
-from training.converters.coco_rle import Rle
 
 
 def encode(mask: BoolArray) -> Rle:

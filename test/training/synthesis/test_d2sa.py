@@ -5,8 +5,8 @@ import pytest
 from drawn_coco import ellipse, write_coco
 
 from amodal_perception import amodal_coco
+from amodal_perception.coco_rle import meet
 from amodal_perception.errors import DatasetError
-from training.converters.coco_rle import meet
 from training.datasets.objects import read_objects
 from training.synthesis import d2sa
 from training.synthesis.d2sa import D2saRecipe, Layout, fit, layers_to_rows, pad
@@ -112,6 +112,17 @@ def test_fit_finds_a_layout_it_can_see_only_through_rates():
     full = rates_of(Layout(0, 1))
     assert fit(rates_of).max_hidden > 0.95  # 0.31 is as near as it comes to 0.33
     assert full.max() < d2sa.MEAN_RATE_OCCLUDED
+
+
+def test_layout_fits_the_published_figures(products, monkeypatch):
+    monkeypatch.setattr(d2sa, "FIT_PICTURES", 40)
+    recipe = D2saRecipe(read_objects(products), "augmented", 0)
+    monkeypatch.setattr(d2sa, "FIT_PICTURES", 200)
+    recipe.seed = 1  # other pictures than those it was fitted on
+    rates = recipe._rates_of(recipe.layout)
+    assert (rates > 0).mean() == pytest.approx(d2sa.OCCLUDED_SHARE, abs=0.05)
+    assert rates[rates > 0].mean() == pytest.approx(d2sa.MEAN_RATE_OCCLUDED, abs=0.05)
+    assert len(rates) / 200 == pytest.approx(12376 / 1562, abs=0.6)
 
 
 def test_padding_holds_what_leaves_the_picture():
