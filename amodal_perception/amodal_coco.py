@@ -22,6 +22,7 @@ from pycocotools import mask as coco_mask
 
 from amodal_perception import files
 from amodal_perception.boxes import xywh_to_xyxy, xyxy_to_xywh
+from amodal_perception.coco_rle import checked_rle
 from amodal_perception.errors import DatasetError
 from amodal_perception.masks import mask_windows
 from amodal_perception.structures import BoolArray, Instances, IntArray, Scene
@@ -284,12 +285,14 @@ def encode_mask(mask: BoolArray) -> Json:
 
 
 def decode_mask(segmentation: Any, size_hw: tuple[int, int]) -> BoolArray:
-    """Decode COCO's RLE (compressed or not) or polygons to a [H, W] bool mask."""
+    """Decode COCO's RLE (compressed or not) or polygons to a [H, W] bool mask.
+
+    Raises:
+        ValueError: the runs are damaged, or do not cover their size.
+    """
     if isinstance(segmentation, list):
-        polygons = coco_mask.frPyObjects(segmentation, *size_hw)
-        rle = coco_mask.merge(polygons)
-    elif isinstance(segmentation["counts"], list):
-        rle = coco_mask.frPyObjects(segmentation, *segmentation["size"])
+        rle = coco_mask.merge(coco_mask.frPyObjects(segmentation, *size_hw))
     else:
-        rle = segmentation
-    return coco_mask.decode(rle).astype(np.bool_)
+        height, width = segmentation["size"]
+        rle = checked_rle(segmentation["counts"], (height, width))
+    return coco_mask.decode(rle).view(np.bool_)

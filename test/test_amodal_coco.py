@@ -118,6 +118,9 @@ def test_what_is_wrong_is_named(tmp_path, scene, change, message):
         ({"size": [9, 9], "counts": [81]}, "is 9 x 9, but its image is 2 x 4"),
         ({"counts": [81]}, "annotation 10, 'segmentation'"),
         (17, "annotation 10, 'segmentation'"),
+        ({"size": [2, 4], "counts": [3, 2]}, "has runs of 5 pixels, but its image has 8"),
+        ({"size": [2, 4], "counts": "11"}, "has runs of 2 pixels, but its image has 8"),
+        ({"size": [2, 4], "counts": "!"}, "is no run-length code"),
     ],
 )
 def test_a_mask_that_does_not_fit_is_named(tmp_path, scene, segmentation, message):

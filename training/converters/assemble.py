@@ -14,8 +14,8 @@ from pycocotools import mask as coco_mask
 from tqdm import tqdm
 
 from amodal_perception import amodal_coco
+from amodal_perception.coco_rle import Rle, join, meet, overlap_areas, touching
 from amodal_perception.errors import DatasetError
-from training.converters.coco_rle import Rle, join, meet, overlap_areas, touching
 from training.converters.source import Json, Reading, Source, SourceImage, SourceObject
 
 Edges = Literal["given", "masks"]

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from amodal_perception.coco_rle import Rle, subtract
 from amodal_perception.errors import DatasetError
-from training.converters.coco_rle import Rle, subtract
 from training.converters.source import (
     Json,
     Reading,

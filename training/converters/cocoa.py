@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from amodal_perception.coco_rle import Rle, join, subtract
 from amodal_perception.errors import DatasetError
 from amodal_perception.images import read_image
-from training.converters.coco_rle import Rle, join, subtract
 from training.converters.coco_tables import parse_constraints
 from training.converters.source import (
     Json,

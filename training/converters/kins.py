@@ -12,8 +12,8 @@ from __future__ import annotations
 import argparse
 from dataclasses import dataclass, replace
 
+from amodal_perception.coco_rle import overlap_areas
 from amodal_perception.errors import DatasetError
-from training.converters.coco_rle import overlap_areas
 from training.converters.coco_tables import CocoTables, read_tables, recorded, walk
 from training.converters.source import (
     Json,

@@ -15,8 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from amodal_perception.coco_rle import subtract
 from amodal_perception.errors import DatasetError
-from training.converters.coco_rle import subtract
 from training.converters.npz_lists import read_npz
 from training.converters.source import Json, Reading, Source, SourceImage, SourceObject
 

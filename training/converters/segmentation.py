@@ -9,7 +9,7 @@ from typing import Any
 
 from pycocotools import mask as coco_mask
 
-from training.converters.coco_rle import Rle, checked_rle, join
+from amodal_perception.coco_rle import Rle, checked_rle, join
 
 LIMIT_PX = 1e5
 """Farther out, a polygon's corner is no place in an image; rasterising it would take forever."""

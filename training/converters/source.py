@@ -10,8 +10,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from amodal_perception.coco_rle import Rle, covered_pixels
 from amodal_perception.errors import DatasetError
-from training.converters.coco_rle import Rle, covered_pixels
 from training.converters.segmentation import to_rle
 
 Json = dict[str, Any]

@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from amodal_perception.coco_rle import Rle, join, overlap_areas
 from amodal_perception.errors import DatasetError
-from training.converters.coco_rle import Rle, join, overlap_areas
 from training.converters.coco_tables import CocoTables, image_size, read_tables
 from training.converters.source import (
     Json,

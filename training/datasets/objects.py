@@ -18,10 +18,10 @@ from tqdm import tqdm
 from amodal_perception import amodal_coco
 from amodal_perception.amodal_coco import AmodalCoco, Json
 from amodal_perception.boxes import xywh_to_xyxy
+from amodal_perception.coco_rle import Rle, meet
 from amodal_perception.errors import DatasetError
 from amodal_perception.images import read_image
 from amodal_perception.structures import UInt8Array
-from training.converters.coco_rle import Rle, meet
 from training.converters.source import Reading
 
 BORDER_PX = 3

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from pycocotools import mask as coco_mask
 
-from training.converters.coco_rle import (
+from amodal_perception.coco_rle import (
     checked_rle,
     covered_pixels,
     decode_counts,
