@@ -12,6 +12,7 @@ import numpy as np
 
 from amodal_perception import files
 from amodal_perception.evaluation.flicker import SceneChange
+from amodal_perception.evaluation.matching import ImageMatches
 from amodal_perception.structures import Scene
 
 Cell = str | int | float | None
@@ -27,6 +28,8 @@ CHANGE_COLUMNS = (
     "edges_gone",
 )
 """What changed since the scene before: numbers of objects and edges, mean IoU of kept objects."""
+TRUTH_COLUMNS = ("true_objects", "true_found", "true_amodal_iou", "panoptic_quality")
+"""Objects in truth; those found; mean IoU of these; their summed IoU over all there are."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +46,7 @@ class FrameRow:
         occluded: objects of which a tenth or more is hidden.
         edges: number of occlusions; None if dropped.
         change: what changed since the scene before.
+        matches: how it agrees with truth, where there is truth of the frame.
     """
 
     index: int
@@ -54,6 +58,7 @@ class FrameRow:
     occluded: int | None = None
     edges: int | None = None
     change: SceneChange | None = None
+    matches: ImageMatches | None = None
 
     @property
     def is_dropped(self) -> bool:
@@ -70,6 +75,7 @@ class FrameRow:
             "occluded": self.occluded,
             "edges": self.edges,
             **_change_cells(self.change),
+            **_truth_cells(self.matches),
             "latency_ms": self.latency_ms,
             "age_ms": self.age_ms,
         }
@@ -77,18 +83,24 @@ class FrameRow:
 
 
 def scene_row(
-    index: int, scene: Scene, change: SceneChange | None, **times: float | None
+    index: int,
+    scene: Scene,
+    change: SceneChange | None,
+    *,
+    latency_ms: float | None,
+    age_ms: float | None,
 ) -> FrameRow:
-    """Make the row of a scene; `times` are ``latency_ms`` and ``age_ms``."""
+    """Make the row of a scene."""
     return FrameRow(
         index=index,
         stamp_ns=scene.stamp_ns,
+        latency_ms=latency_ms,
+        age_ms=age_ms,
         stages_ms=scene.stages_ms,
         instances=len(scene.instances),
         occluded=int((scene.instances.occlusion_rate >= 0.1).sum()),
         edges=len(scene.graph.edges),
         change=change,
-        **times,
     )
 
 
@@ -138,6 +150,18 @@ def _change_cells(change: SceneChange | None) -> dict[str, Cell]:
         change.edges_gone,
     )
     return dict(zip(CHANGE_COLUMNS, cells))
+
+
+def _truth_cells(matches: ImageMatches | None) -> dict[str, Cell]:
+    if matches is None:
+        return dict.fromkeys(TRUTH_COLUMNS)
+    cells: tuple[Cell, ...] = (
+        matches.num_true,
+        len(matches.amodal_iou),
+        mean(matches.amodal_iou),
+        matches.quality,
+    )
+    return dict(zip(TRUTH_COLUMNS, cells))
 
 
 def _cell(value: Cell) -> Cell:

@@ -99,7 +99,7 @@ def write_report(path: Path, report: Report) -> None:
         _gallery_section(report.gallery, summary),
         _time_section(summary, report.rows),
         _change_section(summary, report.rows),
-        _quality_section(report.evaluation),
+        _quality_section(report.evaluation, report.rows),
         _footer(summary),
     ]
     write_page(path, "Amodal perception report", sections)
@@ -358,7 +358,7 @@ def _frames(rows: Sequence[FrameRow]) -> tuple[float, float]:
     return -0.5, max(len(rows), 2) - 0.5
 
 
-def _quality_section(evaluation: Evaluation | None) -> str:
+def _quality_section(evaluation: Evaluation | None, frames: Sequence[FrameRow]) -> str:
     if evaluation is None:
         return ""
     curves = [
@@ -378,12 +378,24 @@ def _quality_section(evaluation: Evaluation | None) -> str:
         "<section><h2>Quality against truth "
         f"<small>{len(evaluation.matches)} frames</small></h2>"
         f'<div class="charts"><div><h3>Precision and recall</h3>{recall_chart}</div>'
-        f"<div><h3>Agreement of matched objects</h3>{_occlusion_chart(evaluation)}</div></div>"
+        f"<div><h3>Agreement of matched objects</h3>{_occlusion_chart(evaluation)}</div>"
+        f"<div><h3>Every frame</h3>{_quality_chart(frames)}</div></div>"
         f"<details><summary>All figures</summary><table>{rows}</table>"
         '<p class="note">Objects of which nothing is visible are not counted. Precision and '
         "recall are those of the instances that the run kept: its score threshold cuts the "
         "curve.</p></details></section>"
     )
+
+
+def _quality_chart(frames: Sequence[FrameRow]) -> str:
+    """Plot how much of the truth each frame found, and how well."""
+    found, quality = [], []
+    for row in frames:
+        if row.matches and row.matches.num_true:
+            found.append((row.index, len(row.matches.amodal_iou) / row.matches.num_true))
+            quality.append((row.index, row.matches.quality))
+    lines = [_line("objects found", found), _line("panoptic quality", quality)]
+    return plot(lines, Axes("frame", "share, 0..1", _frames(frames), (0.0, 1.02), whole_x=True))
 
 
 def _occlusion_chart(evaluation: Evaluation) -> str:

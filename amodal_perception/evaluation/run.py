@@ -29,6 +29,7 @@ from amodal_perception.evaluation.frame_table import (
     scene_row,
     write_csv,
 )
+from amodal_perception.evaluation.matching import ImageMatches
 from amodal_perception.evaluation.metrics import evaluate_in_detail
 from amodal_perception.evaluation.predictions_file import PredictionsFile
 from amodal_perception.evaluation.report import Gallery, Report, write_report
@@ -135,6 +136,7 @@ def write_run(
             common = common_frames(truth, amodal_coco.read(folder / "predictions.json"))
             if common:
                 evaluation = evaluate_in_detail(*common)
+                run.take_matches(common[0], evaluation.matches)
                 summary["metrics"] = {k: round(v, 6) for k, v in evaluation.metrics.items()}
                 summary["flicker_truth"] = flicker(truth_changes(common[0]))
             elif is_measured:
@@ -228,8 +230,9 @@ class _Run:
                 view = View(scene.instances, scene.graph.edges, scene.track_ids)
                 change = compare(before, view) if before else None
                 before = view
-                times = {"latency_ms": replayed.latency_ms, "age_ms": replayed.age_ms}
-                self.rows.append(scene_row(index, scene, change, **times))
+                latency_ms, age_ms = replayed.latency_ms, replayed.age_ms
+                row = scene_row(index, scene, change, latency_ms=latency_ms, age_ms=age_ms)
+                self.rows.append(row)
                 colors = identity_colors(identities.follow(change, len(scene.instances)))
                 overlay = draw_scene(frame.image, scene, colors)
                 predictions.add(scene, f"{index:06d}.png")
@@ -241,6 +244,14 @@ class _Run:
                     video.add(overlay, frame.stamp_ns)
                 if self.options.overlays:
                     write_image(self.folder / "overlays" / f"{index:06d}.png", overlay)
+
+    def take_matches(self, truth: AmodalCoco, matches: Sequence[ImageMatches]) -> None:
+        """Tell every frame how it agrees with truth."""
+        by_stamp = {truth.images[match.image_id]["stamp_ns"]: match for match in matches}
+        self.rows = [
+            row if row.is_dropped else replace(row, matches=by_stamp.get(row.stamp_ns))
+            for row in self.rows
+        ]
 
     def summary(self, model_id: str, sent: int) -> Json:
         """Return the run's figures, as ``summary.json`` has them."""

@@ -197,6 +197,16 @@ def test_flicker_is_told_beside_that_of_truth(tmp_path, bag, pipeline, truth_pat
     assert "<th>truth</th>" in html
 
 
+def test_every_frame_with_truth_tells_how_it_agrees(tmp_path, bag, pipeline, truth_path):
+    replay_bag(bag, pipeline, tmp_path / "out", truth_path=truth_path)
+    with (tmp_path / "out" / "frames.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["true_objects"] for row in rows] == ["", "2", "2", "2"]
+    assert [row["true_found"] for row in rows] == ["", "2", "2", "2"]
+    assert {row["panoptic_quality"] for row in rows[1:]} == {"1.0000"}
+    assert "<h3>Every frame</h3>" in (tmp_path / "out" / "report.html").read_text()
+
+
 def test_truth_of_other_cameras_is_left_out(tmp_path, bag, pipeline, truth_path):
     content = json.loads(truth_path.read_text())
     content["images"][0]["topic"] = "/other"
