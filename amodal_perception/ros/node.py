@@ -370,8 +370,7 @@ class AmodalNode(ManagedNode):
         return (self.get_clock().now().nanoseconds - frame.stamp_ns) * 1e-9
 
     def _engine_busy_s(self) -> float:
-        since_s = self._worker.busy_since_s if self._worker is not None else None
-        return 0.0 if since_s is None else time.monotonic() - since_s
+        return 0.0 if self._worker is None else self._worker.busy_s
 
     def _overlay_period_s(self) -> float:
         rate_hz = self.parameters.overlay_rate
@@ -449,8 +448,10 @@ class StaleError(AmodalError):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the node until it is told to stop; return 0, or 1 where it cannot go on."""
     argv = sys.argv if argv is None else argv
+    is_initialised = False
     try:
         rclpy.init(args=list(argv))
+        is_initialised = True
         _parse_arguments(remove_ros_args(list(argv))[1:])
         _run()
     except (KeyboardInterrupt, ExternalShutdownException):
@@ -460,6 +461,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"amodal_node: {error}; {hint}", file=sys.stderr)
         return 1
     except (AmodalError, RuntimeError) as error:  # rcl reports bad arguments as RuntimeError
+        if is_initialised and isinstance(error, RuntimeError) and not rclpy.ok():
+            return 0  # interrupted while something was being created
         print(f"amodal_node: {' '.join(str(error).split())}", file=sys.stderr)
         return 1
     finally:

@@ -46,6 +46,13 @@ class Engine:
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
         self.failures_in_a_row = 0
+        self._busy_since_s: float | None = None
+
+    @property
+    def busy_s(self) -> float:
+        """How long it has been at work on one image, seconds; 0 when idle. From any thread."""
+        since_s = self._busy_since_s
+        return 0.0 if since_s is None else time.monotonic() - since_s
 
     @property
     def metadata(self) -> ModelMetadata:
@@ -58,6 +65,7 @@ class Engine:
         Raises:
             EngineError: it failed.
         """
+        self._busy_since_s = time.monotonic()
         try:
             try:
                 raw = self._runtime(image)
@@ -69,6 +77,8 @@ class Engine:
         except Exception as error:
             self.failures_in_a_row += 1
             raise EngineError(f"the engine failed: {first_line(error)}") from error
+        finally:
+            self._busy_since_s = None
         self.failures_in_a_row = 0
         return raw
 
@@ -85,12 +95,18 @@ class Worker:
             load: makes the pipeline and warms it up.
             work: does everything for one image; must not raise.
         """
-        self.busy_since_s: float | None = None
         self._load, self._work = load, work
         self._slot: Latest[Arrival] = Latest()
         self._loaded: Future[ModelMetadata] = Future()
+        self._engine: Engine | None = None
         # A daemon: an engine that hangs must not keep the process from ending.
         self._thread = threading.Thread(target=self._run, name="amodal worker", daemon=True)
+
+    @property
+    def busy_s(self) -> float:
+        """How long the engine has been at work on one image, seconds; 0 when idle."""
+        engine = self._engine
+        return 0.0 if engine is None else engine.busy_s
 
     def start(self, is_wanted: Callable[[], bool]) -> ModelMetadata | None:
         """Load the pipeline; wait until that is done.
@@ -141,18 +157,19 @@ class Worker:
         except BaseException as error:
             self._loaded.set_exception(error)
             return
+        assert isinstance(pipeline.runtime, Engine)
+        self._engine = pipeline.runtime
         self._loaded.set_result(pipeline.runtime.metadata)
         while (arrival := self._slot.take()) is not None:
             answer = arrival.answer
             if answer is not None and not answer.set_running_or_notify_cancel():
                 continue  # whoever asked has given up
-            self.busy_since_s = time.monotonic()
             try:
                 self._work(pipeline, arrival)
             except Exception:  # against the agreement, but no reason to fall silent
                 traceback.print_exc()
-            self.busy_since_s = None
             del arrival, answer  # a large message must not live on while nothing arrives
+        self._engine = None  # freed in this thread, with `pipeline`
 
 
 def is_out_of_memory(error: Exception) -> bool:
