@@ -13,6 +13,7 @@ from training import distributed
 from training.batch import Batch
 from training.datasets.amodal_coco import AmodalCocoDataset
 from training.datasets.sample import collate
+from training.evaluate import evaluate
 from training.models.assign import assign
 from training.models.light_detector import detection_losses
 from training.models.orcnn import OrcnnLightSettings
@@ -53,14 +54,11 @@ def gradients(data: Path, images: list[int]) -> dict[str, Tensor]:
 
 
 def main(data: Path, model: Path, out: Path) -> None:
-    with distributed.joined("cpu"):
+    with distributed.joined("cpu") as device:
         found = gradients(data, [[0], [1, 2, 3]][distributed.rank()])
         if distributed.rank() == 0:
             save_file({k: v.contiguous() for k, v in found.items()}, out / "found.safetensors")
-    from training.evaluate import main as evaluate
-
-    words = [str(model), "--data", str(data), "--out", str(out / "evaluation"), "--threads", "1"]
-    sys.exit(evaluate(words))
+        evaluate(model, data, out / "evaluation", device=device, num_threads=1)
 
 
 if __name__ == "__main__":
