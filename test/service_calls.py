@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import time
-
-from running_node import PATIENCE_S, Camera
+from running_node import PATIENCE_S, SETTLE_S, Camera
 
 ARRIVAL_S = 0.4
 
@@ -19,17 +17,16 @@ class Caller:
     def __call__(self, service_type, name: str, **fields):
         """Call a service and return the future."""
         if name not in self._clients:
-            self._clients[name] = self._camera.node.create_client(
-                service_type, f"/amodal_perception/{name}"
-            )
-        client = self._clients[name]
-        assert client.wait_for_service(PATIENCE_S), f"no service {name}"
-        return client.call_async(service_type.Request(**fields))
+            client = self._camera.node.create_client(service_type, f"/amodal_perception/{name}")
+            assert client.wait_for_service(PATIENCE_S), f"no service {name}"
+            # The service finds its client in its own time, and before that its answer is lost.
+            self._camera.wait(SETTLE_S)
+            self._clients[name] = client
+        return self._clients[name].call_async(service_type.Request(**fields))
 
     def let_arrive(self) -> None:
         """Give calls the time to arrive, which nothing else tells."""
-        until_s = time.monotonic() + ARRIVAL_S
-        self._camera.spin_until(lambda: time.monotonic() > until_s, "calls to arrive")
+        self._camera.wait(ARRIVAL_S)
 
 
 def seconds(value: float):

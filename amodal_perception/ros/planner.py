@@ -100,11 +100,13 @@ class Planner:
         self._tracker = Tracker(prefix=f"{secrets.token_hex(2)}-")
         self._past: deque[_Past] = deque(maxlen=REMEMBERED_SCENES)
         self._calls: list[_Call] = []
+        self._unanswered = 0  # calls of get_scene whose answer was not sent yet
 
     # Called by the node, in the executor's thread
 
     def create(self) -> None:
         """Create the services."""
+        self._destroy_services()
         node = self._node
         waiting = ReentrantCallbackGroup()
         self._services = [
@@ -123,11 +125,12 @@ class Planner:
     def destroy(self) -> None:
         """Destroy the services, and tell those who wait."""
         self._refuse("the node was cleaned up")
-        for service in self._services:
-            self._node.destroy_service(service)
         if self._timer is not None:
             self._node.destroy_timer(self._timer)
-        self._services, self._timer = [], None
+        self._timer = None
+        # Who waited is answered in the executor's next turn, which needs the services.
+        if not self._unanswered:
+            self._destroy_services()
 
     def reset(self) -> None:
         """Forget all objects and scenes; ids are not given again."""
@@ -136,6 +139,11 @@ class Planner:
             self._past.clear()
         if not self._node.is_active:
             self._refuse("the node was deactivated")
+
+    def _destroy_services(self) -> None:
+        for service in self._services:
+            self._node.destroy_service(service)
+        self._services = []
 
     @property
     def wants_frames(self) -> bool:
@@ -246,6 +254,7 @@ class Planner:
     # ~/get_scene
 
     async def _get_scene(self, request: Any, response: Any) -> Any:
+        self._unanswered += 1
         try:
             call = self._call(request)
             outcome = await call.outcome
@@ -258,6 +267,8 @@ class Planner:
         except Exception as error:  # the caller must get an answer
             self._node.get_logger().error(f"get_scene failed: {error!r}")
             response.message = f"failed: {error!r}"
+        finally:
+            self._unanswered -= 1
         return response
 
     def _call(self, request: Any) -> _Call:

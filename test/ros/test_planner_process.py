@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 
 import pytest
-from running_node import PATIENCE_S, node_process
+from running_node import PATIENCE_S, end, node_process
 from service_calls import Caller, seconds
 
 pytest.importorskip("amodal_perception.srv", reason="needs the built messages (make setup)")
@@ -16,7 +16,9 @@ def test_second_run_knows_nothing_of_the_first(models, camera):
     prefixes = set()
     for _ in range(2):
         with node_process(f"model_file_path:={models.quick}"):
-            plan = camera.call(GetRemovalPlan, "get_removal_plan", instance_id=1)
+            answer = Caller(camera)(GetRemovalPlan, "get_removal_plan", instance_id=1)
+            camera.spin_until(answer.done, "the plan")
+            plan = answer.result()
             assert not plan.success
             assert "no image was seen yet" in plan.message
             scene = camera.see(camera.publisher(), camera.image(5))
@@ -49,3 +51,14 @@ def test_waiting_wakes_a_node_that_nobody_listens_to_and_does_not_keep_it(models
         _, errors = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0
     assert "Traceback" not in errors
+
+
+def test_caller_is_answered_when_the_node_is_shut_down(models, camera):
+    with node_process(f"model_file_path:={models.quick}") as process:
+        ask = Caller(camera)
+        answer = ask(GetAmodalScene, "get_scene", timeout=seconds(20))
+        ask.let_arrive()
+        assert camera.transition("shutdown")
+        camera.spin_until(answer.done, "the refusal")
+        assert "deactivated" in answer.result().message
+        assert "Traceback" not in end(process)
