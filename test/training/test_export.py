@@ -9,6 +9,7 @@ from drawn_scenes import draw_scene, write_scenes
 
 from amodal_perception.errors import ModelFileError
 from amodal_perception.runtime import load_runtime
+from training import checkpoints, weights
 from training.config import from_mapping
 from training.export import build, largest_differences, main
 from training.flops import count_flops
@@ -52,6 +53,13 @@ def test_file_is_small_static_and_free_of_plugins(exported):
     assert {node.op_type for node in model.graph.node} <= ALLOWED_OPS
     for value in [*model.graph.input, *model.graph.output]:
         assert all(d.HasField("dim_value") for d in value.type.tensor_type.shape.dim), value.name
+
+
+def test_training_can_go_on_from_the_file(run, exported):
+    found = weights.read_onnx(exported)
+    for name, value in checkpoints.averaged_weights(run).items():
+        if not name.endswith("num_batches_tracked"):
+            assert found[name].equal(value), name
 
 
 def test_one_frame_costs_at_most_5_gflop(exported):
