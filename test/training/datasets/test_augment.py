@@ -1,8 +1,12 @@
+import json
+
 import numpy as np
 import pytest
 from drawn_scenes import draw_scene
 
+from amodal_perception.errors import ConfigError
 from amodal_perception.preprocess import PAD_VALUE
+from training.config import from_mapping, to_mapping
 from training.datasets.augment import (
     Augmentation,
     augment,
@@ -143,3 +147,24 @@ def test_only_whole_objects_are_pasted():
         sources |= {mask[:, ::-1].tobytes() for mask in other.amodal[[1, 3]]}
         assert all(mask.tobytes() in sources for mask in result.amodal[5:])
         assert not (result.visible & ~result.amodal).any()
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"scale_jitter": [1.5, 1.0]}, r"scale_jitter must be \[least, greatest\] above 0"),
+        ({"aspect_jitter": [0, 1]}, r"aspect_jitter must be \[least, greatest\] above 0"),
+        ({"scale_jitter": [1]}, "scale_jitter must be"),
+        ({"copy_paste": 1.5}, "copy_paste must be 0 to 1, but is 1.5"),
+        ({"cache_mb": -1}, "cache_mb must be at least 0"),
+    ],
+)
+def test_settings_out_of_range_are_refused(values, message):
+    with pytest.raises(ConfigError, match=message):
+        from_mapping(values, source="test")
+
+
+def test_settings_survive_a_run_folder():
+    config = from_mapping({"scale_jitter": [0.8, 1], "copy_paste": 0.5}, source="test")
+    assert config.scale_jitter == (0.8, 1)
+    assert from_mapping(json.loads(json.dumps(to_mapping(config))), source="test") == config
