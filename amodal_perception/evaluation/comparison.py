@@ -28,6 +28,7 @@ from amodal_perception.evaluation.regions import (
     stored_box,
     visible_rle,
 )
+from amodal_perception.evaluation.strip import described_px
 from amodal_perception.structures import BoolArray, IntArray
 
 Float64 = NDArray[np.float64]
@@ -193,11 +194,11 @@ def _objects(scenes: AmodalCoco, image_ids: Sequence[int], labels: dict[int, int
     rows = [rows[i] for i in order]
     amodal = [amodal_rle(scenes, row) for row in rows]
     visible = [visible_rle(scenes, row) for row in rows]
+    _check_length(scenes, rows, amodal, "segmentation")
+    _check_length(scenes, rows, visible, "visible_segmentation")
     amodal_px, visible_px = areas_px(amodal), areas_px(visible)
     seen_px = areas_px([intersection(pair) for pair in zip(amodal, visible)])
     regions_xywh = boxes_xywh(amodal), boxes_xywh(visible)
-    _check_extent(scenes, rows, regions_xywh[0], "segmentation")
-    _check_extent(scenes, rows, regions_xywh[1], "visible_segmentation")
     return Objects(
         ids=np.array([row["id"] for row in rows], np.int64),
         image=image[order],
@@ -227,20 +228,16 @@ def _boxes(scenes: AmodalCoco, rows: list[Json], key: str, of_regions: Float64) 
     return boxes
 
 
-def _check_extent(scenes: AmodalCoco, rows: list[Json], boxes: Float64, key: str) -> None:
-    """Refuse run lengths that run out of the image."""
-    size_wh = np.array(
-        [
-            [scenes.images[row["image_id"]]["width"], scenes.images[row["image_id"]]["height"]]
-            for row in rows
-        ]
-    ).reshape(-1, 2)
-    outside = (boxes[:, :2] + boxes[:, 2:] > size_wh).any(axis=1)
-    if outside.any():
-        row = rows[int(np.flatnonzero(outside)[0])]
+def _check_length(scenes: AmodalCoco, rows: list[Json], rles: list[Rle], key: str) -> None:
+    """Refuse run lengths that describe more or fewer pixels than the image has."""
+    sizes = np.array([rle["size"] for rle in rles], np.int64).reshape(-1, 2)
+    described = described_px(rles)
+    wrong = np.flatnonzero(described != sizes.prod(axis=1))
+    if len(wrong):
+        height, width = sizes[wrong[0]]
         raise DatasetError(
-            f"{scenes.path}: annotation {row['id']}, '{key}': its run lengths are longer than its "
-            "image"
+            f"{scenes.path}: annotation {rows[wrong[0]]['id']}, '{key}': its run lengths are of "
+            f"{described[wrong[0]]} pixels, but its image is {height} x {width}"
         )
 
 
