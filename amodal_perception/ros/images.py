@@ -9,6 +9,7 @@ Everything is checked before memory is taken: a message from the network may hol
 from __future__ import annotations
 
 import array
+import struct
 import sys
 from dataclasses import dataclass
 from typing import Any
@@ -25,6 +26,9 @@ MAX_PIXELS = 32_000_000
 DEPTH_ENCODINGS = ("16UC1", "32FC1", "64FC1")
 METRES_PER_UNIT = {"16UC1": 0.001, "mono16": 0.001, "32FC1": 1.0}  # REP 118
 MAX_ENCODING_NAME = 32
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+PNG_CHUNK_BYTES = 12  # length, name and checksum
+PNG_ANIMATION = (b"acTL", b"fcTL", b"fdAT")
 
 
 @dataclass(frozen=True)
@@ -285,11 +289,26 @@ def _check_size(width: int, height: int, max_pixels: int, what: str) -> None:
 
 
 def _png_size_wh(data: UInt8Array) -> tuple[int, int] | None:
-    """Read width and height from a PNG's first chunk; None if it is no PNG."""
-    head = data[:24].tobytes()
-    if len(head) < 24 or not head.startswith(b"\x89PNG\r\n\x1a\n"):
+    """Read width and height from a PNG's header; None if it is no plain PNG, or cut short.
+
+    Every chunk must lie in the data: OpenCV reserves what a chunk's length announces, gigabytes,
+    before it looks whether there is so much. Animations take another path there, and are refused.
+    """
+    if data[:8].tobytes() != PNG_SIGNATURE:
         return None
-    return int.from_bytes(head[16:20], "big"), int.from_bytes(head[20:24], "big")
+    view, at, size_wh = data.data, 8, None
+    while at + PNG_CHUNK_BYTES <= data.size:
+        length, kind = struct.unpack_from(">I4s", view, at)
+        if at + PNG_CHUNK_BYTES + length > data.size or kind in PNG_ANIMATION:
+            return None
+        if size_wh is None:
+            if kind != b"IHDR" or length != 13:
+                return None
+            size_wh = struct.unpack_from(">II", view, at + 8)
+        if kind == b"IEND":
+            return size_wh
+        at += PNG_CHUNK_BYTES + length
+    return None
 
 
 def _jpeg_size_wh(data: UInt8Array) -> tuple[int, int] | None:

@@ -205,9 +205,10 @@ def test_jpeg_is_close_and_may_be_padded():
         (b"\xff", "neither a JPEG nor a PNG"),
         (b"not an image at all" * 10, "neither a JPEG nor a PNG"),
         (encoded(".jpg")[:200], "neither a JPEG nor a PNG image, or cut short"),
-        (encoded(".png")[:60], "damaged"),
+        (encoded(".png")[:60], "neither a JPEG nor a PNG image, or cut short"),
+        (encoded(".png").replace(b"\x08\x02\0\0\0", b"\x07\x02\0\0\0", 1), "damaged"),
         (
-            encoded(".png")[:16] + b"\x00\x01\x00\x00" * 2 + b"\0" * 50,
+            encoded(".png").replace(b"\0\0\0\x10\0\0\0\x10", b"\0\x01\0\0" * 2, 1),
             "65536 x 65536 is more than",
         ),
         (
@@ -291,6 +292,23 @@ def test_depth_that_no_sensor_measures_is_unknown():
     samples = np.array([[-1, np.inf], [0, 3]], np.float32)[..., None]
     depth = message_to_depth(image(samples, "32FC1", (2, 2)))
     assert np.isnan(depth).tolist() == [[True, True], [True, False]]
+
+
+@pytest.mark.parametrize("chunk", [b"IHDR", b"IDAT", b"IEND"])
+def test_refuses_png_chunks_that_announce_more_than_there_is(chunk):
+    """OpenCV would reserve two gigabytes for each of these."""
+    png = bytearray(cv2.imencode(".png", PATCHES)[1].tobytes())
+    png[png.index(chunk) - 4] = 0x7F
+    with pytest.raises(ImageError, match="neither a JPEG nor a PNG image, or cut short"):
+        message_to_rgb(compressed(bytes(png)))
+
+
+def test_refuses_animations():
+    png = cv2.imencode(".png", PATCHES)[1].tobytes()
+    at = png.index(b"IDAT") - 4
+    animated = png[:at] + b"\0\0\0\x08acTL" + bytes(12) + png[at:]
+    with pytest.raises(ImageError, match="neither a JPEG nor a PNG"):
+        message_to_rgb(compressed(animated))
 
 
 def test_colour_is_no_depth():
