@@ -67,7 +67,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     evaluate.add_argument(
         "--bootstrap",
-        type=int,
+        type=_whole_number,
         default=200,
         metavar="N",
         help="draws for confidence intervals; 0: none (default %(default)s)",
@@ -170,6 +170,13 @@ def _add_pipeline_options(parser: argparse.ArgumentParser) -> None:
         default=ordering.min_hidden_fraction,
         help="hidden share of an object that counts as occlusion, 0..1 (default %(default)s)",
     )
+
+
+def _whole_number(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{text} is below 0")
+    return value
 
 
 def _fraction(text: str) -> float:

@@ -63,7 +63,7 @@ def described_px(rles: Sequence[Rle]) -> Int64:
     pycocotools takes it on trust that these are height x width; where they are not, joining two
     regions never ends.
     """
-    totals = [np.zeros(0, np.int64)]
+    totals: list[Int64] = [np.zeros(0, np.int64)]
     for first in range(0, len(rles), REGIONS_AT_ONCE):
         part = rles[first : first + REGIONS_AT_ONCE]
         lengths, region = _run_lengths([rle["counts"] for rle in part])
