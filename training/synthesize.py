@@ -11,7 +11,7 @@ from pathlib import Path
 from amodal_perception import amodal_coco
 from amodal_perception.dataset_statistics import summarise
 from amodal_perception.errors import AmodalError
-from training.datasets.objects import read_objects
+from training.objects import read_objects
 from training.synthesis import coco_occ as split
 from training.synthesis import numbered
 from training.synthesis.d2sa import COUNTS, D2saRecipe, table

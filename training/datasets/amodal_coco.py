@@ -13,8 +13,8 @@ from amodal_perception.errors import DatasetError, ImageError
 from amodal_perception.preprocess import letterbox
 from amodal_perception.structures import ViewTransform
 from training.datasets.cache import SharedCache
-from training.datasets.objects import BORDER_PX, read_objects
 from training.datasets.sample import Sample
+from training.objects import BORDER_PX, read_objects
 
 FILE_NAME = "annotations.json"
 CACHE_MB = 2048

@@ -30,7 +30,7 @@ from amodal_perception.coco_rle import Rle, join, meet, subtract
 from amodal_perception.dataset_statistics import DatasetStatistics
 from amodal_perception.errors import DatasetError
 from amodal_perception.structures import BoolArray
-from training.datasets.objects import Objects
+from training.objects import Objects
 from training.synthesis.numbered import Picture
 from training.synthesis.pasting import Cutout, cut_out, paste, place
 from training.synthesis.truth import annotation, decode, encode

@@ -32,7 +32,7 @@ from amodal_perception.amodal_coco import Json
 from amodal_perception.coco_rle import subtract
 from amodal_perception.errors import DatasetError
 from amodal_perception.structures import BoolArray
-from training.datasets.objects import BORDER_PX, Objects
+from training.objects import BORDER_PX, Objects
 from training.synthesis.numbered import Picture
 from training.synthesis.pasting import cut_out, paste, place
 from training.synthesis.truth import annotation, contours, decode, encode

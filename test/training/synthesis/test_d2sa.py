@@ -7,7 +7,7 @@ from drawn_coco import ellipse, write_coco
 from amodal_perception import amodal_coco
 from amodal_perception.coco_rle import meet
 from amodal_perception.errors import DatasetError
-from training.datasets.objects import read_objects
+from training.objects import read_objects
 from training.synthesis import d2sa
 from training.synthesis.d2sa import D2saRecipe, Layout, fit, layers_to_rows, pad
 from training.synthesis.pasting import Cutout

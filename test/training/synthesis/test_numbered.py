@@ -124,3 +124,8 @@ def test_preview_of_few_pictures_and_of_none(tmp_path):
     sheet = cv2.imread(str(tmp_path / "preview.jpg"))
     assert sheet[:260, :390].min() > 150
     assert sheet[320:].max() < 20
+
+
+def test_pytorch_is_not_needed():
+    code = "import sys; sys.modules['torch'] = None; import training.synthesize"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from amodal_perception import amodal_coco
 from amodal_perception.errors import DatasetError
-from training.datasets.objects import read_objects
+from training.objects import read_objects
 from training.synthesis.occlusion import (
     OcclusionRecipe,
     OcclusionSettings,
