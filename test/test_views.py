@@ -64,6 +64,7 @@ def test_foxglove_names_the_stages_in_their_order():
         "engine",
         "postprocess",
         "ordering",
+        "tracking",
         "message",
     ]
     assert [path["value"] for path in paths] == [

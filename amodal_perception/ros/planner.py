@@ -154,14 +154,20 @@ class Planner:
 
     def see(self, frame: Frame, scene: Scene, received_s: float) -> Scene:
         """Name the objects, remember the scene, and hand it to those who wait for one."""
-        parameters = self._node.parameters
+        parameters, started_s = self._node.parameters, time.monotonic()
         with self._lock:
             self._tracker.config = replace(
                 TrackingConfig(),
                 forget_missing_s=parameters.forget_missing,
                 forget_hidden_s=parameters.forget_hidden,
             )
-            scene = replace(scene, track_ids=self._tracker.update(frame, scene.instances))
+            track_ids = self._tracker.update(frame, scene.instances)
+            tracking_ms = (time.monotonic() - started_s) * 1e3
+            scene = replace(
+                scene,
+                track_ids=track_ids,
+                stages_ms=scene.stages_ms | {"tracking": tracking_ms},
+            )
             self._past.append(
                 _Past(scene.stamp_ns, received_s, scene.frame_id, scene.graph, scene.track_ids)
             )

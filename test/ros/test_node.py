@@ -28,6 +28,7 @@ def test_scene_keeps_the_header_and_holds_what_the_model_saw(node, camera):
         "engine",
         "postprocess",
         "ordering",
+        "tracking",
         "message",
     ]
     assert all(ms > 0 for ms in message.stage_ms)
