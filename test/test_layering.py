@@ -15,9 +15,17 @@ MODULES = sorted(
     if not info.name.startswith(("amodal_perception.msg", "amodal_perception.srv"))
 )
 NEEDS_RCLPY = {
-    "amodal_perception.ros.node",
-    "amodal_perception.ros.demo",
-    "amodal_perception.ros.live_replay",
+    f"amodal_perception.ros.{name}"
+    for name in (
+        "demo",
+        "depth",
+        "inputs",
+        "live_replay",
+        "managed",
+        "node",
+        "outputs",
+        "planner",
+    )
 }
 BLOCK = """
 import importlib, sys
