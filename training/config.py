@@ -40,8 +40,8 @@ class TrainConfig:
         data: folder with the training data.
         val: folder with validation data in the amodal COCO format; empty for none.
         out: run folder; an existing one is resumed.
-        weights: what to start from: a run folder, a checkpoint or an exported ``.onnx`` file;
-            empty to start from scratch.
+        weights: what to start from: a run folder, a checkpoint, an exported ``.onnx`` file, or
+            torchvision's weights of a backbone or a Mask R-CNN; empty to start from scratch.
         input_hw: height and width of the network's input, pixels, divisible by 32.
         iterations: optimiser steps.
         batch_size: images a step, over all processes.

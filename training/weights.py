@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from amodal_perception.errors import ConfigError, ModelFileError
 from training import checkpoints, distributed
+from training.models import pretrained
 
 ONNX_PREFIX = "model."
 """Before the names of the network's tensors in an exported file."""
@@ -23,14 +24,21 @@ def start_from(model: nn.Module, path: Path) -> None:
 
     Args:
         model: changed in place.
-        path: run folder, checkpoint, or ``.onnx`` file that `training.export` wrote.
+        path: run folder, checkpoint, ``.onnx`` file that `training.export` wrote, or a file of
+            torchvision's weights (`training.models.pretrained`).
 
     Raises:
         ConfigError: nothing agrees.
         ModelFileError: the file cannot be read, or its normalisation is folded away.
     """
-    given = read_onnx(path) if path.suffix == ".onnx" else checkpoints.averaged_weights(path)
+    if path.suffix == ".onnx":
+        given = read_onnx(path)
+    elif path.suffix in (".pth", ".pt", ".safetensors"):
+        given = pretrained.read(path)
+    else:
+        given = checkpoints.averaged_weights(path)
     own = model.state_dict()
+    given = pretrained.fill_mask_heads(given, own)
     taken = {k: v for k, v in given.items() if k in own and own[k].shape == v.shape}
     if not taken:
         raise ConfigError(f"weights={path}: is another kind of network; no tensor fits")

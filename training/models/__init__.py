@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Protocol
 from torch import nn
 
 from training.models.asn import AsnLightSettings, AsnSettings
+from training.models.bcnet import BcnetLightSettings, BcnetSettings
 from training.models.mask_rcnn import (
     AmodalMaskRcnnLightSettings,
     AmodalMaskRcnnSettings,
@@ -39,4 +40,6 @@ MODELS: dict[str, type[ModelSettings]] = {
     "orcnn_light": OrcnnLightSettings,
     "asn": AsnSettings,
     "asn_light": AsnLightSettings,
+    "bcnet": BcnetSettings,
+    "bcnet_light": BcnetLightSettings,
 }

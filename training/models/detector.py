@@ -80,7 +80,9 @@ def image_size_hw(images: Tensor) -> tuple[int, int]:
     return int(images.shape[1]), int(images.shape[2])
 
 
-def with_masks(found: Found, *, amodal: Tensor, visible: Tensor) -> Detections:
+def with_masks(
+    found: Found, *, amodal: Tensor, visible: Tensor, occluder: Tensor | None = None
+) -> Detections:
     """Put boxes and the probabilities of their masks, each [B * N, m, m], together."""
     shape = found.scores.shape
     return Detections(
@@ -89,4 +91,5 @@ def with_masks(found: Found, *, amodal: Tensor, visible: Tensor) -> Detections:
         found.labels,
         amodal.unflatten(0, shape),
         visible.unflatten(0, shape),
+        None if occluder is None else occluder.unflatten(0, shape),
     )

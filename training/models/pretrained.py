@@ -1,0 +1,89 @@
+"""Weights that others trained: torchvision's files, under the names of our parts.
+
+Nothing is downloaded; give ``weights=FILE`` (``.pth`` or ``.safetensors``) to training. Known are
+image classifiers (ResNet, MobileNetV3), which fill the backbone, and Mask R-CNN with a ResNet and
+a feature pyramid, which fills all but what is new in a system.
+"""
+
+from __future__ import annotations
+
+import pickle
+import re
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from amodal_perception.errors import ModelFileError
+
+DETECTOR_NAMES = (
+    (r"backbone\.body\.(.+)", r"backbone.\1"),
+    (r"backbone\.fpn\.(.+)", r"fpn.pyramid.\1"),
+    (r"rpn\.head\.conv\.0\.0\.(.+)", r"detector.rpn.conv.\1"),
+    (r"rpn\.head\.conv\.(weight|bias)", r"detector.rpn.conv.\1"),  # as older files have it
+    (r"rpn\.head\.cls_logits\.(.+)", r"detector.rpn.objectness.\1"),
+    (r"rpn\.head\.bbox_pred\.(.+)", r"detector.rpn.deltas.\1"),
+    (r"roi_heads\.box_head\.(fc6|fc7)\.(.+)", r"detector.\1.\2"),
+    (r"roi_heads\.box_predictor\.cls_score\.(.+)", r"detector.classes.\1"),
+    (r"roi_heads\.box_predictor\.bbox_pred\.(.+)", r"detector.boxes.\1"),
+    (r"roi_heads\.mask_predictor\.conv5_mask\.(.+)", r"mask_heads.visible.upsample.\1"),
+    (r"roi_heads\.mask_predictor\.mask_fcn_logits\.(.+)", r"mask_heads.visible.logits.\1"),
+)
+"""torchvision's names of Mask R-CNN's tensors and ours."""
+MASK_CONV = re.compile(r"roi_heads\.mask_head\.(?:mask_fcn(\d)|(\d)\.0)\.(weight|bias)")
+PYRAMID_CONV = re.compile(r"(fpn\.pyramid\.(?:inner|layer)_blocks\.\d)\.(weight|bias)")
+
+
+def read(path: Path) -> dict[str, Tensor]:
+    """Read a file of weights and give its tensors our names.
+
+    Raises:
+        ModelFileError: it cannot be read, or holds something other than tensors by name.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            tensors = load_file(path)
+        else:
+            tensors = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, SafetensorError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        reason = str(error).splitlines()[0]
+        raise ModelFileError(f"{path}: cannot be read as weights ({reason})") from None
+    if not isinstance(tensors, dict) or not all(isinstance(v, Tensor) for v in tensors.values()):
+        raise ModelFileError(f"{path}: is not a state_dict, tensors by name")
+    return {our_name(name): tensor for name, tensor in tensors.items()}
+
+
+def our_name(name: str) -> str:
+    """Translate a tensor's name; names that are ours already stay."""
+    if re.match(r"(conv1|bn1|layer\d|features)\.", name):
+        return f"backbone.{name}"
+    match = MASK_CONV.fullmatch(name)
+    if match:
+        index = int(match[2]) if match[1] is None else int(match[1]) - 1
+        return f"mask_heads.visible.convs.{index}.{match[3]}"
+    for pattern, ours in DETECTOR_NAMES:
+        if re.fullmatch(pattern, name):
+            # Files from before torchvision 0.13 have one level less in the pyramid's names.
+            return PYRAMID_CONV.sub(r"\1.0.\2", re.sub(pattern, ours, name))
+    return name
+
+
+def fill_mask_heads(given: dict[str, Tensor], own: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Let the mask heads of ORCNN and ASN start from the one head of a Mask R-CNN.
+
+    Args:
+        given: tensors by our names.
+        own: those of the network to fill.
+
+    Returns:
+        `given`, with the tensors of a mask head that it lacks taken from the one that it has.
+    """
+    filled = dict(given)
+    for name in own:
+        for head, other in (("amodal", "visible"), ("visible", "amodal")):
+            source = name.replace(f"mask_heads.{head}.", f"mask_heads.{other}.")
+            if source != name and name not in given and source in given:
+                filled[name] = given[source]
+    return filled
