@@ -14,14 +14,15 @@ from amodal_perception.amodal_coco import AmodalCoco
 from amodal_perception.errors import ImageError
 from amodal_perception.evaluation import protocols
 from amodal_perception.evaluation.charts import Axes, Series, plot
-from amodal_perception.evaluation.matching import MIN_SCORE, ImageMatches
+from amodal_perception.evaluation.comparison import Comparison
+from amodal_perception.evaluation.matching import MIN_SCORE, ImageMatches, match_objects
 from amodal_perception.evaluation.metrics import HEADLINES, Evaluation
 from amodal_perception.evaluation.protocols.calibration import reliability
 from amodal_perception.evaluation.protocols.tables import HIDDEN_RANGES, class_key
 from amodal_perception.evaluation.report import write_page
 from amodal_perception.images import encode_image, read_image
 from amodal_perception.structures import Instances, OcclusionGraph, Scene, UInt8Array
-from amodal_perception.visualize import draw_scene
+from amodal_perception.visualize import draw_scene, instance_colors
 
 WORST_IMAGES = 8
 PICTURE_WIDTH_PX = 640
@@ -242,28 +243,55 @@ def _class_section(evaluation: Evaluation) -> str:
 def _worst_section(
     evaluation: Evaluation, truth: AmodalCoco, predictions: AmodalCoco, images_dir: Path
 ) -> str:
+    true_id_of = _true_ids(evaluation.comparison)
     judged = [match for match in evaluation.matches if match.num_true + match.num_predicted]
     worst = sorted(judged, key=lambda match: (match.quality, match.image_id))[:WORST_IMAGES]
-    cards = "".join(_card(match, truth, predictions, images_dir) for match in worst)
+    cards = "".join(_card(match, truth, predictions, images_dir, true_id_of) for match in worst)
     if not cards:
         return ""
     return (
         f"<section><h2>Worst images <small>{len(worst)} of {len(evaluation.matches)}</small></h2>"
         f'<p class="note">By panoptic quality: the IoU of the objects found, summed, over half '
         f"of all true objects and predictions with a score of {MIN_SCORE:g} at least. Tinted: "
-        f"visible. Striped: hidden.</p>{cards}</section>"
+        f"visible. Striped: hidden. A prediction has the colour of the object it was matched to; "
+        f"white ones are false alarms.</p>{cards}</section>"
     )
 
 
+def _true_ids(comparison: Comparison) -> dict[int, int]:
+    """Map ids of matched predictions to those of their true objects."""
+    pair = match_objects(comparison).pair
+    predicted = comparison.predictions.ids[comparison.overlaps.predicted[pair]]
+    true = comparison.truth.ids[comparison.overlaps.true[pair]]
+    return dict(zip(predicted.tolist(), true.tolist()))
+
+
 def _card(
-    match: ImageMatches, truth: AmodalCoco, predictions: AmodalCoco, images_dir: Path
+    match: ImageMatches,
+    truth: AmodalCoco,
+    predictions: AmodalCoco,
+    images_dir: Path,
+    true_id_of: dict[int, int],
 ) -> str:
     row = truth.images[match.image_id]
     image = _photograph(images_dir / row["file_name"], (row["height"], row["width"]))
-    found = predictions.instances_of(match.image_id)
+    there, found = (scenes.instances_of(match.image_id) for scenes in (truth, predictions))
+    colors = instance_colors(len(there))
+    color_of = {
+        row["id"]: color for row, color in zip(truth.annotations_of(match.image_id), colors)
+    }
+    white = np.full(3, 255, np.uint8)
+    found_colors = np.array(
+        [
+            color_of.get(true_id_of.get(row["id"], -1), white)
+            for row in predictions.annotations_of(match.image_id)
+        ],
+        np.uint8,
+    ).reshape(-1, 3)
+    sure = found.scores >= MIN_SCORE
     pictures = (
-        ("truth", _draw(image, truth.instances_of(match.image_id), truth.class_names)),
-        ("predictions", _draw(image, found[found.scores >= MIN_SCORE], predictions.class_names)),
+        ("truth", _draw(image, there, truth.class_names, colors)),
+        ("predictions", _draw(image, found[sure], predictions.class_names, found_colors[sure])),
     )
     figures = "".join(
         f'<figure><img src="{_data_url(picture)}" alt="{name}"><figcaption>{name}</figcaption>'
@@ -286,7 +314,9 @@ def _photograph(path: Path, size_hw: tuple[int, int]) -> UInt8Array:
     return image if image.shape[:2] == size_hw else np.full((*size_hw, 3), GRAY, np.uint8)
 
 
-def _draw(image: UInt8Array, instances: Instances, class_names: tuple[str, ...]) -> UInt8Array:
+def _draw(
+    image: UInt8Array, instances: Instances, class_names: tuple[str, ...], colors: UInt8Array
+) -> UInt8Array:
     nobody = np.zeros(0, np.float32)
     graph = OcclusionGraph(
         edges=np.zeros((0, 2), np.int32),
@@ -295,7 +325,7 @@ def _draw(image: UInt8Array, instances: Instances, class_names: tuple[str, ...])
         hidden_fraction=nobody,
         removal_order=np.arange(len(instances), dtype=np.int32),
     )
-    return draw_scene(image, Scene(0, "", instances, graph, "", class_names))
+    return draw_scene(image, Scene(0, "", instances, graph, "", class_names), colors)
 
 
 def _data_url(image: UInt8Array) -> str:
