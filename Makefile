@@ -1,4 +1,5 @@
-# make setup | demo | training | test | lint | clean; each does all of its own set-up.
+# make setup | demo | training | test | lint | clean | fuzz | soak | interrupts | kills | delivery |
+# faults; each does all of its own set-up.
 # PYTHON chooses the interpreter of .venv: x86-64 CPython 3.10 to 3.13.
 
 PYTHON ?= python3
@@ -9,7 +10,8 @@ WITH_ROS := scripts/with_ros
 # A sourced ROS installation must not lend its modules to pip.
 PIP := env -u PYTHONPATH -u PYTHONHOME $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check
 PACKAGE := package.xml CMakeLists.txt \
-	$(wildcard msg/*.msg srv/*.srv launch/*.py config/*.yaml scripts/amodal scripts/amodal_node include/*/*.hpp)
+	$(wildcard msg/*.msg srv/*.srv launch/*.py config/*.* examples/* scripts/amodal scripts/amodal_node \
+	include/*/*.hpp)
 
 .PHONY: setup demo training test lint clean fuzz soak interrupts kills delivery faults
 

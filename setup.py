@@ -13,6 +13,7 @@ EXTRAS = {
     "onnx": ["onnxruntime>=1.17"],
     "bags": ["rosbags>=0.10", "zstandard"],
     "evaluation": ["pycocotools"],
+    "ray": ["ray"],
 }
 
 
