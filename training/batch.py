@@ -36,6 +36,8 @@ class Detections(NamedTuple):
         labels: [B, N] int64.
         amodal: [B, N, m, m] float32 probabilities inside the box.
         visible: [B, N, m, m] float32 probabilities inside the box.
+        occluder: [B, N, m, m] float32 probabilities inside the box of what hides the object, or
+            None where the system does not predict it.
     """
 
     boxes: Tensor
@@ -43,3 +45,9 @@ class Detections(NamedTuple):
     labels: Tensor
     amodal: Tensor
     visible: Tensor
+    occluder: Tensor | None = None
+
+    def of_image(self, number: int) -> dict[str, Tensor]:
+        """Return one image's outputs by name, without those the system does not have."""
+        named = self._asdict().items()
+        return {name: values[number] for name, values in named if values is not None}

@@ -52,7 +52,7 @@ class TorchRuntime:
         """Run the network on [1, H, W, 3] uint8 RGB."""
         with torch.inference_mode():
             outputs = self.model(torch.from_numpy(image).to(self.device))
-        found = {name: values[0].cpu().numpy() for name, values in outputs._asdict().items()}
+        found = {name: values.cpu().numpy() for name, values in outputs.of_image(0).items()}
         return RawDetections(boxes_xyxy=found.pop("boxes"), **found)
 
 

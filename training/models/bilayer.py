@@ -1,4 +1,4 @@
-"""BCNet's mask head: two layers, the occluder's over the occludee's (Ke et al., CVPR 2021, fig. 4).
+"""BCNet's mask head, two layers: occluder over occludee (Ke et al., CVPR 2021, figure 4).
 
     RoI features X --> branch 1 --> F_occ --> occluder: mask, contour
          |                           |
@@ -13,6 +13,7 @@ setting says otherwise.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch.nn.functional as F
@@ -81,7 +82,7 @@ class Branch(nn.Module):
         super().__init__()
         before = 1 if settings.order == "published" else 2
         wide = [channels, *[width] * (before + 1), channels]
-        convs = [nn.Conv2d(i, o, 3, padding=1) for i, o in zip(wide, wide[1:])]
+        convs = [nn.Conv2d(i, o, 3, padding=1) for i, o in pairwise(wide)]
         initialise([*convs])
         self.before = nn.ModuleList(convs[:before])
         self.graph: nn.Module = nn.Identity()

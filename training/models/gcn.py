@@ -35,6 +35,8 @@ class GraphConvolution(nn.Module):
         self.phi = nn.Conv2d(channels, channels, 1, bias=False)
         self.g = nn.Conv2d(channels, channels, 1, bias=False)
         self.out = nn.Conv2d(channels, channels, 1, bias=False)
+        for layer in (self.theta, self.phi, self.g, self.out):
+            nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
         self.norm: nn.Module
         if norm == "batch":
             self.norm = nn.BatchNorm2d(channels, eps=1e-4)
