@@ -272,7 +272,7 @@ def main(arguments: list[str] | None = None) -> int:
         metavar="SCORE",
         help="trained score, 0 to 1, that becomes 0.5 in the file: where F1 is best (0.5)",
     )
-    options = parser.parse_args(arguments)
+    options = parser.parse_intermixed_args(arguments)
     try:
         if not 0 < options.operating_point < 1:
             raise ConfigError(

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,20 @@ from amodal_perception.errors import ModelFileError
 from amodal_perception.runtime import load_runtime
 from training import checkpoints, weights
 from training.config import from_mapping
-from training.export import build, largest_differences, main
+from training.export import (
+    COMPARED_SCORE,
+    SingleImage,
+    build,
+    describe,
+    drawn_images,
+    largest_differences,
+    main,
+    to_onnx,
+)
 from training.flops import count_flops
+from training.models import MODELS
 from training.train import train
+from training.weights import read_onnx
 
 INPUT_HW = (288, 384)
 # Parsed and built by TensorRT without plugins (see the test below), free of loops and of shapes
@@ -89,6 +101,67 @@ def test_agrees_with_pytorch_on_pictures_not_traced(run, exported):
     assert max(worst["scores"], worst["amodal"], worst["visible"]) < 1e-3
 
 
+def test_every_parameter_keeps_its_name_so_that_training_can_go_on_from_the_file(run, exported):
+    model, _, _ = build(run)
+    stored, expected = read_onnx(exported), model.model.state_dict()
+    needed = {name for name in expected if not name.endswith("num_batches_tracked")}
+    assert needed <= set(stored)
+    for name in needed:
+        torch.testing.assert_close(stored[name], expected[name])
+
+
+def test_other_size_and_number_of_instances(run, tmp_path):
+    out = tmp_path / "small.onnx"
+    words = [str(run), "--out", str(out), "input_hw=[64,96]", "model.instances=5"]
+    assert main(words) == 0
+    metadata = load_runtime(out).metadata
+    assert (metadata.input_hw, metadata.max_instances) == ((64, 96), 5)
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("iterations=3", "'iterations=3': only input_hw= and model.KEY= can change"),
+        ("model.channels=32", "its weights do not fit model.channels=32"),
+        ("input_hw=[50,50]", "multiples of 32"),
+    ],
+)
+def test_overrides_that_the_weights_do_not_allow(run, tmp_path, capsys, word, message):
+    assert main([str(run), "--out", str(tmp_path / "m.onnx"), word]) == 1
+    assert message in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+SYSTEMS = {
+    "faster_rcnn": ("mask_rcnn", {"backbone": "mobilenet", "proposals": 40, "frozen_norm": True}),
+    "fcos": ("orcnn", {"backbone": "resnet18", "detector": "fcos", "channels": 64}),
+    "asn": ("asn_light", {}),
+}
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_every_kind_of_part_exports_and_builds_in_tensorrt(system, tmp_path):
+    name, changes = SYSTEMS[system]
+    small = {"channels": 32, "mask_width": 16, "instances": 8, **changes}
+    torch.manual_seed(0)
+    network = replace(MODELS[name](), **small).build(3)
+    if system != "faster_rcnn":  # so that scores of untrained points count
+        layer = network.detector.classes if system == "fcos" else network.detector.score
+        torch.nn.init.normal_(layer.weight, std=0.1)
+        torch.nn.init.zeros_(layer.bias)
+    model, path = SingleImage(network, 0.3).eval(), tmp_path / "m.onnx"
+    to_onnx(model, path, (64, 96))
+    describe(path, {})
+    images = drawn_images((64, 96), 2)
+    with torch.inference_mode():
+        scores = model(torch.from_numpy(images[0][None]))[1]
+    assert (scores > COMPARED_SCORE).sum() > 3
+    worst = largest_differences(model, path, images)
+    assert worst["boxes"] < 0.01
+    assert max(worst["scores"], worst["amodal"], worst["visible"]) < 1e-3
+    assert build_engine(path).nbytes > 1e6
+
+
 def test_another_network_is_told_apart(run, exported):
     model, _, _ = build(run)
     with torch.no_grad():
@@ -131,17 +204,21 @@ def test_run_folder_tells_where_it_comes_from(run):
     assert len(config["commit"]) >= 40 or config["commit"] == "unknown"
 
 
-def test_tensorrt_builds_an_engine_for_compute_capability_86(exported):
+def build_engine(path: Path):
     trt = pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed")
     logger = trt.Logger(trt.Logger.ERROR)
     builder = trt.Builder(logger)
     network = builder.create_network(0)
     parser = trt.OnnxParser(network, logger)
-    parsed = parser.parse(exported.read_bytes())
+    parsed = parser.parse(path.read_bytes())
     assert parsed, [parser.get_error(i).desc() for i in range(parser.num_errors)]
     config = builder.create_builder_config()
     config.num_compute_capabilities = 1
     config.set_compute_capability(trt.ComputeCapability.SM86, 0)
     engine = builder.build_serialized_network(network, config)
     assert engine is not None
-    assert engine.nbytes > 1e6
+    return engine
+
+
+def test_tensorrt_builds_an_engine_for_compute_capability_86(exported):
+    assert build_engine(exported).nbytes > 1e6
