@@ -26,6 +26,7 @@ from amodal_perception.structures import BoolArray, Frame, Instances, UInt8Array
 Vector = NDArray[np.float64]
 Similarity = NDArray[np.float64]  # [2, 3]: rotation and scale, then shift; pixels
 
+STILL: Similarity = np.eye(2, 3)
 COLOUR_BINS = 4  # per channel
 PLACE_SLACK_PX = 4.0  # no place is known better than this
 CAMERA_PX = 8.0  # who moved this far otherwise than the camera moved by himself
@@ -62,6 +63,7 @@ class _Sighting:
         centre_xy: centroid of the mask, pixels.
         corner_xy: top-left corner of the window as seen from the centroid, pixels.
         area_px: set pixels of the mask.
+        is_cut: whether the image's border cuts it, so that its centroid moves as it comes or goes.
         colour: [COLOUR_BINS ** 3] square roots of the visible pixels' shares of each colour.
     """
 
@@ -69,6 +71,7 @@ class _Sighting:
     centre_xy: Vector
     corner_xy: Vector
     area_px: int
+    is_cut: bool
     colour: NDArray[np.float64]
 
 
@@ -136,12 +139,9 @@ class Tracker:
         self._stamp_ns, self._size_hw = now_ns, frame.size_hw
 
         sightings = _look(frame.image, instances)
-        tracks = [
-            replace(track, centre_xy=track.centre_xy + track.velocity_xy * elapsed_s)
-            for track in self._tracks
-        ]
-        camera = _camera_motion(tracks, sightings, self._pairs(tracks, sightings))
-        tracks = [replace(track, centre_xy=_move(camera, track.centre_xy)) for track in tracks]
+        guesses = [_expected(track, STILL, elapsed_s) for track in self._tracks]
+        camera = _camera_motion(self._tracks, sightings, self._pairs(guesses, sightings))
+        tracks = [_expected(track, camera, elapsed_s) for track in self._tracks]
         pairs = self._pairs(tracks, sightings)
 
         covered = np.logical_or.reduce(instances.visible, axis=0)
@@ -207,6 +207,7 @@ def _look(image: UInt8Array, instances: Instances) -> list[_Sighting]:
                 centre_xy=middle_xy + (columns.start, rows.start),
                 corner_xy=-middle_xy,
                 area_px=area_px,
+                is_cut=bool(instances.truncated[i]),
                 colour=np.sqrt(shares),
             )
         )
@@ -261,19 +262,27 @@ def _camera_motion(
     tracks: list[_Track], sightings: list[_Sighting], pairs: dict[int, int]
 ) -> Similarity:
     """Find what most of the pairs did together; nothing, where they did nothing together."""
-    still = np.eye(2, 3)
-    if len(pairs) < MIN_CAMERA_PAIRS:
-        return still
-    before = np.array([tracks[i].centre_xy for i in pairs])
-    after = np.array([sightings[j].centre_xy for j in pairs.values()])
+    whole = [
+        (i, j) for i, j in pairs.items() if not (tracks[i].last.is_cut or sightings[j].is_cut)
+    ]
+    if len(whole) < MIN_CAMERA_PAIRS:
+        return STILL
+    before = np.array([tracks[i].centre_xy for i, _ in whole])
+    after = np.array([sightings[j].centre_xy for _, j in whole])
     found, _ = cv2.estimateAffinePartial2D(before, after, ransacReprojThreshold=CAMERA_PX)
     if found is None:
-        return still
+        return STILL
     motion = found.astype(np.float64)
     missed_px = np.linalg.norm(_move(motion, before) - after, axis=1)
     zoom = np.hypot(motion[0, 0], motion[1, 0])
     is_common = (missed_px < CAMERA_PX).mean() >= 0.5 and 0.8 < zoom < 1.25
-    return motion if is_common else still
+    return motion if is_common else STILL
+
+
+def _expected(track: _Track, camera: Similarity, elapsed_s: float) -> _Track:
+    """Move a track to where it should be: with the camera, and by itself."""
+    centre_xy = _move(camera, track.centre_xy) + track.velocity_xy * elapsed_s
+    return replace(track, centre_xy=centre_xy)
 
 
 def _move(motion: Similarity, points_xy: Vector) -> Vector:
@@ -297,7 +306,7 @@ def _begun(number: int, sighting: _Sighting, now_ns: int) -> _Track:
 def _continued(track: _Track, sighting: _Sighting, now_ns: int) -> _Track:
     unseen_s = (now_ns - track.seen_ns) * 1e-9
     velocity_xy = track.velocity_xy
-    if unseen_s > 0:
+    if unseen_s > 0 and not (sighting.is_cut or track.last.is_cut):
         # The place was expected with the old velocity, so what it misses by is the change.
         change_xy = (sighting.centre_xy - track.centre_xy) / unseen_s
         velocity_xy = velocity_xy + SPEED_GAIN * change_xy

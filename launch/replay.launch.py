@@ -6,6 +6,7 @@ ros2 launch amodal_perception replay.launch.py bag:=/path/to/bag image:=/camera/
 
 from pathlib import Path
 
+from ament_index_python.packages import PackageNotFoundError, get_package_prefix
 from launch import LaunchDescription
 from launch.actions import (
     DeclareLaunchArgument,
@@ -60,6 +61,12 @@ def start(context) -> list:
         raise RuntimeError(f"bag: {bag}: no such file or folder")
     if given["bag"] and not given["image"]:
         raise RuntimeError("image: say which topic of the bag to read; `ros2 bag info` lists them")
+    with_rviz = given["rviz"].lower() in ("true", "1")
+    if with_rviz:
+        try:
+            get_package_prefix("rviz2")
+        except PackageNotFoundError:
+            raise RuntimeError("rviz: RViz is not installed; leave it out: rviz:=false") from None
     node = IncludeLaunchDescription(
         [ThisLaunchFileDir(), "/amodal.launch.py"],
         launch_arguments={
@@ -92,7 +99,7 @@ def start(context) -> list:
         RegisterEventHandler(over),
         node,
         TimerAction(period=START_S, actions=[player]),
-        *([rviz] if given["rviz"].lower() in ("true", "1") else []),
+        *([rviz] if with_rviz else []),
     ]
 
 

@@ -158,3 +158,12 @@ def test_replay_sees_the_bag_of_the_package(ros, camera):
 def test_replay_without_a_bag_is_refused(argument, message):
     with launched(argument, file="replay.launch.py") as run:
         assert message in run.wait()
+
+
+def test_replay_without_rviz_says_so_before_it_starts_anything():
+    if shutil.which("rviz2"):
+        pytest.skip("RViz is installed")
+    with launched(file="replay.launch.py") as run:
+        said = run.wait()
+    assert "RViz is not installed; leave it out: rviz:=false" in said
+    assert "process started" not in said
