@@ -27,6 +27,8 @@ def match(boxes_xyxy: Tensor, gt_xyxy: Tensor, valid: Tensor) -> tuple[Tensor, T
     iou = box_iou(gt_xyxy[:, None], boxes_xyxy)  # [M, P]
     iou = torch.where(valid[:, None], iou, torch.full_like(iou, -1.0))
     best_iou, index = iou.max(0)
+    if not len(boxes_xyxy):  # no maximum of nothing
+        return best_iou, index, torch.zeros_like(index, dtype=torch.bool)
     best_of_object = iou.amax(1, keepdim=True)
     best_box = ((iou == best_of_object) & (best_of_object > 0)).any(0)
     return best_iou, index, best_box
