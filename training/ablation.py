@@ -1,7 +1,8 @@
 """Compare systems of one size on one data set: ``python -m training.ablation data=DIR val=DIR``.
 
-Trains the rows of ORCNN's Table 6 (and the baselines) one after the other, from the same seed and
-for the same budget, evaluates each, and prints the table, which also goes to ``OUT/table.md``.
+Trains the rows of ORCNN's Table 6 (and the baselines), or with ``--table bcnet`` those of BCNet's
+tables, one after the other, from the same seed and for the same budget, evaluates each, and prints
+the table, which also goes to ``OUT/table.md``.
 Running it again goes on where it stopped. Words ``key=value`` are settings over
 ``config/train/orcnn_light.yaml`` for all rows.
 """
@@ -33,6 +34,34 @@ ROWS = {
 }
 """Light systems have one mask for all classes; where the data has one class, the class-specific
 row is the same network as `orcnn`."""
+BCNET = "model={name: bcnet_light}"
+BASELINE = "model={name: amodal_mask_rcnn_light}"
+NO_CONTOUR = "model.occludee_contour_weight=0"
+FASTER = ["model.detector=faster_rcnn", "model.proposals=200", "model.rois_per_image=64"]
+BCNET_ROWS = {
+    "bcnet": [BCNET],
+    "1_no_occluder": [
+        *(BCNET, NO_CONTOUR),
+        *("model.occluder_contour_weight=0", "model.occluder_mask_weight=0"),
+    ],
+    "1_occluder_mask": [BCNET, NO_CONTOUR, "model.occluder_contour_weight=0"],
+    "1_occluder_contour": [BCNET, NO_CONTOUR, "model.occluder_mask_weight=0"],
+    "1_2_occluder_both": [BCNET, NO_CONTOUR],
+    "2_no_guidance": [BCNET, NO_CONTOUR, "model.guidance=false"],
+    "3_single_FCN": [BCNET, NO_CONTOUR, "model.bilayer=false", "model.gcn=false"],
+    "3_single_GCN": [BCNET, NO_CONTOUR, "model.bilayer=false"],
+    "3_bilayer_FCN": [BCNET, "model.gcn=false"],
+    "4_FCOS_baseline": [BASELINE, "model.detector=fcos"],
+    "4_FCOS_bcnet": [BCNET, "model.detector=fcos"],
+    "4_Faster_R-CNN_baseline": [BASELINE, *FASTER],
+    "4_Faster_R-CNN_bcnet": [BCNET, *FASTER],
+    "visible_tail": [BCNET, "model.visible_mask=tail"],
+    "order_aware": [BCNET, "model.order_aware=true"],
+    "amodal_neighbours": [BCNET, "model.neighbour_masks=amodal"],
+}
+"""The number is that of the paper's table; `bcnet` ends tables 1 to 3. The last three are ours:
+another visible mask, and other occluders."""
+TABLES = {"orcnn": ROWS, "bcnet": BCNET_ROWS}
 COLUMNS = {
     "AP_AV": "orcnn.all.AP_AV",
     "AP_A": "orcnn.all.AP_A",
@@ -48,7 +77,7 @@ def run_row(name: str, out: Path, words: Sequence[str]) -> dict[str, float]:
     """Train and evaluate one row, unless that is done; return its figures.
 
     Args:
-        name: of `ROWS`.
+        name: of `ROWS` or `BCNET_ROWS`.
         out: folder of all rows.
         words: ``key=value`` settings over the recipe.
 
@@ -56,7 +85,8 @@ def run_row(name: str, out: Path, words: Sequence[str]) -> dict[str, float]:
         AmodalError: settings or data of no use.
     """
     run = out / name
-    config = load(RECIPE, [*ROWS[name], *words, f"out={run}", "processes=1"])
+    row = {**ROWS, **BCNET_ROWS}[name]
+    config = load(RECIPE, [*row, *words, f"out={run}", "processes=1"])
     if not config.data or not config.val:
         raise ConfigError("data= and val= are needed: folders of training and validation data")
     newest = checkpoints.newest(run)
@@ -90,12 +120,15 @@ def main(arguments: list[str] | None = None) -> int:
         prog="python -m training.ablation", description=__doc__.split("\n\n")[0]
     )
     parser.add_argument("--out", type=Path, default=Path("runs/ablation"), help="folder")
-    parser.add_argument("--rows", nargs="+", choices=list(ROWS), default=list(ROWS))
+    parser.add_argument("--table", choices=list(TABLES), default="orcnn", help="(orcnn)")
+    parser.add_argument(
+        "--rows", nargs="+", choices=[*ROWS, *BCNET_ROWS], metavar="ROW", help="instead of a table"
+    )
     parser.add_argument("words", nargs="*", metavar="key=value", help="settings of every row")
     options = parser.parse_intermixed_args(arguments)
     rows = {}
     try:
-        for name in options.rows:
+        for name in options.rows or TABLES[options.table]:
             rows[name] = run_row(name, options.out, options.words)
             options.out.mkdir(parents=True, exist_ok=True)
             with files.replacing(options.out / "table.md") as temporary:
