@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 from small_networks import random_batch
+from torch.utils.flop_counter import FlopCounterMode
 
 from amodal_perception.errors import ConfigError
 from training.batch import Batch
@@ -124,6 +125,16 @@ def test_single_layer_of_convolutions_is_the_mask_head_of_mask_rcnn():
     theirs.load_state_dict(dict(zip(theirs.state_dict(), ours.state_dict().values())))
     x = torch.randn(2, 8, 14, 14)
     torch.testing.assert_close(ours(x).occludee_mask, theirs(x)[:, 0])
+
+
+def test_head_costs_two_and_a_half_times_that_of_mask_rcnn():
+    def flops(head: torch.nn.Module) -> int:
+        with FlopCounterMode(display=False) as counter, torch.inference_mode():
+            head.eval()(torch.zeros(1, 256, 14, 14))
+        return counter.get_total_flops()
+
+    baseline = StandardMaskHead(256, 256, convs=4, out_channels=1)
+    assert flops(head_of(BcnetSettings())) / flops(baseline) == pytest.approx(2.48, abs=0.01)
 
 
 def reached(head: BilayerHead, tail: str) -> set[str]:
@@ -495,6 +506,8 @@ def test_graph_gives_the_occluder_and_agrees_with_pytorch(exported):
     model, path = exported
     names = [output.name for output in onnx.load(path).graph.output]
     assert names == ["boxes", "scores", "labels", "amodal", "visible", "occluder"]
+    upsampling = [n for n in onnx.load(path).graph.node if n.op_type == "ConvTranspose"]
+    assert len(upsampling) == 2  # contours are not computed
     worst = largest_differences(model, path, drawn_images((96, 128), 2))
     assert set(worst) == set(TOLERANCE)
     assert all(worst[name] <= TOLERANCE[name] for name in worst), worst
@@ -502,6 +515,7 @@ def test_graph_gives_the_occluder_and_agrees_with_pytorch(exported):
         assert model(torch.from_numpy(drawn_images((96, 128))[0][None]))[1].max() >= COMPARED_SCORE
 
 
+@pytest.mark.parametrize("exported", ["fcos"], indirect=True)  # Faster R-CNN takes longer
 def test_tensorrt_builds_an_engine(exported):
     trt = pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed")
     logger = trt.Logger(trt.Logger.ERROR)
