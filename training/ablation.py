@@ -66,10 +66,12 @@ COLUMNS = {
     "AP_AV": "orcnn.all.AP_AV",
     "AP_A": "orcnn.all.AP_A",
     "AP_V": "orcnn.all.AP_V",
+    "AP50_A": "coco.amodal_mask.AP50",
     "occluded AP_AV": "orcnn.occluded.AP_AV",
     "occluded AP_A": "orcnn.occluded.AP_A",
     "occluded AP_V": "orcnn.occluded.AP_V",
     "AP_IV50": "orcnn.occluded.AP_IV50",
+    "order F1": "order.end_to_end.F1",
 }
 
 
