@@ -20,6 +20,7 @@ VARIANTS = {
     "class_specific": {"name": "orcnn_light", "class_agnostic": False},
     "amodal_mask_rcnn": {"name": "amodal_mask_rcnn_light"},
     "asn": {"name": "asn_light"},
+    "bcnet": {"name": "bcnet_light"},
 }
 
 
