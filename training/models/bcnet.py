@@ -82,9 +82,6 @@ class Bcnet(nn.Module):
             batch = batch._replace(boxes_xyxy=boxes_of_masks(batch.visible), amodal=batch.visible)
         levels = self.fpn(self.backbone(self.normalize(batch.images)))
         losses, rois = self.detector.learn(levels, batch, generator)
-        if not len(rois.boxes_xyxy):  # batch normalisation has no statistics of nothing
-            zero = sum(p.sum() * 0.0 for p in self.mask_heads.parameters())
-            return {**losses, **dict.fromkeys(settings.terms, zero)}
         z = self.mask_heads(self.pool.of_rois(levels, rois, cells=ROI_CELLS))
         occludee = crop_masks(batch.amodal, rois, cells=MASK_CELLS)
         visible = crop_masks(batch.visible, rois, cells=MASK_CELLS)
@@ -194,16 +191,6 @@ class BcnetSettings(Parts, BilayerSettings):
         """Whether what the occluder's mask covers of an object is hidden."""
         hiding = self.neighbour_masks == "visible" or self.order_aware
         return self.target == "amodal" and self.visible_mask == "difference" and hiding
-
-    @property
-    def terms(self) -> list[str]:
-        """Names of the head's terms of the loss."""
-        weights = {"occludee_contour": self.occludee_contour_weight, "occludee_mask": 1.0}
-        if self.bilayer:
-            weights["occluder_contour"] = self.occluder_contour_weight
-            weights["occluder_mask"] = self.occluder_mask_weight
-        weights["visible"] = float(self.visible_mask == "tail")
-        return [name for name, weight in weights.items() if weight]
 
     def build(self, num_classes: int) -> Bcnet:
         """Build the network with random weights."""

@@ -26,6 +26,7 @@ def contours(masks: Tensor) -> Tensor:
 
 def _dilate(masks: Tensor) -> Tensor:
     # Max pooling pads with minus infinity: what is outside never wins.
-    across = F.max_pool2d(masks, (1, 3), stride=1, padding=(0, 1))
-    down = F.max_pool2d(masks, (3, 1), stride=1, padding=(1, 0))
-    return torch.maximum(across, down)
+    images = masks[:, None]
+    across = F.max_pool2d(images, (1, 3), stride=1, padding=(0, 1))
+    down = F.max_pool2d(images, (3, 1), stride=1, padding=(1, 0))
+    return torch.maximum(across, down)[:, 0]
