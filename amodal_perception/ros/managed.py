@@ -128,12 +128,15 @@ class ManagedNode(LifecycleNode):
 
 
 def spin(node: ManagedNode, executor: SingleThreadedExecutor, go_on: Callable[[], bool]) -> None:
-    """Serve callbacks as long as `go_on` allows; none can end this by an exception.
+    """Serve callbacks until ROS is shut down, or as long as `go_on` allows.
+
+    No callback can end this by an exception.
 
     Raises:
-        ExternalShutdownException: ROS was shut down.
+        ExternalShutdownException: ROS was shut down while it waited.
     """
-    while go_on():
+    # Asked each time: after a shutdown during a callback, waiting raises what callbacks may raise.
+    while node.context.ok() and go_on():
         try:
             executor.spin_once()
         except (ExternalShutdownException, KeyboardInterrupt):

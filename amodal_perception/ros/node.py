@@ -484,7 +484,8 @@ def _run() -> None:
         if node.parameters.autostart:
             node.autostart()
         spin(node, executor, lambda: node.exit_reason is None)
-        node.say_farewell()
+        if node.exit_reason is not None:
+            node.say_farewell()
     finally:
         has_ended = node.stop()
         executor.shutdown()

@@ -2,7 +2,37 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
+from running_node import PATIENCE_S, ROOT
+
+TERMINATED_IN_A_CALLBACK = """
+import os, signal, time
+import rclpy
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from amodal_perception.ros.managed import ManagedNode, spin
+
+class Patient(ManagedNode):
+    def note_callback_error(self, text):
+        pass
+
+def be_terminated():
+    os.kill(os.getpid(), signal.SIGTERM)
+    while node.context.ok():
+        time.sleep(0.01)
+
+rclpy.init(args=[])
+node = Patient("patient")
+executor = SingleThreadedExecutor()
+executor.add_node(node)
+node.create_timer(0.01, be_terminated)
+try:
+    spin(node, executor, lambda: True)
+except ExternalShutdownException:
+    pass
+"""
 
 
 @pytest.fixture
@@ -97,3 +127,10 @@ def test_a_message_that_cannot_be_taken_does_not_end_its_subscription(managed):
     subscription.msg_type = whole_type
     spin(node, executor, lambda: len(heard) < 3)
     assert heard[0].data == "word"
+
+
+def test_shut_down_during_a_callback_ends_it(ros):
+    done = subprocess.run(
+        [sys.executable, "-c", TERMINATED_IN_A_CALLBACK], cwd=ROOT, timeout=PATIENCE_S
+    )
+    assert done.returncode == 0
