@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from pathlib import Path
 
 import cv2
@@ -45,6 +46,16 @@ def encode_image(image: UInt8Array, ending: str) -> bytes:
     """Encode [H, W, 3] uint8 RGB as a picture file's bytes; `ending` is ``.png`` or ``.jpg``."""
     _, content = cv2.imencode(ending, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
     return content.tobytes()
+
+
+def data_url(image: UInt8Array, *, max_width_px: int | None = None) -> str:
+    """Encode [H, W, 3] uint8 RGB for an HTML page that needs no other file, shrunk if too wide."""
+    height, width = image.shape[:2]
+    if max_width_px is not None and width > max_width_px:
+        size_wh = max_width_px, max(round(height * max_width_px / width), 1)
+        image = cv2.resize(image, size_wh, interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
+    content = base64.b64encode(encode_image(image, ".jpg")).decode("ascii")
+    return f"data:image/jpeg;base64,{content}"
 
 
 def write_image(path: Path, image: UInt8Array) -> None:

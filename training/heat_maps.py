@@ -7,7 +7,6 @@ the occluder's contour and mask in it, and where the occludee's. BCNet only.
 from __future__ import annotations
 
 import argparse
-import base64
 import sys
 from html import escape
 from pathlib import Path
@@ -20,7 +19,7 @@ from tqdm import tqdm
 from amodal_perception import amodal_coco
 from amodal_perception.errors import AmodalError, ConfigError
 from amodal_perception.evaluation.report import write_page
-from amodal_perception.images import encode_image, read_image
+from amodal_perception.images import data_url, read_image
 from amodal_perception.preprocess import letterbox
 from amodal_perception.structures import UInt8Array
 from training.evaluate import ANNOTATIONS, TorchRuntime, load
@@ -79,11 +78,6 @@ def _heat(probability: np.ndarray) -> UInt8Array:
     return np.asarray(colors[..., ::-1])
 
 
-def _data_url(image: UInt8Array) -> str:
-    content = base64.b64encode(encode_image(image, ".jpg")).decode("ascii")
-    return f"data:image/jpeg;base64,{content}"
-
-
 def write_heat_maps(
     run: Path, data: Path, out: Path, *, images: int, objects: int, score_threshold: float
 ) -> Path:
@@ -108,13 +102,13 @@ def write_heat_maps(
         image, _ = letterbox(read_image(data / name), runtime.metadata.input_hw)
         found = strips(runtime.model, image, count=objects, score_threshold=score_threshold)
         rows = "".join(
-            f'<figure><img src="{_data_url(strip)}" alt="layers of an object">'
+            f'<figure><img src="{data_url(strip)}" alt="layers of an object">'
             f"<figcaption>score {score:.2f}</figcaption></figure>"
             for score, strip in found
         )
         sections.append(
             f"<section><h2>{escape(name)}</h2>"
-            f'<img src="{_data_url(image[0])}" alt="the image">'
+            f'<img src="{data_url(image[0])}" alt="the image">'
             f"{rows or '<p>Nothing was found.</p>'}</section>"
         )
     path = out / "heat_maps.html"

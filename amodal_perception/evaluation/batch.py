@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from html import escape
 from pathlib import Path
-from typing import Any
-
-import cv2
 
 from amodal_perception import amodal_coco, files
 from amodal_perception.amodal_coco import AmodalCoco, Json
+from amodal_perception.errors import ImageError
 from amodal_perception.evaluation.alignment import align
 from amodal_perception.evaluation.frame_table import percentiles_ms, read_column
 from amodal_perception.evaluation.jobs import Job, Outcome
@@ -21,6 +18,7 @@ from amodal_perception.evaluation.metrics import evaluate
 from amodal_perception.evaluation.replay import read_stamped_truth
 from amodal_perception.evaluation.report import write_page
 from amodal_perception.evaluation.run import common_frames
+from amodal_perception.images import data_url, read_image
 
 THUMBNAIL_WIDTH_PX = 220
 PAIR_KEYS = ("occluder_id", "occludee_id", "closer_id", "farther_id")
@@ -268,13 +266,13 @@ def _report_row(out_dir: Path, row: Json) -> str:
 def _thumbnail(folder: Path) -> str:
     """Show the middle one of a run's overlays, small."""
     overlays = sorted((folder / "overlays").glob("*.png"))
-    picture: Any = cv2.imread(str(overlays[len(overlays) // 2])) if overlays else None
-    if picture is None:
+    if not overlays:
         return ""
-    height = max(round(picture.shape[0] * THUMBNAIL_WIDTH_PX / picture.shape[1]), 1)
-    small = cv2.resize(picture, (THUMBNAIL_WIDTH_PX, height), interpolation=cv2.INTER_AREA)
-    content = base64.b64encode(cv2.imencode(".jpg", small)[1].tobytes()).decode("ascii")
-    return f'<img alt="" src="data:image/jpeg;base64,{content}">'
+    try:
+        picture = read_image(overlays[len(overlays) // 2])
+    except ImageError:  # a run that was kept, and touched since
+        return ""
+    return f'<img alt="" src="{data_url(picture, max_width_px=THUMBNAIL_WIDTH_PX)}">'
 
 
 def _text(value: float | None, digits: int = 3) -> str:

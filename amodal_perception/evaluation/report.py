@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from amodal_perception import files
@@ -19,7 +18,7 @@ from amodal_perception.evaluation.charts import Axes, Series, plot, stage_bars
 from amodal_perception.evaluation.frame_table import FrameRow, mean
 from amodal_perception.evaluation.graph_drawing import draw_graph
 from amodal_perception.evaluation.metrics import Evaluation
-from amodal_perception.images import encode_image
+from amodal_perception.images import data_url
 from amodal_perception.structures import Frame, Scene, UInt8Array
 
 GALLERY_FRAMES = 12
@@ -246,11 +245,13 @@ def _card(
     words = f"{len(scene.instances)} objects, {len(graph.edges)} occlusions"
     if len(scene.instances) == 0:
         words = "no objects found"
+    camera_url = data_url(image, max_width_px=PICTURE_WIDTH_PX)
+    overlay_url = data_url(overlay, max_width_px=PICTURE_WIDTH_PX)
     return (
         f"<article><h3>{title} &middot; {words}</small></h3>"
-        f'<div class="views"><figure><img src="{_data_url(image)}" alt="camera image">'
+        f'<div class="views"><figure><img src="{camera_url}" alt="camera image">'
         "<figcaption>camera</figcaption></figure>"
-        f'<figure><img src="{_data_url(overlay)}" alt="overlay">'
+        f'<figure><img src="{overlay_url}" alt="overlay">'
         "<figcaption>visible, hidden, amodal</figcaption></figure>"
         f"<figure>{draw_graph(scene, colors)}<figcaption>who hides whom</figcaption></figure>"
         "</div>"
@@ -428,16 +429,6 @@ def _footer(summary: Json) -> str:
         "<footer>Latency is wall time from the frame to its scene. The same frames and model "
         f"give the same scenes, sha256 <code>{summary['scenes_sha256'][:16]}</code>.</footer>"
     )
-
-
-def _data_url(image: UInt8Array) -> str:
-    """Embed a picture, shrunk to what the page shows."""
-    height, width = image.shape[:2]
-    if width > PICTURE_WIDTH_PX:
-        size_wh = PICTURE_WIDTH_PX, max(round(height * PICTURE_WIDTH_PX / width), 1)
-        image = cv2.resize(image, size_wh, interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
-    content = base64.b64encode(encode_image(image, ".jpg")).decode("ascii")
-    return f"data:image/jpeg;base64,{content}"
 
 
 def _share(value: float | None) -> str:

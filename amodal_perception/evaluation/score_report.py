@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from amodal_perception.amodal_coco import AmodalCoco
@@ -20,7 +18,7 @@ from amodal_perception.evaluation.metrics import HEADLINES, Evaluation
 from amodal_perception.evaluation.protocols.calibration import reliability
 from amodal_perception.evaluation.protocols.tables import HIDDEN_RANGES, class_key
 from amodal_perception.evaluation.report import write_page
-from amodal_perception.images import encode_image, read_image
+from amodal_perception.images import data_url, read_image
 from amodal_perception.structures import Instances, OcclusionGraph, Scene, UInt8Array
 from amodal_perception.visualize import draw_scene, instance_colors
 
@@ -294,8 +292,8 @@ def _card(
         ("predictions", _draw(image, found[sure], predictions.class_names, found_colors[sure])),
     )
     figures = "".join(
-        f'<figure><img src="{_data_url(picture)}" alt="{name}"><figcaption>{name}</figcaption>'
-        "</figure>"
+        f'<figure><img src="{data_url(picture, max_width_px=PICTURE_WIDTH_PX)}" alt="{name}">'
+        f"<figcaption>{name}</figcaption></figure>"
         for name, picture in pictures
     )
     return (
@@ -326,15 +324,6 @@ def _draw(
         removal_order=np.arange(len(instances), dtype=np.int32),
     )
     return draw_scene(image, Scene(0, "", instances, graph, "", class_names), colors)
-
-
-def _data_url(image: UInt8Array) -> str:
-    height, width = image.shape[:2]
-    if width > PICTURE_WIDTH_PX:
-        size_wh = PICTURE_WIDTH_PX, max(round(height * PICTURE_WIDTH_PX / width), 1)
-        image = cv2.resize(image, size_wh, interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
-    content = base64.b64encode(encode_image(image, ".jpg")).decode("ascii")
-    return f"data:image/jpeg;base64,{content}"
 
 
 def _all_figures_section(evaluation: Evaluation) -> str:
