@@ -230,7 +230,7 @@ class AmodalCoco:
             for row, window in zip(rows, windows)
         ]
         label_of = {category: label for label, category in enumerate(sorted(self.categories))}
-        return Instances(
+        return Instances.from_masks(
             boxes_xyxy=np.array(boxes, np.float32),
             scores=np.array([row.get("score", 1.0) for row in rows], np.float32),
             labels=np.array([label_of[row["category_id"]] for row in rows], np.int32),

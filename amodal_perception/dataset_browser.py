@@ -65,8 +65,7 @@ def _image(data: AmodalCoco, image_id: int, out_dir: Path) -> Json:
     objects = []
     for i, row in enumerate(rows):
         rows_px, columns_px = instances.window(i)
-        amodal = instances.amodal[i, rows_px, columns_px]
-        visible = instances.visible[i, rows_px, columns_px]
+        amodal, visible = instances.amodal_crops[i], instances.visible_crops[i]
         offset_xy = columns_px.start, rows_px.start
         where = visible if visible.any() else amodal
         ys, xs = np.nonzero(where)

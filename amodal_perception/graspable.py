@@ -23,12 +23,11 @@ def graspable_masks(instances: Instances, margin_px: float) -> BoolArray:
     Returns:
         [N, H, W] bool, a subset of ``instances.visible``; empty where an object is too thin.
     """
-    graspable = np.zeros_like(instances.visible)
-    for i in range(len(instances)):
-        window = instances.window(i)
+    graspable = np.zeros((len(instances), *instances.size_hw), np.bool_)
+    for i, visible in enumerate(instances.visible_crops):
         # Padded, since the distance to what lies outside the picture counts too.
-        seen = np.pad(instances.visible[i][window], 1).view(np.uint8)
+        seen = np.pad(visible, 1).view(np.uint8)
         if seen.any():
             distance_px = cv2.distanceTransform(seen, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-            graspable[i][window] = distance_px[1:-1, 1:-1] > margin_px
+            graspable[i][instances.window(i)] = distance_px[1:-1, 1:-1] > margin_px
     return graspable

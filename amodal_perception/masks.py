@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -19,12 +21,26 @@ def encode_rle(mask: BoolArray) -> NDArray[np.uint32]:
         uint32 lengths of alternating runs in row-major order; the first run is of zeros (and may
         be 0 long); they sum to h * w. A mask of no pixels gives no runs.
     """
-    flat = np.ascontiguousarray(mask).reshape(-1)
-    if flat.size == 0:
-        return np.zeros(0, np.uint32)
-    changes = np.flatnonzero(flat[1:] != flat[:-1]) + 1
-    bounds = np.concatenate([[0, 0] if flat[0] else [0], changes, [flat.size]])
-    return np.diff(bounds).astype(np.uint32)
+    return encode_rles([mask])[0]
+
+
+def encode_rles(masks: Sequence[BoolArray]) -> list[NDArray[np.uint32]]:
+    """Encode many masks at once, which is faster than one by one; see `encode_rle`."""
+    if not masks:
+        return []
+    # All pixels in one row. The zero before each mask makes sure that its first run is of zeros.
+    zero = np.zeros(1, np.bool_)
+    row = np.concatenate([part for mask in masks for part in (zero, mask.reshape(-1))])
+    starts = np.cumsum([0] + [1 + mask.size for mask in masks[:-1]])
+    begins_run = np.empty(len(row), np.bool_)
+    np.not_equal(row[1:], row[:-1], out=begins_run[1:])
+    begins_run[starts] = True
+    begins = np.flatnonzero(begins_run)
+    runs = np.diff(begins, append=len(row)).astype(np.uint32)
+    first = np.searchsorted(begins, starts)
+    runs[first] -= 1
+    bounds = [*first.tolist(), len(runs)]
+    return [runs[a:b] if mask.size else runs[:0] for mask, a, b in zip(masks, bounds, bounds[1:])]
 
 
 def decode_rle(counts: NDArray[np.uint32], size_hw: tuple[int, int]) -> BoolArray:
@@ -42,13 +58,23 @@ def decode_rle(counts: NDArray[np.uint32], size_hw: tuple[int, int]) -> BoolArra
     return np.repeat(values, counts).reshape(size_hw)
 
 
-def mask_windows(masks: BoolArray) -> IntArray:
-    """Return the [N, 4] tight pixel windows ``[x0, x1) x [y0, y1)``; zeros for empty masks."""
+def mask_windows(
+    masks: Sequence[BoolArray] | BoolArray, corners_xy: IntArray | None = None
+) -> IntArray:
+    """Return the tight pixel windows of masks; an empty mask has one of no pixels at its corner.
+
+    Args:
+        masks: N arrays [h, w] bool.
+        corners_xy: [N, 2] pixels, where in the image each begins; None: at (0, 0).
+
+    Returns:
+        [N, 4] int32 ``[x0, x1) x [y0, y1)``.
+    """
     windows = np.zeros((len(masks), 4), np.int32)
     for i, mask in enumerate(masks):
         x, y, width, height = cv2.boundingRect(mask.view(np.uint8))
         windows[i] = x, y, x + width, y + height
-    return windows
+    return windows if corners_xy is None else windows + np.tile(corners_xy, 2)
 
 
 def box_windows(boxes_xyxy: FloatArray, size_hw: tuple[int, int]) -> IntArray:
@@ -86,8 +112,10 @@ def fit_crops(crops: FloatArray, boxes_xyxy: FloatArray, windows_xyxy: IntArray)
 
 def stretch_crop(crop: FloatArray, window_xyxy: IntArray) -> list[FloatArray]:
     """Resize a grid that spans a window, [m, m, K], to its pixels: K arrays [h, w] float32."""
-    x0, y0, x1, y1 = (int(v) for v in window_xyxy)
-    return list(cv2.split(cv2.resize(crop, (x1 - x0, y1 - y0))))  # type: ignore[arg-type]
+    x0, y0, x1, y1 = window_xyxy.tolist()
+    stretched = cv2.resize(crop, (x1 - x0, y1 - y0))
+    # Takes less than half the time of cv2.split.
+    return [cv2.extractChannel(stretched, k) for k in range(crop.shape[2])]  # type: ignore[misc]
 
 
 def _cell_weights(sources: FloatArray, targets: FloatArray, m: int) -> FloatArray:

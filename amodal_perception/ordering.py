@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from amodal_perception.masks import mask_windows
 from amodal_perception.structures import BoolArray, Instances, IntArray, OcclusionGraph
 
 
@@ -63,22 +64,27 @@ def overlap_matrix(instances: Instances) -> IntArray:
     n = len(instances)
     overlap_px = np.zeros((n, n), np.int32)
     x0, y0, x1, y1 = instances.windows_xyxy.T
-    left, right = np.maximum.outer(x0, x0), np.minimum.outer(x1, x1)
-    top, bottom = np.maximum.outer(y0, y0), np.minimum.outer(y1, y1)
+    # Hidden parts are much smaller than objects: few others reach into them.
+    hidden_xyxy = mask_windows(instances.hidden_crops, instances.windows_xyxy[:, :2])
+    hidden_x0, hidden_y0, hidden_x1, hidden_y1 = hidden_xyxy.T
+    left, right = np.maximum.outer(x0, hidden_x0), np.minimum.outer(x1, hidden_x1)
+    top, bottom = np.maximum.outer(y0, hidden_y0), np.minimum.outer(y1, hidden_y1)
     meet = (left < right) & (top < bottom)
-    has_hidden = instances.visible_area_px < instances.amodal_area_px
-    for j in np.flatnonzero(has_hidden):
-        rows, columns = instances.window(j)
-        hidden = instances.amodal[j, rows, columns] & ~instances.visible[j, rows, columns]
-        for i in np.flatnonzero(meet[:, j]):
-            if i != j:
-                ys, xs = slice(top[i, j], bottom[i, j]), slice(left[i, j], right[i, j])
-                inside = hidden[
-                    ys.start - rows.start : ys.stop - rows.start,
-                    xs.start - columns.start : xs.stop - columns.start,
-                ]
-                overlap_px[i, j] = np.count_nonzero(instances.visible[i, ys, xs] & inside)
+    np.fill_diagonal(meet, False)
+    corners_xy = instances.windows_xyxy[:, :2].tolist()
+    parts_xyxy = np.stack([left, top, right, bottom], axis=-1)[meet].tolist()
+    for (i, j), part in zip(np.argwhere(meet).tolist(), parts_xyxy):
+        seen = instances.visible_crops[i][_inside(part, corners_xy[i])]
+        hidden = instances.hidden_crops[j][_inside(part, corners_xy[j])]
+        overlap_px[i, j] = np.count_nonzero(seen & hidden)
     return overlap_px
+
+
+def _inside(part_xyxy: list[int], corner_xy: list[int]) -> tuple[slice, slice]:
+    """Return where a part of the image lies in a crop that begins at `corner_xy`."""
+    left, top, right, bottom = part_xyxy
+    x0, y0 = corner_xy
+    return slice(top - y0, bottom - y0), slice(left - x0, right - x0)
 
 
 def reachability(occludes: BoolArray) -> BoolArray:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from amodal_perception.boxes import clip_boxes
 from amodal_perception.masks import box_windows, fit_crops, stretch_crop
 from amodal_perception.runtime.contract import RawDetections
-from amodal_perception.structures import BoolArray, FloatArray, Instances, ViewTransform
+from amodal_perception.structures import BoolArray, FloatArray, Instances, IntArray, ViewTransform
 
 
 @dataclass(frozen=True)
@@ -51,63 +51,50 @@ def postprocess(
     keep = keep[np.argsort(-raw.scores[keep], kind="stable")][: config.max_instances]
     boxes_xyxy = view.boxes_to_camera(raw.boxes_xyxy[keep]).astype(np.float32)
     windows_xyxy = box_windows(boxes_xyxy, view.camera_hw)
+    in_image = (windows_xyxy[:, :2] < windows_xyxy[:, 2:]).all(axis=1)
+    keep, boxes_xyxy, windows_xyxy = keep[in_image], boxes_xyxy[in_image], windows_xyxy[in_image]
+    windows = [(slice(y0, y1), slice(x0, x1)) for x0, y0, x1, y1 in windows_xyxy.tolist()]
 
     probability = np.stack([raw.amodal[keep], raw.visible[keep]], axis=1)
     crops = fit_crops(probability, boxes_xyxy, windows_xyxy)
-
-    # First who owns which pixel, inside the windows alone: whole images are the costly part.
     owner = np.full(view.camera_hw, -1, np.int16)
     belief = np.zeros(view.camera_hw, np.float32)
-    amodal_inside: dict[int, BoolArray] = {}
-    for i, row in enumerate(keep):
-        x0, y0, x1, y1 = windows_xyxy[i]
-        if x0 == x1 or y0 == y1:
-            continue
+    amodal: list[BoolArray] = []
+    for i, window in enumerate(windows):
         amodal_p, visible_p = stretch_crop(crops[i], windows_xyxy[i])
-        amodal_inside[i] = amodal_p >= config.mask_threshold
-        claim = visible_p * raw.scores[row]
-        claim *= amodal_inside[i] & (visible_p >= config.mask_threshold)
-        wins = claim > belief[y0:y1, x0:x1]
-        np.copyto(belief[y0:y1, x0:x1], claim, where=wins)
-        np.copyto(owner[y0:y1, x0:x1], i, where=wins)
+        amodal.append(amodal_p >= config.mask_threshold)
+        claim = visible_p * raw.scores[keep[i]]
+        wins = claim > belief[window]
+        wins &= amodal[i]
+        wins &= visible_p >= config.mask_threshold
+        np.copyto(belief[window], claim, where=wins)
+        np.copyto(owner[window], i, where=wins)
 
-    visible_inside = {}
-    for i in amodal_inside:
-        x0, y0, x1, y1 = windows_xyxy[i]
-        visible_inside[i] = owner[y0:y1, x0:x1] == i
-    shown = [i for i in amodal_inside if visible_inside[i].any()]
-    amodal = np.zeros((len(shown), *view.camera_hw), np.bool_)
-    visible = np.zeros((len(shown), *view.camera_hw), np.bool_)
-    for k, i in enumerate(shown):
-        x0, y0, x1, y1 = windows_xyxy[i]
-        amodal[k, y0:y1, x0:x1] = amodal_inside[i]
-        visible[k, y0:y1, x0:x1] = visible_inside[i]
+    visible = [owner[window] == i for i, window in enumerate(windows)]
+    shown = [i for i, mask in enumerate(visible) if mask.any()]
     rows = keep[shown]
     return Instances(
         boxes_xyxy=clip_boxes(boxes_xyxy[shown], view.camera_hw),
         scores=raw.scores[rows].astype(np.float32),
         labels=raw.labels[rows].astype(np.int32),
-        amodal=amodal,
-        visible=visible,
+        size_hw=view.camera_hw,
         windows_xyxy=windows_xyxy[shown],
-        occluder=_paste_occluders(raw, rows, boxes_xyxy[shown], view.camera_hw, config),
+        amodal_crops=tuple(amodal[i] for i in shown),
+        visible_crops=tuple(visible[i] for i in shown),
+        occluder_crops=_occluders(raw, rows, boxes_xyxy[shown], windows_xyxy[shown], config),
     )
 
 
-def _paste_occluders(
+def _occluders(
     raw: RawDetections,
     rows: NDArray[np.integer],
     boxes_xyxy: FloatArray,
-    camera_hw: tuple[int, int],
+    windows_xyxy: IntArray,
     config: PostprocessConfig,
-) -> BoolArray | None:
-    """Paste the occluder layer of systems that predict one: [N, H, W] bool, else None."""
+) -> tuple[BoolArray, ...] | None:
+    """Cut out the occluder layer of systems that predict one."""
     if raw.occluder is None:
         return None
-    occluder = np.zeros((len(rows), *camera_hw), np.bool_)
-    windows_xyxy = box_windows(boxes_xyxy, camera_hw)
     crops = fit_crops(raw.occluder[rows][:, None], boxes_xyxy, windows_xyxy)
-    for i, (x0, y0, x1, y1) in enumerate(windows_xyxy):
-        (probability,) = stretch_crop(crops[i], windows_xyxy[i])
-        occluder[i, y0:y1, x0:x1] = probability >= config.mask_threshold
-    return occluder
+    stretched = (stretch_crop(crop, window) for crop, window in zip(crops, windows_xyxy))
+    return tuple(probability >= config.mask_threshold for (probability,) in stretched)

@@ -92,36 +92,75 @@ class ViewTransform:
 class Instances:
     """The objects of one image, best score first.
 
+    Masks are kept inside windows, because whole images of them are what costs time; the
+    properties `amodal`, `visible` and `occluder` make whole ones when they are asked for.
+
     Attributes:
         boxes_xyxy: [N, 4] float32, amodal boxes, camera pixels, clipped to the image.
         scores: [N] float32 in [0, 1], descending.
         labels: [N] int32, index into the model's class names.
-        amodal: [N, H, W] bool, the complete object as far as it lies in the image.
-        visible: [N, H, W] bool, a subset of `amodal`.
+        size_hw: height and width of the image, pixels.
         windows_xyxy: [N, 4] int32, pixel windows ``[x0, x1) x [y0, y1)`` inside the image; no
-            amodal pixel lies outside its window, so work can stay inside it.
-        occluder: [N, H, W] bool or None: what the model believes hides the object, where the
-            system predicts it (BCNet).
+            amodal pixel lies outside its window.
+        amodal_crops: N arrays [h, w] bool, what of the complete object lies in the image, inside
+            the window.
+        visible_crops: the same of what is seen of the object, a subset of `amodal_crops`.
+        occluder_crops: the same of what the model believes hides the object, where the system
+            predicts it (BCNet), else None.
     """
 
     boxes_xyxy: FloatArray
     scores: FloatArray
     labels: IntArray
-    amodal: BoolArray
-    visible: BoolArray
+    size_hw: tuple[int, int]
     windows_xyxy: IntArray
-    occluder: BoolArray | None = None
+    amodal_crops: tuple[BoolArray, ...]
+    visible_crops: tuple[BoolArray, ...]
+    occluder_crops: tuple[BoolArray, ...] | None = None
 
     def __post_init__(self) -> None:
         n = len(self.scores)
         _expect("scores", self.scores, (None,), np.float32)
         _expect("boxes_xyxy", self.boxes_xyxy, (n, 4), np.float32)
         _expect("labels", self.labels, (n,), np.int32)
-        _expect("amodal", self.amodal, (n, None, None), np.bool_)
-        _expect("visible", self.visible, self.amodal.shape, np.bool_)
         _expect("windows_xyxy", self.windows_xyxy, (n, 4), np.int32)
-        if self.occluder is not None:
-            _expect("occluder", self.occluder, self.amodal.shape, np.bool_)
+        shapes = [(y1 - y0, x1 - x0) for x0, y0, x1, y1 in self.windows_xyxy.tolist()]
+        for name in ("amodal_crops", "visible_crops", "occluder_crops"):
+            crops = getattr(self, name)
+            if crops is None:
+                continue
+            if [crop.shape for crop in crops] != shapes:
+                raise ValueError(
+                    f"{name} have the shapes {[crop.shape for crop in crops]}, "
+                    f"but the windows {shapes}"
+                )
+            if any(crop.dtype != np.bool_ for crop in crops):
+                raise ValueError(f"{name} must be bool")
+
+    @classmethod
+    def from_masks(
+        cls,
+        *,
+        boxes_xyxy: FloatArray,
+        scores: FloatArray,
+        labels: IntArray,
+        amodal: BoolArray,
+        visible: BoolArray,
+        windows_xyxy: IntArray,
+    ) -> Instances:
+        """Cut instances out of whole masks, [N, H, W] bool each."""
+        _expect("amodal", amodal, (len(scores), None, None), np.bool_)
+        _expect("visible", visible, amodal.shape, np.bool_)
+        _expect("windows_xyxy", windows_xyxy, (len(scores), 4), np.int32)
+        return cls(
+            boxes_xyxy=boxes_xyxy,
+            scores=scores,
+            labels=labels,
+            size_hw=(amodal.shape[1], amodal.shape[2]),
+            windows_xyxy=windows_xyxy,
+            amodal_crops=_cut(amodal, windows_xyxy),
+            visible_crops=_cut(visible, windows_xyxy),
+        )
 
     @classmethod
     def empty(cls, size_hw: tuple[int, int]) -> Instances:
@@ -130,9 +169,10 @@ class Instances:
             boxes_xyxy=np.zeros((0, 4), np.float32),
             scores=np.zeros(0, np.float32),
             labels=np.zeros(0, np.int32),
-            amodal=np.zeros((0, *size_hw), np.bool_),
-            visible=np.zeros((0, *size_hw), np.bool_),
+            size_hw=size_hw,
             windows_xyxy=np.zeros((0, 4), np.int32),
+            amodal_crops=(),
+            visible_crops=(),
         )
 
     def __len__(self) -> int:
@@ -140,37 +180,55 @@ class Instances:
 
     def __getitem__(self, rows: NDArray[np.integer] | BoolArray) -> Instances:
         """Pick instances by an array of indices or a [N] bool mask."""
+        picked = np.arange(len(self))[rows].tolist()
+        occluder = self.occluder_crops
         return Instances(
             boxes_xyxy=self.boxes_xyxy[rows],
             scores=self.scores[rows],
             labels=self.labels[rows],
-            amodal=self.amodal[rows],
-            visible=self.visible[rows],
+            size_hw=self.size_hw,
             windows_xyxy=self.windows_xyxy[rows],
-            occluder=None if self.occluder is None else self.occluder[rows],
+            amodal_crops=tuple(self.amodal_crops[i] for i in picked),
+            visible_crops=tuple(self.visible_crops[i] for i in picked),
+            occluder_crops=None if occluder is None else tuple(occluder[i] for i in picked),
         )
-
-    @property
-    def size_hw(self) -> tuple[int, int]:
-        """Height and width of the masks, pixels."""
-        return self.amodal.shape[1], self.amodal.shape[2]
 
     def window(self, index: int) -> tuple[slice, slice]:
         """Rows and columns that hold all amodal pixels of one instance."""
-        x0, y0, x1, y1 = (int(v) for v in self.windows_xyxy[index])
+        x0, y0, x1, y1 = self.windows_xyxy[index].tolist()
         return slice(y0, y1), slice(x0, x1)
+
+    @cached_property
+    def hidden_crops(self) -> tuple[BoolArray, ...]:
+        """N arrays [h, w] bool: amodal and not visible, inside the windows."""
+        return tuple(a & ~v for a, v in zip(self.amodal_crops, self.visible_crops))
+
+    @cached_property
+    def amodal(self) -> BoolArray:
+        """[N, H, W] bool, the complete objects as far as they lie in the image."""
+        return self._whole(self.amodal_crops)
+
+    @cached_property
+    def visible(self) -> BoolArray:
+        """[N, H, W] bool, a subset of `amodal`."""
+        return self._whole(self.visible_crops)
+
+    @cached_property
+    def occluder(self) -> BoolArray | None:
+        """[N, H, W] bool, what the model believes hides the objects, or None."""
+        return None if self.occluder_crops is None else self._whole(self.occluder_crops)
 
     @cached_property
     def amodal_area_px(self) -> IntArray:
         """[N] int32, pixels of each amodal mask."""
-        return self._areas(self.amodal)
+        return np.array([np.count_nonzero(crop) for crop in self.amodal_crops], np.int32)
 
     @cached_property
     def visible_area_px(self) -> IntArray:
         """[N] int32, pixels of each visible mask."""
-        return self._areas(self.visible)
+        return np.array([np.count_nonzero(crop) for crop in self.visible_crops], np.int32)
 
-    @property
+    @cached_property
     def occlusion_rate(self) -> FloatArray:
         """[N] float32 in [0, 1]: hidden part of the amodal mask; 0 for an empty mask."""
         area = np.maximum(self.amodal_area_px, 1)
@@ -180,17 +238,29 @@ class Instances:
     @cached_property
     def truncated(self) -> BoolArray:
         """[N] bool: the amodal mask touches the image border, so its true extent is unknown."""
-        edges = [
-            self.amodal[:, 0],
-            self.amodal[:, -1],
-            self.amodal[:, :, 0],
-            self.amodal[:, :, -1],
-        ]
-        return np.logical_or.reduce([edge.any(axis=1) for edge in edges])
+        height, width = self.size_hw
+        touches = np.zeros(len(self), np.bool_)
+        for i, (x0, y0, x1, y1) in enumerate(self.windows_xyxy.tolist()):
+            crop = self.amodal_crops[i]
+            touches[i] = (
+                (y0 == 0 and crop[:1].any())
+                or (y1 == height and crop[-1:].any())
+                or (x0 == 0 and crop[:, :1].any())
+                or (x1 == width and crop[:, -1:].any())
+            )
+        return touches
 
-    def _areas(self, masks: BoolArray) -> IntArray:
-        areas = [np.count_nonzero(masks[i][self.window(i)]) for i in range(len(self))]
-        return np.array(areas, np.int32)
+    def _whole(self, crops: tuple[BoolArray, ...]) -> BoolArray:
+        masks = np.zeros((len(self), *self.size_hw), np.bool_)
+        for i, crop in enumerate(crops):
+            masks[i][self.window(i)] = crop
+        return masks
+
+
+def _cut(masks: BoolArray, windows_xyxy: IntArray) -> tuple[BoolArray, ...]:
+    windows = enumerate(windows_xyxy.tolist())
+    # Copied: a view would keep all masks of the frame.
+    return tuple(masks[i, y0:y1, x0:x1].copy() for i, (x0, y0, x1, y1) in windows)
 
 
 @dataclass(frozen=True, eq=False)

@@ -144,7 +144,9 @@ class Tracker:
         tracks = [_expected(track, camera, elapsed_s) for track in self._tracks]
         pairs = self._pairs(tracks, sightings)
 
-        covered = np.logical_or.reduce(instances.visible, axis=0)
+        covered = np.zeros(instances.size_hw, np.bool_)
+        for i, crop in enumerate(instances.visible_crops):
+            covered[instances.window(i)] |= crop
         unseen = [track for i, track in enumerate(tracks) if i not in pairs]
         unseen = [
             replace(track, explained_ns=now_ns) if _is_hidden(track, covered) else track
@@ -193,17 +195,17 @@ def _look(image: UInt8Array, instances: Instances) -> list[_Sighting]:
     sightings = []
     for i in range(len(instances)):
         rows, columns = instances.window(i)
-        mask = instances.amodal[i, rows, columns]
+        mask = instances.amodal_crops[i]
         area_px = int(instances.amodal_area_px[i])
         across, down = mask.sum(axis=0), mask.sum(axis=1)
         middle_xy = np.array(
             [across @ np.arange(len(across)) + 0.5, down @ np.arange(len(down)) + 0.5]
         ) / max(area_px, 1)
-        seen = colours[rows, columns][instances.visible[i, rows, columns]]
+        seen = colours[rows, columns][instances.visible_crops[i]]
         shares = np.bincount(seen, minlength=COLOUR_BINS**3) / max(len(seen), 1)
         sightings.append(
             _Sighting(
-                mask=mask.copy(),  # a view would keep all masks of the frame
+                mask=mask,
                 centre_xy=middle_xy + (columns.start, rows.start),
                 corner_xy=-middle_xy,
                 area_px=area_px,

@@ -50,17 +50,15 @@ def draw_scene(image: UInt8Array, scene: Scene, colors: UInt8Array | None = None
         rows, columns = window
         if rows.start == rows.stop or columns.start == columns.stop:
             continue
-        visible = instances.visible[i][window]
-        hidden = instances.amodal[i][window] & ~visible
         # Stripes run in image coordinates, so that they do not crawl with the window.
         ys, xs = np.ogrid[rows, columns]
         stripes = (xs + ys) % STRIPE_PERIOD_PX < STRIPE_PERIOD_PX // 2
         patch = picture[window]
-        _tint(patch, visible, colors[i], VISIBLE_OPACITY)
-        _tint(patch, hidden & stripes, colors[i], HIDDEN_OPACITY)
+        _tint(patch, instances.visible_crops[i], colors[i], VISIBLE_OPACITY)
+        _tint(patch, instances.hidden_crops[i] & stripes, colors[i], HIDDEN_OPACITY)
     for i in range(len(instances)):
         rows, columns = instances.window(i)
-        amodal = instances.amodal[i, rows, columns].view(np.uint8)
+        amodal = instances.amodal_crops[i].view(np.uint8)
         contours, _ = cv2.findContours(
             amodal, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE, offset=(columns.start, rows.start)
         )
@@ -83,7 +81,7 @@ def _label(picture: UInt8Array, scene: Scene, index: int, color: tuple[int, int,
     """Write an instance's number at the middle of its visible part."""
     instances = scene.instances
     rows, columns = instances.window(index)
-    ys, xs = np.nonzero(instances.visible[index, rows, columns])
+    ys, xs = np.nonzero(instances.visible_crops[index])
     if len(ys) == 0:
         return
     text = f"{index} {instances.scores[index]:.2f}"

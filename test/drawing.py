@@ -21,7 +21,7 @@ def instances(
     """Build instances from masks; by default all is visible and certain."""
     masks = np.stack(amodal)
     windows = mask_windows(masks)
-    return Instances(
+    return Instances.from_masks(
         boxes_xyxy=windows.astype(np.float32),
         scores=np.array(scores or [1.0] * len(masks), np.float32),
         labels=np.zeros(len(masks), np.int32),

@@ -33,7 +33,7 @@ def draw_scene(
     above = np.cumsum(amodal[::-1], axis=0)[::-1] - amodal
     visible = (amodal > 0) & (above == 0)
     windows = mask_windows(amodal > 0)
-    return image, Instances(
+    return image, Instances.from_masks(
         boxes_xyxy=windows.astype(np.float32),
         scores=np.ones(count, np.float32),
         labels=np.zeros(count, np.int32),

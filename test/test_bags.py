@@ -288,7 +288,7 @@ def make_scene(stamp_ns: int, count: int = 3) -> Scene:
     for i in range(1, count):
         visible[i] &= ~amodal[:i].any(axis=0)
     windows = mask_windows(amodal)
-    instances = Instances(
+    instances = Instances.from_masks(
         boxes_xyxy=windows.astype(np.float32),
         scores=np.linspace(0.9, 0.6, count, dtype=np.float32),
         labels=np.zeros(count, np.int32),

@@ -9,6 +9,7 @@ from amodal_perception.masks import (
     box_windows,
     decode_rle,
     encode_rle,
+    encode_rles,
     fit_crops,
     mask_windows,
     stretch_crop,
@@ -38,6 +39,27 @@ def test_rle_round_trip(drawn):
     assert (decode_rle(counts, drawn.shape) == drawn).all()
 
 
+@given(st.lists(MASKS, max_size=5))
+def test_rle_of_many_masks_is_that_of_each(masks):
+    together = encode_rles(masks)
+    assert len(together) == len(masks)
+    for drawn, counts in zip(masks, together):
+        assert counts.dtype == np.uint32
+        assert counts.tolist() == runs_by_loop(drawn)
+
+
+def runs_by_loop(drawn):
+    runs = [0] if drawn.size else []
+    value = False
+    for pixel in drawn.reshape(-1):
+        if pixel == value:
+            runs[-1] += 1
+        else:
+            value = not value
+            runs.append(1)
+    return runs
+
+
 @pytest.mark.parametrize("counts", [[3], [5], [], [2**32 - 1, 5]])
 def test_rle_of_the_wrong_length_is_refused(counts):
     with pytest.raises(ValueError, match="2 x 2 was expected"):
@@ -56,6 +78,13 @@ def test_windows_are_tight(masks):
             assert inside[:, -1].any()
         else:
             assert (x0, y0, x1, y1) == (0, 0, 0, 0)
+
+
+def test_windows_of_crops_lie_in_the_image():
+    crops = [mask("...", ".##"), mask("...."), np.zeros((0, 3), np.bool_)]
+    corners = np.array([[10, 20], [30, 40], [50, 60]], np.int32)
+    expected = [[11, 21, 13, 22], [30, 40, 30, 40], [50, 60, 50, 60]]
+    assert mask_windows(crops, corners).tolist() == expected
 
 
 @pytest.mark.parametrize(

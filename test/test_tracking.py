@@ -34,7 +34,7 @@ def film_frame(index: int, *boxes, size_hw=SIZE_HW) -> tuple[Frame, Instances]:
     for mask, (_, _, colour, *_) in zip(visible, boxes):
         image[mask] = colour
     windows = mask_windows(amodal > 0)
-    instances = Instances(
+    instances = Instances.from_masks(
         boxes_xyxy=windows.astype(np.float32),
         scores=np.ones(len(boxes), np.float32),
         labels=np.zeros(len(boxes), np.int32),
@@ -158,7 +158,7 @@ def test_any_film_gives_every_instance_an_id_of_its_own(film):
     for masks, step in film:
         windows = mask_windows(masks)
         n = len(masks)
-        seen = Instances(
+        seen = Instances.from_masks(
             boxes_xyxy=windows.astype(np.float32),
             scores=np.ones(n, np.float32),
             labels=np.zeros(n, np.int32),

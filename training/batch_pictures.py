@@ -28,7 +28,7 @@ def draw_truth(batch: Batch, number: int) -> UInt8Array:
     valid = batch.valid[number].cpu()
     amodal = batch.amodal[number].cpu()[valid].numpy() > 0
     visible = batch.visible[number].cpu()[valid].numpy() > 0
-    instances = Instances(
+    instances = Instances.from_masks(
         boxes_xyxy=batch.boxes_xyxy[number].cpu()[valid].numpy(),
         scores=np.ones(len(amodal), np.float32),
         labels=batch.labels[number].cpu()[valid].numpy().astype(np.int32),

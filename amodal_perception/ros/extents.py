@@ -81,8 +81,7 @@ def measure_extents(
 
 def _measure(instances: Instances, index: int, depth_m: FloatArray, camera: Intrinsics) -> Extent:
     rows, columns = instances.window(index)
-    visible = instances.visible[index, rows, columns]
-    amodal = instances.amodal[index, rows, columns]
+    visible, amodal = instances.visible_crops[index], instances.amodal_crops[index]
     ys, xs = np.nonzero(visible)
     z = depth_m[rows, columns][ys, xs]
     known = np.isfinite(z)

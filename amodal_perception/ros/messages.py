@@ -7,18 +7,17 @@ written on machines without ROS): `MessageTypes` holds the difference.
 from __future__ import annotations
 
 import array
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from amodal_perception.masks import decode_rle, encode_rle
+from amodal_perception.masks import decode_rle, encode_rles, mask_windows
 from amodal_perception.ordering import removal_order
-from amodal_perception.structures import BoolArray, Instances, OcclusionGraph, Scene
+from amodal_perception.structures import BoolArray, Instances, IntArray, OcclusionGraph, Scene
 
 MESSAGE_NAMES = ("BinaryMask", "AmodalInstance", "OcclusionEdge", "AmodalScene")
 
@@ -115,7 +114,7 @@ def scene_to_msg(scene: Scene, types: MessageTypes, degraded: bool = False) -> A
         image_width=width,
         image_height=height,
         model_id=scene.model_id,
-        instances=[_instance_to_msg(scene, i, types) for i in range(len(instances))],
+        instances=_instances_to_msgs(scene, types),
         edges=[edge_to_msg(graph, k, types) for k in range(len(graph.edges))],
         removal_order=types.numbers((graph.removal_order + 1).astype(np.uint16)),
         acyclic=graph.acyclic,
@@ -153,7 +152,7 @@ def msg_to_scene(message: Any) -> Scene:
         decode_mask(member.amodal, size_hw, out=amodal[i])
         decode_mask(member.visible, size_hw, out=visible[i])
     windows = np.array([_window(member.amodal) for member in members], np.int32).reshape(-1, 4)
-    instances = Instances(
+    instances = Instances.from_masks(
         boxes_xyxy=windows.astype(np.float32),
         scores=np.array([member.score for member in members], np.float32),
         labels=np.array([member.class_id for member in members], np.int32),
@@ -205,40 +204,58 @@ def decode_mask(
     return full
 
 
-def mask_to_msg(mask: BoolArray, types: MessageTypes, offset_xy: tuple[int, int] = (0, 0)) -> Any:
-    """Make a BinaryMask of a mask, or of a part of it that lies at `offset_xy`, pixels."""
-    x, y, width, height = cv2.boundingRect(mask.view(np.uint8))
-    counts = encode_rle(mask[y : y + height, x : x + width])
-    return types.mask(
-        x=offset_xy[0] + x,
-        y=offset_xy[1] + y,
-        width=width,
-        height=height,
-        counts=types.numbers(counts),
-        area=int(counts[1::2].sum()),
-    )
+def masks_to_msgs(
+    masks: Sequence[BoolArray], corners_xy: IntArray, types: MessageTypes
+) -> list[Any]:
+    """Make BinaryMasks of parts of the image.
+
+    Args:
+        masks: N arrays [h, w] bool.
+        corners_xy: [N, 2] int32 pixels, where in the image each begins.
+        types: the message classes to use.
+    """
+    tight_xyxy = mask_windows(masks).tolist()
+    crops = [mask[y0:y1, x0:x1] for mask, (x0, y0, x1, y1) in zip(masks, tight_xyxy)]
+    return [
+        types.mask(
+            x=left + x0,
+            y=top + y0,
+            width=x1 - x0,
+            height=y1 - y0,
+            counts=types.numbers(counts),
+            area=np.count_nonzero(crop),
+        )
+        for crop, counts, (x0, y0, x1, y1), (left, top) in zip(
+            crops, encode_rles(crops), tight_xyxy, corners_xy.tolist()
+        )
+    ]
 
 
-def _instance_to_msg(scene: Scene, index: int, types: MessageTypes) -> Any:
+def _instances_to_msgs(scene: Scene, types: MessageTypes) -> list[Any]:
     instances = scene.instances
-    rows, columns = instances.window(index)
-    offset_xy = columns.start, rows.start
-    amodal = np.ascontiguousarray(instances.amodal[index, rows, columns])
-    visible = np.ascontiguousarray(instances.visible[index, rows, columns])
-    label = int(instances.labels[index])
-    return types.instance(
-        instance_id=index + 1,
-        track_id=scene.track_id(index),
-        class_id=label,
-        class_name=scene.class_names[label],
-        score=float(instances.scores[index]),
-        amodal=mask_to_msg(amodal, types, offset_xy),
-        visible=mask_to_msg(visible, types, offset_xy),
-        occluded=mask_to_msg(amodal & ~visible, types, offset_xy),
-        occlusion_ratio=float(instances.occlusion_rate[index]),
-        amodal_quality=float("nan"),
-        truncated=bool(instances.truncated[index]),
-    )
+    count = len(instances)
+    kinds = instances.amodal_crops, instances.visible_crops, instances.hidden_crops
+    corners_xy = np.tile(instances.windows_xyxy[:, :2], (len(kinds), 1))
+    masks = masks_to_msgs([crop for crops in kinds for crop in crops], corners_xy, types)
+    labels = instances.labels.tolist()
+    scores, rates = instances.scores.tolist(), instances.occlusion_rate.tolist()
+    truncated = instances.truncated.tolist()
+    return [
+        types.instance(
+            instance_id=i + 1,
+            track_id=scene.track_id(i),
+            class_id=labels[i],
+            class_name=scene.class_names[labels[i]],
+            score=scores[i],
+            amodal=masks[i],
+            visible=masks[count + i],
+            occluded=masks[2 * count + i],
+            occlusion_ratio=rates[i],
+            amodal_quality=float("nan"),
+            truncated=truncated[i],
+        )
+        for i in range(count)
+    ]
 
 
 def _msg_to_graph(message: Any, instances: Instances) -> OcclusionGraph:

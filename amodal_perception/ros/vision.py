@@ -126,7 +126,7 @@ def detection_id(scene: Scene, index: int) -> str:
 def visible_box_xywh(scene: Scene, index: int) -> tuple[int, int, int, int]:
     """Return the tight box of an instance's visible pixels; of size 0 where there are none."""
     rows, columns = scene.instances.window(index)
-    visible = np.ascontiguousarray(scene.instances.visible[index, rows, columns])
+    visible = scene.instances.visible_crops[index]
     if not visible.size:
         return columns.start, rows.start, 0, 0
     x, y, width, height = cv2.boundingRect(visible.view(np.uint8))

@@ -26,7 +26,7 @@ def instances(*objects: tuple[str, str], labels=None) -> Instances:
     visible = np.array([mask(5, v) for _, v in objects], np.bool_).reshape(-1, *SIZE_HW)
     windows = mask_windows(amodal)
     count = len(objects)
-    return Instances(
+    return Instances.from_masks(
         boxes_xyxy=windows.astype(np.float32),
         scores=np.ones(count, np.float32),
         labels=np.array(labels or [0] * count, np.int32),

@@ -12,7 +12,7 @@ from amodal_perception.structures import Instances, Scene
 
 def scene(amodal: np.ndarray, visible: np.ndarray) -> Scene:
     windows = mask_windows(amodal)
-    instances = Instances(
+    instances = Instances.from_masks(
         boxes_xyxy=windows.astype(np.float32),
         scores=np.ones(len(amodal), np.float32),
         labels=np.zeros(len(amodal), np.int32),

@@ -223,9 +223,12 @@ def test_hash_depends_on_what_was_seen(tmp_path, pipeline):
     frames = frames_of(pipeline, 2)
     digests = {write_run(tmp_path / "a", frames, model_id="m")["scenes_sha256"]}
     scene = frames[1].scene
-    visible = scene.instances.visible.copy()
-    visible[0, 48, 64] = False
-    changed = replace(scene, instances=replace(scene.instances, visible=visible))
+    first, *rest = scene.instances.visible_crops
+    rows, columns = np.nonzero(first)
+    other_first = first.copy()
+    other_first[rows[0], columns[0]] = False
+    instances = replace(scene.instances, visible_crops=(other_first, *rest))
+    changed = replace(scene, instances=instances)
     for other in (changed, replace(scene, stamp_ns=1), replace(scene, frame_id="left")):
         run = [frames[0], replace(frames[1], scene=other)]
         digests.add(write_run(tmp_path / "a", run, model_id="m")["scenes_sha256"])

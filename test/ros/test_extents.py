@@ -18,7 +18,7 @@ def instances(amodal_xyxy, visible_xyxy) -> Instances:
     for mask, (x0, y0, x1, y1) in zip(masks, (amodal_xyxy, visible_xyxy)):
         mask[0, y0:y1, x0:x1] = True
     box = np.array([amodal_xyxy])
-    return Instances(
+    return Instances.from_masks(
         boxes_xyxy=box.astype(np.float32),
         scores=np.ones(1, np.float32),
         labels=np.zeros(1, np.int32),

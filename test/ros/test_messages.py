@@ -12,7 +12,7 @@ from amodal_perception.ordering import OrderingConfig, occlusion_graph
 from amodal_perception.ros.messages import (
     MessageTypes,
     decode_mask,
-    mask_to_msg,
+    masks_to_msgs,
     msg_to_scene,
     scene_to_msg,
 )
@@ -171,7 +171,7 @@ def test_refuses_an_unknown_instance(types):
 
 def test_crop_alone():
     types = MessageTypes.from_typestore(get_typestore(Stores.ROS2_JAZZY))
-    message = mask_to_msg(CUP, types)
+    (message,) = masks_to_msgs([CUP], np.zeros((1, 2), np.int32), types)
     assert (message.x, message.y) == (1, 1)
     np.testing.assert_array_equal(decode_mask(message), CUP[1:4, 1:4])
 
@@ -232,7 +232,7 @@ def test_cpp_header_decodes_the_same(tmp_path):
     rng = np.random.default_rng(0)
     masks = [np.zeros((12, 17), np.bool_), np.ones((12, 17), np.bool_)]
     masks += [rng.random((12, 17)) < density for density in (0.01, 0.5, 0.99) for _ in range(10)]
-    good = [mask_to_msg(m, types) for m in masks]
+    good = masks_to_msgs(masks, np.zeros((len(masks), 2), np.int32), types)
     decoded = decode_in_cpp(tmp_path, good, (12, 17))
     assert decoded == ["".join(".#"[v] for v in m.reshape(-1).astype(int)) for m in masks]
 

@@ -25,7 +25,7 @@ def scene() -> Scene:
     visible = amodal.copy()
     visible[1, :, :30] = False
     windows = np.array([[10, 10, 30, 30], [20, 10, 40, 30], [50, 35, 60, 45]], np.int32)
-    instances = Instances(
+    instances = Instances.from_masks(
         boxes_xyxy=windows.astype(np.float32),
         scores=np.array([0.9, 0.8, 0.7], np.float32),
         labels=np.array([0, 1, 0], np.int32),

@@ -270,7 +270,7 @@ def render_truth(renderer: SceneRenderer, camera: Camera) -> tuple[Instances, li
         return Instances.empty(camera.size_hw), []
     amodal_masks = np.stack(amodal)
     windows = mask_windows(amodal_masks)
-    instances = Instances(
+    instances = Instances.from_masks(
         boxes_xyxy=windows.astype(np.float32),
         scores=np.ones(len(objects), np.float32),
         labels=np.zeros(len(objects), np.int32),
