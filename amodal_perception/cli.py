@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from amodal_perception.engines import command as build_engine
 from amodal_perception.errors import AmodalError
 from amodal_perception.ordering import OrderingConfig
 from amodal_perception.pipeline import Pipeline, PipelineConfig
@@ -88,6 +89,10 @@ def build_parser() -> argparse.ArgumentParser:
     bench.add_argument("--peer", choices=["torchvision"], help="run this beside it, interleaved")
     _add_pipeline_options(bench)
     bench.set_defaults(run=_bench, threads=2)
+
+    build = commands.add_parser("build-engine", help="compile a model for an NVIDIA GPU")
+    build_engine.add_arguments(build)
+    build.set_defaults(run=build_engine.run)
 
     inspect = commands.add_parser("inspect", help="tell what a model, bag or dataset holds")
     inspect.add_argument(

@@ -27,3 +27,11 @@ class DatasetError(AmodalError):
 
 class EngineError(AmodalError):
     """An engine that fails while it runs: out of memory, or its GPU is lost."""
+
+
+class GpuMemoryError(EngineError):
+    """The GPU's memory ran out; it may be back a moment later."""
+
+
+class GpuLostError(EngineError):
+    """The GPU fails whatever this process asks of it; only a new process helps."""

@@ -1,0 +1,1 @@
+"""TensorRT engines: built from ONNX files, described by manifests, kept in a private folder."""

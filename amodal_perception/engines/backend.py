@@ -1,0 +1,98 @@
+"""TensorRT and TensorRT for RTX behind one door; nothing is imported before it is asked for."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+from amodal_perception.errors import ConfigError
+
+logger = logging.getLogger(__name__)
+
+BACKENDS = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
+"""Modules by the names that users give; both have the same classes and functions."""
+DTYPES = {
+    "FLOAT": "float32",
+    "HALF": "float16",
+    "BF16": "bfloat16",
+    "INT8": "int8",
+    "UINT8": "uint8",
+    "INT32": "int32",
+    "INT64": "int64",
+    "BOOL": "bool",
+}
+"""NumPy's names of TensorRT's element types."""
+
+
+@dataclass(frozen=True)
+class Backend:
+    """A TensorRT that is installed here.
+
+    Attributes:
+        name: key of `BACKENDS`.
+        api: the module.
+    """
+
+    name: str
+    api: Any
+
+    @property
+    def version(self) -> str:
+        """Of the library, to the build: an engine runs with the version that built it."""
+        return str(self.api.__version__)
+
+    @property
+    def builds_without_gpu(self) -> bool:
+        """Whether an engine can be compiled for a GPU that is not here."""
+        return self.name == "tensorrt-rtx"
+
+
+def load_backend(name: str = "") -> Backend:
+    """Import a TensorRT.
+
+    Args:
+        name: key of `BACKENDS`; empty: the first that is installed.
+
+    Raises:
+        ConfigError: unknown, not installed, or its libraries do not load.
+    """
+    if name and name not in BACKENDS:
+        raise ConfigError(f"unknown backend {name!r}; known are: {', '.join(BACKENDS)}")
+    for candidate in [name] if name else BACKENDS:
+        if importlib.util.find_spec(BACKENDS[candidate]) is None:
+            continue
+        try:
+            return Backend(candidate, importlib.import_module(BACKENDS[candidate]))
+        except (ImportError, OSError) as error:
+            raise ConfigError(f"{candidate} is installed but does not load: {error}") from None
+    wanted = name or "neither " + " nor ".join(BACKENDS)
+    raise ConfigError(
+        f"{wanted} is not installed; pip install tensorrt-cu12 (NVIDIA GPUs and Jetson) or "
+        "tensorrt-rtx-cu12 (GeForce and RTX)"
+    )
+
+
+def make_logger(backend: Backend) -> Any:
+    """Make a logger that keeps the errors, in `errors`, for a message of ours."""
+    trt = backend.api
+
+    class Collector(trt.ILogger):  # type: ignore[name-defined,misc]
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)
+            self.errors: list[str] = []
+
+        def log(self, severity: Any, message: str) -> None:
+            if severity <= trt.ILogger.ERROR:
+                self.errors.append(message.strip())
+            else:
+                logger.debug("%s: %s", backend.name, message.strip())
+
+    return Collector()
+
+
+def first_line(message: str) -> str:
+    """Return the part of TensorRT's messages that says what is wrong; its sources follow."""
+    return (message.strip().splitlines() or ["no reason given"])[0]
