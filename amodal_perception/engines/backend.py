@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import logging
+from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +26,7 @@ DTYPES = {
     "BOOL": "bool",
 }
 """NumPy's names of TensorRT's element types."""
+ERRORS_KEPT = 16
 
 
 @dataclass(frozen=True)
@@ -76,13 +78,13 @@ def load_backend(name: str = "") -> Backend:
 
 
 def make_logger(backend: Backend) -> Any:
-    """Make a logger that keeps the errors, in `errors`, for a message of ours."""
+    """Make a logger that keeps the last errors, in `errors`, for a message of ours."""
     trt = backend.api
 
     class Collector(trt.ILogger):  # type: ignore[name-defined,misc]
         def __init__(self) -> None:
             trt.ILogger.__init__(self)
-            self.errors: list[str] = []
+            self.errors: deque[str] = deque(maxlen=ERRORS_KEPT)
 
         def log(self, severity: Any, message: str) -> None:
             if severity <= trt.ILogger.ERROR:
@@ -93,6 +95,6 @@ def make_logger(backend: Backend) -> Any:
     return Collector()
 
 
-def first_line(message: str) -> str:
-    """Return the part of TensorRT's messages that says what is wrong; its sources follow."""
-    return (message.strip().splitlines() or ["no reason given"])[0]
+def brief(message: str) -> str:
+    """Return the lines of TensorRT's messages that say what is wrong; its own sources follow."""
+    return " ".join(message.strip().splitlines()[:2]) or "no reason given"

@@ -24,7 +24,7 @@ from amodal_perception.engines import manifest as manifests
 from amodal_perception.engines.backend import (
     DTYPES,
     Backend,
-    first_line,
+    brief,
     load_backend,
     make_logger,
 )
@@ -229,7 +229,7 @@ def _compile(
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = trt.OnnxParser(network, logger)
     if not parser.parse(source.content):
-        reasons = [first_line(parser.get_error(i).desc()) for i in range(parser.num_errors)]
+        reasons = [brief(parser.get_error(i).desc()) for i in range(parser.num_errors)]
         raise ModelFileError(
             f"{source.path}: TensorRT's parser refuses it: {'; '.join(reasons)[:300]}"
         )
@@ -249,7 +249,7 @@ def _compile(
     with _timing_cache(target, config):
         engine = _run_builder(target.backend, builder, network, config)
     if engine is None:
-        reason = "; ".join(map(first_line, logger.errors))[:300] or "no reason given"
+        reason = "; ".join(map(brief, logger.errors))[:300] or "no reason given"
         raise ModelFileError(f"{source.path}: TensorRT cannot build it: {reason}")
     return engine, types, arithmetic
 

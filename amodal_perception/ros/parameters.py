@@ -43,7 +43,9 @@ class NodeParameters:
     """What a user can set; those not marked read-only also while the node runs."""
 
     model_file_path: str = _parameter(
-        "", "ONNX model file; empty: the model that comes with the package", read_only=True
+        "",
+        "model file, .onnx or .engine; empty: the model that comes with the package",
+        read_only=True,
     )
     autostart: bool = _parameter(
         True, "configure and activate at once; false: wait for a lifecycle manager", read_only=True

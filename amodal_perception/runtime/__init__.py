@@ -17,11 +17,13 @@ def load_runtime(path: str | Path, *, num_threads: int = 0) -> Runtime:
     """Load a model file with the engine that its ending names.
 
     Args:
-        path: an ``.onnx`` file.
+        path: an ``.onnx`` file, or an ``.engine`` with its manifest beside it.
         num_threads: CPU threads of the engine; 0 lets it choose.
 
     Raises:
-        ModelFileError: missing, damaged, foreign, or against the network's contract.
+        ModelFileError: missing, damaged, foreign, or against the network's contract; an engine
+            also when it was built for another machine.
+        ConfigError: what the engine needs is not installed.
     """
     path = Path(path)
     if path.suffix not in RUNTIMES:
@@ -40,4 +42,10 @@ def _load_onnx(path: Path, num_threads: int) -> Runtime:
     return OnnxRuntime(path, num_threads)
 
 
-RUNTIMES = {".onnx": _load_onnx}
+def _load_tensorrt(path: Path, num_threads: int) -> Runtime:
+    from amodal_perception.runtime.tensorrt_runtime import TensorRtRuntime
+
+    return TensorRtRuntime(path)
+
+
+RUNTIMES = {".onnx": _load_onnx, ".engine": _load_tensorrt}
