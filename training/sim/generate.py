@@ -2,17 +2,15 @@
 
 Image i is view ``i % VIEWS`` of physics scene ``i // VIEWS``, and all of it is drawn from the
 seeds (seed, scene) and (seed, scene, view): the bytes do not depend on the number of workers or
-on interruptions. Beside each picture lies a record of its annotations until all are merged.
+on interruptions.
 """
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import os
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,9 +20,17 @@ import numpy as np
 from tqdm import tqdm
 
 from amodal_perception import amodal_coco, files
-from amodal_perception.errors import AmodalError, DatasetError
 from amodal_perception.ordering import occlusion_graph
 from amodal_perception.structures import Scene
+from training import numbered_images
+from training.numbered_images import (
+    claim,
+    end_with_parent,
+    image_name,
+    made_in,
+    read_settings,
+    record_path,
+)
 from training.sim.gl import choose_renderer
 
 FAMILY_SETS = ("train", "heldout", "mixed", "benchmark")
@@ -59,16 +65,6 @@ class DatasetConfig:
         return "heldout" if scene_index % BENCHMARK_PERIOD == BENCHMARK_PERIOD - 1 else "train"
 
 
-def image_name(index: int) -> str:
-    """Path of an image relative to the data set's folder."""
-    return f"images/{index:06d}.jpg"
-
-
-def record_path(out: Path, index: int) -> Path:
-    """Path of one image's annotations before they are merged."""
-    return out / "records" / f"{index:06d}.json"
-
-
 def generate(config: DatasetConfig, out: Path, *, workers: int = 0) -> None:
     """Render what is missing and merge everything into ``annotations.json``.
 
@@ -100,49 +96,16 @@ def _render_all(
     """Render physics scenes in parallel; yield how many images each finished job made."""
     # A spawned worker imports MuJoCo anew, after the renderer was chosen.
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(min(workers, len(scenes)), mp_context=context)
-    try:
-        jobs = [pool.submit(_render_job, config, out, scene) for scene in scenes]
-        for job in as_completed(jobs):
-            yield job.result()
-    except BrokenProcessPool:
-        raise AmodalError(
-            f"{out}: a worker process was killed (out of memory?); "
-            "run the same command again to continue, with fewer --workers"
-        ) from None
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+    pool = ProcessPoolExecutor(
+        min(workers, len(scenes)), mp_context=context, initializer=end_with_parent
+    )
+    yield from made_in(pool, out, _render_job, ((config, out, scene) for scene in scenes))
 
 
 def merge(out: Path) -> int:
     """Write ``annotations.json`` from the records there are; return the number of images."""
-    settings = _read_settings(out)
-    images: list[dict[str, Any]] = []
-    annotations: list[dict[str, Any]] = []
-    occlusions: list[dict[str, Any]] = []
-    for path in sorted((out / "records").glob("[0-9]*.json")):
-        record = json.loads(path.read_text())
-        first_id = len(annotations)
-        images.append(record["image"])
-        for row in record["annotations"]:
-            annotations.append({**row, "id": row["id"] + first_id})
-        for row in record["occlusions"]:
-            occlusions.append(
-                {
-                    **row,
-                    "occluder_id": row["occluder_id"] + first_id,
-                    "occludee_id": row["occludee_id"] + first_id,
-                }
-            )
-    amodal_coco.write(
-        out / "annotations.json",
-        images=images,
-        annotations=annotations,
-        categories=amodal_coco.categories_of(CLASS_NAMES),
-        occlusions=occlusions,
-        info={"description": "simulated scenes with exact amodal truth", **settings},
-    )
-    return len(images)
+    info = {"description": "simulated scenes with exact amodal truth", **read_settings(out)}
+    return numbered_images.merge(out, CLASS_NAMES, info)
 
 
 def _claim(config: DatasetConfig, out: Path) -> None:
@@ -153,23 +116,7 @@ def _claim(config: DatasetConfig, out: Path) -> None:
         "depth": config.depth,
         "views_per_scene": VIEWS,
     }
-    path = out / "settings.json"
-    if path.exists() and _read_settings(out) != settings:
-        raise DatasetError(
-            f"{path}: holds a data set of other settings; choose another --out, "
-            "or the same --seed, --families, --size and --depth"
-        )
-    for folder in ("images", "records", *(("depth",) if config.depth else ())):
-        (out / folder).mkdir(parents=True, exist_ok=True)
-    files.write_json(path, settings)
-
-
-def _read_settings(out: Path) -> dict[str, Any]:
-    path = out / "settings.json"
-    try:
-        return dict(json.loads(path.read_text()))
-    except (OSError, ValueError) as error:
-        raise DatasetError(f"{path}: cannot be read ({error}); is it a data set?") from None
+    claim(out, settings, folders=("depth",) if config.depth else ())
 
 
 def _missing(config: DatasetConfig, out: Path, scene: int) -> list[int]:

@@ -1,19 +1,12 @@
-"""Make numbered pictures on every core, so that a killed run goes on without loss or repetition.
-
-A picture counts as made once its record is written, and the record is written last. As picture
-number n depends on the settings and n alone, the bytes are the same for any number of processes
-and interruptions.
-"""
+"""Draw pictures on every core, one after the other by their numbers."""
 
 from __future__ import annotations
 
 import json
 import multiprocessing
 import os
-import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,15 +16,21 @@ from tqdm import tqdm
 
 from amodal_perception import amodal_coco, files
 from amodal_perception.amodal_coco import Json
-from amodal_perception.errors import AmodalError, DatasetError
 from amodal_perception.images import read_image, write_image
 from amodal_perception.ordering import occlusion_graph
 from amodal_perception.structures import Scene, UInt8Array
 from amodal_perception.visualize import draw_scene
+from training.numbered_images import (
+    claim,
+    end_with_parent,
+    image_name,
+    made_in,
+    merge,
+    record_path,
+)
 
 JPEG_QUALITY = 95
 PER_JOB = 8
-SETTINGS_NAME = "settings.json"
 PREVIEW_COLUMNS, PREVIEW_ROWS, PREVIEW_HW = 4, 3, (300, 400)
 
 
@@ -78,46 +77,13 @@ def make(
         DatasetError: the folder holds a data set of other settings.
         AmodalError: a worker was killed.
     """
-    _claim(out, settings)
+    claim(out, settings)
     missing = [n for n in range(count) if not record_path(out, n).exists()]
     with tqdm(total=count, initial=count - len(missing), unit="image", desc=str(out)) as bar:
         for made in _make_all(out, draw, missing, workers or os.cpu_count() or 1):
             bar.update(made)
     merge(out, class_names, settings)
     write_preview(out)
-
-
-def image_name(number: int) -> str:
-    """Path of a picture relative to the data set's folder."""
-    return f"images/{number:06d}.jpg"
-
-
-def record_path(out: Path, number: int) -> Path:
-    """Path of a picture's annotations before they are merged."""
-    return out / "records" / f"{number:06d}.json"
-
-
-def merge(out: Path, class_names: tuple[str, ...], info: Json) -> None:
-    """Write ``annotations.json`` from the records there are, holding one of them at a time."""
-    images, occlusions, first_id = [], [], 0
-    records = sorted((out / "records").glob("[0-9]*.json"), key=lambda path: int(path.stem))
-    with files.replacing(out / "annotations.json") as temporary, open(temporary, "w") as file:
-        categories = amodal_coco.categories_of(class_names)
-        file.write(f'{{"info": {json.dumps(info)}, "categories": {json.dumps(categories)}')
-        file.write(', "annotations": [')
-        for path in tqdm(records, unit="record", desc="annotations.json", delay=2):
-            record = json.loads(path.read_text())
-            images.append(record["image"])
-            for row in record["annotations"]:
-                row["id"] += first_id
-                file.write((",\n" if row["id"] > 1 else "\n") + json.dumps(row))
-            for row in record["occlusions"]:
-                row["occluder_id"] += first_id
-                row["occludee_id"] += first_id
-                occlusions.append(row)
-            first_id += len(record["annotations"])
-        file.write(f'], "images": {json.dumps(images)}, "occlusions": {json.dumps(occlusions)}}}')
-        file.write("\n")
 
 
 def write_preview(out: Path) -> None:
@@ -147,26 +113,6 @@ def _overlay(out: Path, record: Json) -> UInt8Array:
     return draw_scene(read_image(out / record["image"]["file_name"]), scene)
 
 
-def _claim(out: Path, settings: Json) -> None:
-    path = out / SETTINGS_NAME
-    settings = json.loads(json.dumps(settings))  # as it comes back from the file
-    if path.exists():
-        try:
-            found = json.loads(path.read_text())
-        except (OSError, ValueError) as error:
-            raise DatasetError(f"{path}: cannot be read ({error})") from None
-        if found != settings:
-            keys = [k for k in {**settings, **found} if settings.get(k) != found.get(k)]
-            raise DatasetError(
-                f"{path}: holds a data set of another {', '.join(keys)}; choose another --out"
-            )
-    for folder in ("images", "records"):
-        (out / folder).mkdir(parents=True, exist_ok=True)
-        for unfinished in (out / folder).glob(".*.tmp"):  # of a killed run
-            unfinished.unlink()
-    files.write_json(path, settings)
-
-
 def _make_all(out: Path, draw: Draw, numbers: list[int], workers: int) -> Iterator[int]:
     """Make pictures in parallel; yield how many each finished job made."""
     if not numbers:
@@ -178,35 +124,14 @@ def _make_all(out: Path, draw: Draw, numbers: list[int], workers: int) -> Iterat
     pool = ProcessPoolExecutor(
         min(workers, len(numbers)),
         mp_context=multiprocessing.get_context("fork"),
-        initializer=_end_with_parent,
+        initializer=end_with_parent,
     )
-    try:
-        starts = range(0, len(numbers), PER_JOB)
-        jobs = [pool.submit(_make_job, out, numbers[i : i + PER_JOB]) for i in starts]
-        for job in as_completed(jobs):
-            yield job.result()
-    except BrokenProcessPool:
-        raise AmodalError(
-            f"{out}: a worker process was killed (out of memory?); "
-            "run the same command again to continue, with fewer --workers"
-        ) from None
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+    starts = range(0, len(numbers), PER_JOB)
+    calls = ((out, numbers[i : i + PER_JOB]) for i in starts)
+    yield from made_in(pool, out, _make_job, calls)
 
 
 _draw: Draw | None = None  # what forked processes take over
-
-
-def _end_with_parent() -> None:
-    """Let a worker end when the process that started it is killed."""
-
-    def wait() -> None:
-        parent = multiprocessing.parent_process()
-        if parent is not None:
-            parent.join()
-        os._exit(1)
-
-    threading.Thread(target=wait, daemon=True).start()
 
 
 def _make_job(out: Path, numbers: list[int]) -> int:

@@ -11,7 +11,8 @@ import pytest
 from amodal_perception import amodal_coco
 from amodal_perception.errors import DatasetError
 from amodal_perception.ordering import occlusion_graph
-from training.sim.generate import VIEWS, DatasetConfig, generate, merge, record_path
+from training.numbered_images import record_path
+from training.sim.generate import VIEWS, DatasetConfig, generate, merge
 from training.sim.shapes import HELDOUT_FAMILIES, TRAIN_FAMILIES
 
 ROOT = Path(__file__).parents[3]
@@ -80,7 +81,7 @@ def test_merges_what_is_finished(dataset, tmp_path):
 
 def test_refuses_to_mix_settings(dataset):
     other = DatasetConfig(**{**CONFIG.__dict__, "seed": 12})
-    with pytest.raises(DatasetError, match=r"settings\.json: holds a data set of other settings"):
+    with pytest.raises(DatasetError, match=r"settings\.json: holds a data set of another seed"):
         generate(other, dataset, workers=1)
 
 

@@ -13,6 +13,7 @@ import pytest
 from amodal_perception import amodal_coco
 from amodal_perception.errors import DatasetError
 from training.datasets.amodal_coco import AmodalCocoDataset
+from training.numbered_images import SETTINGS_NAME
 from training.synthesis import numbered
 from training.synthesize import main
 
@@ -108,7 +109,7 @@ def test_error_in_a_process_names_its_cause(single_objects, tmp_path, capsys):
 
 
 def test_damaged_settings_name_their_file(tmp_path):
-    (tmp_path / numbered.SETTINGS_NAME).write_text("{")
+    (tmp_path / SETTINGS_NAME).write_text("{")
     with pytest.raises(DatasetError, match=r"settings\.json: cannot be read"):
         numbered.make(tmp_path, lambda n: None, 1, settings={}, class_names=())
 
