@@ -17,6 +17,7 @@ class Batch(NamedTuple):
         labels: [B, M] int64, index into the class names; 0 for padding.
         amodal: [B, M, H, W] uint8, 0 or 1.
         visible: [B, M, H, W] uint8, 0 or 1, a subset of amodal.
+        ids: [B, M] int64, of the annotations, -1 for padding; None: not known.
     """
 
     images: Tensor
@@ -25,6 +26,7 @@ class Batch(NamedTuple):
     labels: Tensor
     amodal: Tensor
     visible: Tensor
+    ids: Tensor | None = None
 
 
 class Detections(NamedTuple):

@@ -12,8 +12,10 @@ import argparse
 import copy
 import math
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
@@ -70,7 +72,12 @@ def _train(config: TrainConfig, device: torch.device) -> None:
     checkpoint = distributed.from_first(
         checkpoints.start_run(config, dataset.class_names, device) if leads else None
     )
-    learner = make_learner(config, len(dataset.class_names), device)
+    prepared = {}
+    if checkpoint is None:
+        prepared = distributed.from_first(
+            config.model.prepare(Path(config.data), run, config.seed, device) if leads else None
+        )
+    learner = make_learner(config, len(dataset.class_names), device, prepared)
     first = checkpoints.restore(checkpoint, learner) if checkpoint else 0
     network = distributed.share_gradients(LossTerms(learner.model))
 
@@ -151,12 +158,25 @@ def validate(
         checkpoints.save_best(Path(config.out), iteration, ema, metrics)
 
 
-def make_learner(config: TrainConfig, num_classes: int, device: torch.device) -> Learner:
-    """Build the network, with the weights to start from, and what makes it learn."""
+def make_learner(
+    config: TrainConfig,
+    num_classes: int,
+    device: torch.device,
+    prepared: Mapping[str, Tensor] = MappingProxyType({}),
+) -> Learner:
+    """Build the network, with the weights to start from, and what makes it learn.
+
+    Args:
+        config: the settings.
+        num_classes: of the data.
+        device: to learn on.
+        prepared: tensors made from the training data, which replace those started from.
+    """
     torch.manual_seed(config.seed)
     model = config.model.build(num_classes)
     if config.weights:
         weights.start_from(model, Path(config.weights))
+    model.load_state_dict(prepared, strict=False)
     model.to(device, memory_format=torch.channels_last)
     ema = copy.deepcopy(model).eval()
     if config.sync_batchnorm:

@@ -28,6 +28,7 @@ class _Packed(NamedTuple):
         windows: [N, 4] int32, ``[x0, x1) x [y0, y1)``, input pixels.
         labels: [N] int64.
         whole: [N] bool.
+        ids: [N] int64.
         bits: uint8, for each object its amodal and then its visible pixels, row by row.
     """
 
@@ -35,6 +36,7 @@ class _Packed(NamedTuple):
     windows: NDArray[np.int32]
     labels: NDArray[np.int64]
     whole: NDArray[np.bool_]
+    ids: NDArray[np.int64]
     bits: NDArray[np.uint8]
 
 
@@ -93,7 +95,9 @@ class AmodalCocoDataset:
             pixels = np.unpackbits(packed.bits[start:stop], count=count)
             masks[:, i, y0:y1, x0:x1] = pixels.reshape(shape)
             start = stop
-        return Sample(packed.image, masks[0], masks[1], packed.labels, packed.whole)
+        return Sample(
+            packed.image, masks[0], masks[1], packed.labels, packed.whole, packed.ids
+        )
 
     def _read(self, index: int) -> _Packed:
         objects = self.objects
@@ -118,6 +122,7 @@ class AmodalCocoDataset:
             np.array(windows, np.int32).reshape(-1, 4),
             objects.label[rows].astype(np.int64),
             self._whole[rows],
+            objects.id[rows],
             np.concatenate([np.zeros(0, np.uint8), *bits]),
         )
 
@@ -125,13 +130,14 @@ class AmodalCocoDataset:
         """Take apart what `__getitem__` has put into the cache: views, nothing is copied."""
         count = int(entry[:8].view(np.int64)[0])
         height, width = self.input_hw
-        lengths = (height * width * 3, 16 * count, 8 * count, count)
-        image, windows, labels, whole, bits = np.split(entry[8:], np.cumsum(lengths))
+        lengths = (height * width * 3, 16 * count, 8 * count, count, 8 * count)
+        image, windows, labels, whole, ids, bits = np.split(entry[8:], np.cumsum(lengths))
         return _Packed(
             image.reshape(height, width, 3),
             windows.view(np.int32).reshape(count, 4),
             labels.view(np.int64),
             whole.view(np.bool_),
+            ids.view(np.int64),
             bits,
         )
 

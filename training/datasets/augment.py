@@ -68,7 +68,7 @@ def augment(
     if rng.random() < 0.25:
         noise = rng.standard_normal(image.shape, np.float32) * rng.uniform(2, 12)
         image = np.clip(image + noise, 0, 255).astype(np.uint8)
-    return Sample(image, sample.amodal, sample.visible, sample.labels)
+    return Sample(image, sample.amodal, sample.visible, sample.labels, ids=sample.ids)
 
 
 def random_affine(
@@ -95,7 +95,11 @@ def choose_whole(sample: Sample, rng: np.random.Generator) -> Sample:
     whole = np.zeros(len(sample.labels), np.bool_) if sample.whole is None else sample.whole
     chosen = whole & (rng.random(len(whole)) < PASTED)
     return Sample(
-        sample.image, sample.amodal[chosen], sample.visible[chosen], sample.labels[chosen]
+        sample.image,
+        sample.amodal[chosen],
+        sample.visible[chosen],
+        sample.labels[chosen],
+        ids=None if sample.ids is None else sample.ids[chosen],
     )
 
 
@@ -111,7 +115,14 @@ def paste_over(sample: Sample, pasted: Sample) -> Sample:
         np.concatenate([sample.amodal, pasted.amodal]),
         np.concatenate([sample.visible & ~front, pasted.visible]),
         np.concatenate([sample.labels, pasted.labels]),
+        ids=_joined(sample.ids, pasted.ids),
     )
+
+
+def _joined(
+    first: NDArray[np.int64] | None, second: NDArray[np.int64] | None
+) -> NDArray[np.int64] | None:
+    return None if first is None or second is None else np.concatenate([first, second])
 
 
 def move(sample: Sample, affine: NDArray[np.float64]) -> Sample:
@@ -127,7 +138,7 @@ def move(sample: Sample, affine: NDArray[np.float64]) -> Sample:
     moved = np.zeros((len(both), height, width, 2), np.bool_)
     for i, masks in enumerate(both):
         moved[i] = cv2.warpAffine(masks, affine, size, flags=cv2.INTER_NEAREST)
-    return Sample(image, moved[..., 0], moved[..., 1], sample.labels)
+    return Sample(image, moved[..., 0], moved[..., 1], sample.labels, ids=sample.ids)
 
 
 def recolour(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:

@@ -28,6 +28,7 @@ class Sample:
         labels: [N] int64, index into the class names.
         whole: [N] bool, in full view and not cut by the picture's border, so that it can be
             pasted elsewhere with its truth; None: not known.
+        ids: [N] int64, of the annotations; None: not known.
     """
 
     image: NDArray[np.uint8]
@@ -35,6 +36,7 @@ class Sample:
     visible: NDArray[np.bool_]
     labels: NDArray[np.int64]
     whole: NDArray[np.bool_] | None = None
+    ids: NDArray[np.int64] | None = None
 
 
 class SampleDataset(Protocol):
@@ -59,6 +61,7 @@ def collate(samples: Sequence[Sample]) -> Batch:
     boxes = np.zeros((B, M, 4), np.float32)
     valid = np.zeros((B, M), np.bool_)
     labels = np.zeros((B, M), np.int64)
+    ids = np.full((B, M), -1, np.int64)
     amodal = np.zeros((B, M, height, width), np.uint8)
     visible = np.zeros((B, M, height, width), np.uint8)
     for b, (sample, keep) in enumerate(zip(samples, kept)):
@@ -68,8 +71,11 @@ def collate(samples: Sequence[Sample]) -> Batch:
         boxes[b, :n] = mask_windows(sample.amodal[keep])
         valid[b, :n] = True
         labels[b, :n] = sample.labels[keep]
+        if sample.ids is not None:
+            ids[b, :n] = sample.ids[keep]
     images = np.stack([s.image for s in samples])
-    return Batch(*(torch.from_numpy(a) for a in (images, boxes, valid, labels, amodal, visible)))
+    arrays = (images, boxes, valid, labels, amodal, visible, ids)
+    return Batch(*map(torch.from_numpy, arrays))
 
 
 def _areas(masks: NDArray[np.bool_]) -> NDArray[np.int64]:

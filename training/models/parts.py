@@ -10,9 +10,11 @@ images -> Normalize -> backbone -> pyramid -> detector -> boxes
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from amodal_perception.errors import ConfigError
 from training.models.backbone import Backbone
@@ -121,6 +123,17 @@ class Parts:
         )
         pyramid = StandardPyramid(backbone.channels, self.channels, extra="pool")
         return Trunk(backbone, pyramid, detector, detector.pool, self.channels)
+
+    def prepare(self, data: Path, run: Path, seed: int, device: torch.device) -> dict[str, Tensor]:
+        """Make tensors of the network from the training data, before it learns: none.
+
+        Args:
+            data: folder of the training data.
+            run: run folder, for what takes long to make.
+            seed: of random choices.
+            device: to compute on.
+        """
+        return {}
 
     def build_mask_head(
         self, num_classes: int, *, convs: int | None = None
