@@ -7,9 +7,11 @@ network. A network has ``losses(batch, generator)``, the weighted terms of its l
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from training.models.asn import AsnLightSettings, AsnSettings
 from training.models.bcnet import BcnetLightSettings, BcnetSettings
@@ -20,6 +22,7 @@ from training.models.mask_rcnn import (
     MaskRcnnSettings,
 )
 from training.models.orcnn import OrcnnLightSettings, OrcnnSettings
+from training.models.pgexp import PgexpLightSettings, PgexpSettings
 
 
 class ModelSettings(Protocol):
@@ -29,6 +32,9 @@ class ModelSettings(Protocol):
 
     def build(self, num_classes: int) -> nn.Module:
         """Build the network with random weights."""
+
+    def prepare(self, data: Path, run: Path, seed: int, device: torch.device) -> dict[str, Tensor]:
+        """Make tensors of the network from the training data, before it learns."""
 
 
 MODELS: dict[str, type[ModelSettings]] = {
@@ -42,4 +48,6 @@ MODELS: dict[str, type[ModelSettings]] = {
     "asn_light": AsnLightSettings,
     "bcnet": BcnetSettings,
     "bcnet_light": BcnetLightSettings,
+    "pgexp": PgexpSettings,
+    "pgexp_light": PgexpLightSettings,
 }
