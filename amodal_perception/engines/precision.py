@@ -22,7 +22,7 @@ def network_types(network: Any) -> tuple[dict[str, str], dict[str, int]]:
 
     Returns:
         Types by the layers' names, and the number of arithmetic layers by type. An arithmetic
-        layer between dequantised tensors computes in int8: TensorRT fuses the pair.
+        layer of two dequantised operands computes in int8: TensorRT fuses them.
     """
     types: dict[str, str] = {}
     arithmetic: Counter[str] = Counter()
@@ -35,7 +35,8 @@ def network_types(network: Any) -> tuple[dict[str, str], dict[str, int]]:
         if kind == "DEQUANTIZE":
             dequantised.add(output.name)
         elif kind in ARITHMETIC:
-            if layer.get_input(0).name in dequantised:
+            operands = {layer.get_input(i).name for i in range(min(layer.num_inputs, 2))}
+            if len(operands) == 2 and operands <= dequantised:
                 dtype = "int8"
             arithmetic[dtype] += 1
         types[layer.name] = dtype

@@ -39,6 +39,7 @@ class ModelMetadata:
         training_data: in words, which data the model learned from.
         git_commit: of the code that exported it.
         metrics: figures measured when it was exported, by their full names.
+        precision: ``fp32``, ``fp16`` or ``int8``; of the features, where the work is.
     """
 
     name: str
@@ -50,6 +51,7 @@ class ModelMetadata:
     training_data: str = ""
     git_commit: str = ""
     metrics: Mapping[str, float] | None = None
+    precision: str = "fp32"
 
     @property
     def model_id(self) -> str:
@@ -164,6 +166,7 @@ def check_contract(
         training_data=properties.get("training_data", ""),
         git_commit=properties.get("git_commit", ""),
         metrics=metrics,
+        precision=properties.get("precision", "fp32"),
     )
 
 
