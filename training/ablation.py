@@ -1,8 +1,9 @@
 """Compare systems of one size on one data set: ``python -m training.ablation data=DIR val=DIR``.
 
 Trains the rows of ORCNN's Table 6 (and the baselines), or with ``--table bcnet`` those of BCNet's
-tables, one after the other, from the same seed and for the same budget, evaluates each, and prints
-the table, which also goes to ``OUT/table.md``.
+tables, with ``--table pgexp`` those of PGExp's Table 1 and Figure 4, one after the other, from the
+same seed and for the same budget, evaluates each, and prints the table, which also goes to
+``OUT/table.md``.
 Running it again goes on where it stopped. Words ``key=value`` are settings over
 ``config/train/orcnn_light.yaml`` for all rows.
 """
@@ -17,6 +18,7 @@ from pathlib import Path
 
 from amodal_perception import amodal_coco, files
 from amodal_perception.errors import AmodalError, ConfigError
+from amodal_perception.evaluation.metrics import QUICK, evaluate_in_detail
 from training import checkpoints, distributed, evaluate
 from training.config import load
 from training.train import train
@@ -61,7 +63,24 @@ BCNET_ROWS = {
 }
 """The number is that of the paper's table; `bcnet` ends tables 1 to 3. The last three are ours:
 another visible mask, and other occluders."""
-TABLES = {"orcnn": ROWS, "bcnet": BCNET_ROWS}
+PGEXP = "model={name: pgexp_light}"
+PGEXP_ROWS = {
+    "orcnn": ROWS["orcnn"],
+    "1_none_plain": [PGEXP, "model.box_expansion=none", "model.mask_expansion=plain"],
+    "2_plain_plain": [PGEXP, "model.box_expansion=plain", "model.mask_expansion=plain"],
+    "3_prior_plain": [PGEXP, "model.mask_expansion=plain"],
+    "4_none_prior": [PGEXP, "model.box_expansion=none"],
+    "5_plain_prior": [PGEXP, "model.box_expansion=plain"],
+    "6_prior_prior": [PGEXP],
+    **{f"priors_{k}": [PGEXP, f"model.priors={k}"] for k in (1, 2, 4, 16)},
+    **{f"slots_{n}": [PGEXP, f"model.slots={n}"] for n in (100, 500, 2000)},
+    "reference_visible": [PGEXP, "model.box_reference=visible"],
+    "reference_prior": [PGEXP, "model.box_reference=prior"],
+}
+"""Table 1 by its numbers, as box and mask head; Figure 4, whose defaults (8 priors, 1,000 slots)
+are row 6; and what the box head refines, which the paper does not say."""
+TABLES = {"orcnn": ROWS, "bcnet": BCNET_ROWS, "pgexp": PGEXP_ROWS}
+ALL_ROWS = {name: row for rows in TABLES.values() for name, row in rows.items()}
 COLUMNS = {
     "AP_AV": "orcnn.all.AP_AV",
     "AP_A": "orcnn.all.AP_A",
@@ -73,13 +92,26 @@ COLUMNS = {
     "AP_IV50": "orcnn.occluded.AP_IV50",
     "order F1": "order.end_to_end.F1",
 }
+PGEXP_COLUMNS = {
+    "mask AP": "coco.amodal_mask.AP",
+    "mask AP-occ": "vrsp.amodal_mask.AP_occ85",
+    "mask AP-occ strict": "strict.amodal_mask.AP_occ85",
+    "box AP": "coco.amodal_box.AP",
+    "box AP-occ": "vrsp.amodal_box.AP_occ85",
+    "box AP-occ strict": "strict.amodal_box.AP_occ85",
+    "visible AP": "coco.visible_mask.AP",
+    "AP_IV50": "orcnn.occluded.AP_IV50",
+    "order F1": "order.end_to_end.F1",
+}
+COLUMNS_OF_TABLE = {"orcnn": COLUMNS, "bcnet": COLUMNS, "pgexp": PGEXP_COLUMNS}
+PROTOCOLS = (*QUICK, "orcnn", "vrsp", "strict")
 
 
 def run_row(name: str, out: Path, words: Sequence[str]) -> dict[str, float]:
     """Train and evaluate one row, unless that is done; return its figures.
 
     Args:
-        name: of `ROWS` or `BCNET_ROWS`.
+        name: of a table.
         out: folder of all rows.
         words: ``key=value`` settings over the recipe.
 
@@ -87,7 +119,9 @@ def run_row(name: str, out: Path, words: Sequence[str]) -> dict[str, float]:
         AmodalError: settings or data of no use.
     """
     run = out / name
-    row = {**ROWS, **BCNET_ROWS}[name]
+    row = ALL_ROWS[name]
+    if PGEXP in row:
+        words = [f"model.prior={out / 'prior'}", *words]  # one for all rows
     config = load(RECIPE, [*row, *words, f"out={run}", "processes=1"])
     if not config.data or not config.val:
         raise ConfigError("data= and val= are needed: folders of training and validation data")
@@ -100,17 +134,23 @@ def run_row(name: str, out: Path, words: Sequence[str]) -> dict[str, float]:
         with distributed.joined(config.device) as device:
             found = evaluate.predict(evaluate.load(run, device, config.threads), truth)
         assert found is not None
-        files.write_json(path, evaluate.figures(truth, found[0], "orcnn.all.AP_AV"), indent=2)
+        figures = evaluate_in_detail(truth, found[0], PROTOCOLS).metrics
+        files.write_json(path, figures, indent=2)
     return json.loads(path.read_text())
 
 
-def table(rows: dict[str, dict[str, float]]) -> str:
-    """Write figures as a Markdown table, in per cent; ``-`` where there is none."""
-    lines = ["| system | " + " | ".join(COLUMNS) + " |", "|---" * (len(COLUMNS) + 1) + "|"]
+def table(rows: dict[str, dict[str, float]], columns: dict[str, str]) -> str:
+    """Write figures as a Markdown table, in per cent; ``-`` where there is none.
+
+    Args:
+        rows: figures by the name of the row.
+        columns: names of figures by the title of the column.
+    """
+    lines = ["| system | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
     for name, figures in rows.items():
         cells = [
             f"{100 * figures[key]:.1f}" if figures.get(key) is not None else "-"
-            for key in COLUMNS.values()
+            for key in columns.values()
         ]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
@@ -124,21 +164,22 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("runs/ablation"), help="folder")
     parser.add_argument("--table", choices=list(TABLES), default="orcnn", help="(orcnn)")
     parser.add_argument(
-        "--rows", nargs="+", choices=[*ROWS, *BCNET_ROWS], metavar="ROW", help="instead of a table"
+        "--rows", nargs="+", choices=ALL_ROWS, metavar="ROW", help="instead of a table"
     )
     parser.add_argument("words", nargs="*", metavar="key=value", help="settings of every row")
     options = parser.parse_intermixed_args(arguments)
-    rows = {}
+    rows: dict[str, dict[str, float]] = {}
+    columns = COLUMNS_OF_TABLE[options.table]
     try:
         for name in options.rows or TABLES[options.table]:
             rows[name] = run_row(name, options.out, options.words)
             options.out.mkdir(parents=True, exist_ok=True)
             with files.replacing(options.out / "table.md") as temporary:
-                temporary.write_text(table(rows))
+                temporary.write_text(table(rows, columns))
     except AmodalError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    print(table(rows), end="")
+    print(table(rows, columns), end="")
     return 0
 
 
