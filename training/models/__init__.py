@@ -15,6 +15,12 @@ from torch import Tensor, nn
 
 from training.models.asn import AsnLightSettings, AsnSettings
 from training.models.bcnet import BcnetLightSettings, BcnetSettings
+from training.models.blade import (
+    BladeLightSettings,
+    BladeSettings,
+    BoxInstLightSettings,
+    BoxInstSettings,
+)
 from training.models.mask_rcnn import (
     AmodalMaskRcnnLightSettings,
     AmodalMaskRcnnSettings,
@@ -50,4 +56,8 @@ MODELS: dict[str, type[ModelSettings]] = {
     "bcnet_light": BcnetLightSettings,
     "pgexp": PgexpSettings,
     "pgexp_light": PgexpLightSettings,
+    "blade": BladeSettings,
+    "blade_light": BladeLightSettings,
+    "boxinst": BoxInstSettings,
+    "boxinst_light": BoxInstLightSettings,
 }

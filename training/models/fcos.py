@@ -19,6 +19,7 @@ from training.batch import Batch
 from training.distributed import mean_over_processes
 from training.models.boxes import box_area, clip_boxes, generalized_box_iou
 from training.models.detector import Found, Rois, concatenate_rois, image_size_hw
+from training.models.instance_points import Points, Standing
 from training.models.light_detector import grid_points
 from training.models.matching import match
 from training.models.nms import select
@@ -166,6 +167,25 @@ class Fcos(nn.Module):
             found = self.select(output, image_size_hw(batch.images))
         return losses, rois_of(found, batch)
 
+    def detect_points(
+        self, levels: list[Tensor], size_hw: tuple[int, int]
+    ) -> tuple[Found, Points]:
+        """Find the objects, and tell of the points that made them."""
+        output = self(levels)
+        return self.select(output, size_hw), points_of(output)
+
+    def learn_points(
+        self, levels: list[Tensor], batch: Batch
+    ) -> tuple[dict[str, Tensor], Points, Standing]:
+        """Return the three losses, and the points to train heads on: the positive ones."""
+        output = self(levels)
+        targets = self.targets(output, batch)
+        label = batch.labels.gather(1, targets.gt_index)[..., None]
+        score = output.logits.detach().gather(2, label)[..., 0].sigmoid()
+        score = score * output.centerness.detach().sigmoid()
+        losses = self.losses(output, targets, batch)
+        return losses, points_of(output), Standing(targets.positive, targets.gt_index, score)
+
     @torch.no_grad()
     def targets(self, output: FcosOutput, batch: Batch) -> FcosTargets:
         """Give every point the smallest object whose centre and size suit it, or none."""
@@ -211,6 +231,12 @@ class Fcos(nn.Module):
             "box": self.box_weight * ((1 - giou) * weight).sum() / total,
             "centerness": centerness / count,
         }
+
+
+def points_of(output: FcosOutput) -> Points:
+    """Return the points of all levels with the box tower's features."""
+    stride = torch.tensor(STRIDES, dtype=torch.float32, device=output.points_xy.device)
+    return Points(output.points_xy, stride[output.level], output.box_features)
 
 
 @torch.no_grad()

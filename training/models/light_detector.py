@@ -20,6 +20,7 @@ from training.distributed import mean_over_processes
 from training.models.assign import Assignment, assign
 from training.models.boxes import clip_boxes, generalized_box_iou
 from training.models.detector import Found, Rois, concatenate_rois, image_size_hw
+from training.models.instance_points import Points, Standing
 from training.models.nms import select
 
 PRIOR_SCORE = 0.01
@@ -79,9 +80,18 @@ class LightDetector(nn.Module):
             Score logits [B, L, K], boxes [B, L, 4] xyxy in input pixels, not clipped, and the
             points [L, 2] xy in input pixels, all float32.
         """
+        return self._judge(*self._towers(levels))
+
+    def _towers(self, levels: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """Return the features of scores and of boxes."""
         shared = self.shared(levels[1:])
+        return self.score_conv(shared), self.box_conv(shared)
+
+    def _judge(
+        self, score_features: list[Tensor], box_features: list[Tensor]
+    ) -> tuple[Tensor, Tensor, Tensor]:
         logits, distances, points = [], [], []
-        for i, (s, b) in enumerate(zip(self.score_conv(shared), self.box_conv(shared))):
+        for i, (s, b) in enumerate(zip(score_features, box_features)):
             logits.append(self.score(s).float().flatten(2).transpose(1, 2))
             side = (self.scales[i] * self.box(b).float()).clamp(max=5.0).exp() * self.strides[i]
             distances.append(side.flatten(2).transpose(1, 2))
@@ -93,29 +103,70 @@ class LightDetector(nn.Module):
 
     def detect(self, levels: list[Tensor], size_hw: tuple[int, int]) -> Found:
         """Find the objects."""
-        logits, boxes, _ = self(levels)
-        return select(
+        return self.detect_points(levels, size_hw)[0]
+
+    def detect_points(
+        self, levels: list[Tensor], size_hw: tuple[int, int]
+    ) -> tuple[Found, Points]:
+        """Find the objects, and tell of the points that made them."""
+        score_features, box_features = self._towers(levels)
+        logits, boxes, points = self._judge(score_features, box_features)
+        found = select(
             logits.sigmoid(),
             clip_boxes(boxes, size_hw),
             candidates=CANDIDATES_PER_INSTANCE * self.instances,
             instances=self.instances,
             iou_threshold=NMS_IOU,
         )
+        return found, self._points(points, box_features)
 
     def learn(
         self, levels: list[Tensor], batch: Batch, generator: torch.Generator
     ) -> tuple[dict[str, Tensor], Rois]:
         """Return the losses of score and box, and RoIs; `generator` draws the RoIs."""
         logits, boxes, points = self(levels)
-        scores = logits.detach().sigmoid().transpose(1, 2)  # [B, K, L]
-        wanted = batch.labels[..., None].expand(-1, -1, scores.shape[2])
-        assignment = assign(
-            scores.gather(1, wanted), boxes.detach(), points, batch.boxes_xyxy, batch.valid
-        )
-        score, box = detection_losses(logits, boxes, batch, assignment)
+        assignment, _ = self._assign(logits, boxes, points, batch)
         found = clip_boxes(boxes.detach(), image_size_hw(batch.images))
         rois = sample_rois(found, assignment, batch, count=ROIS_PER_IMAGE, generator=generator)
-        return {"score": score, "box": BOX_WEIGHT * box}, rois
+        return self._losses(logits, boxes, batch, assignment), rois
+
+    def learn_points(
+        self, levels: list[Tensor], batch: Batch
+    ) -> tuple[dict[str, Tensor], Points, Standing]:
+        """Return the losses of score and box, and the points to train heads on."""
+        score_features, box_features = self._towers(levels)
+        logits, boxes, points = self._judge(score_features, box_features)
+        assignment, scores = self._assign(logits, boxes, points, batch)
+        own = scores.gather(1, assignment.gt_index[:, None])[:, 0]
+        return (
+            self._losses(logits, boxes, batch, assignment),
+            self._points(points, box_features),
+            Standing(assignment.quality > 0, assignment.gt_index, own),
+        )
+
+    def _assign(
+        self, logits: Tensor, boxes: Tensor, points: Tensor, batch: Batch
+    ) -> tuple[Assignment, Tensor]:
+        """Return the targets, and all points' scores for the classes of all objects, [B, M, L]."""
+        scores = logits.detach().sigmoid().transpose(1, 2)  # [B, K, L]
+        wanted = batch.labels[..., None].expand(-1, -1, scores.shape[2])
+        scores = scores.gather(1, wanted)
+        return assign(scores, boxes.detach(), points, batch.boxes_xyxy, batch.valid), scores
+
+    def _losses(
+        self, logits: Tensor, boxes: Tensor, batch: Batch, assignment: Assignment
+    ) -> dict[str, Tensor]:
+        score, box = detection_losses(logits, boxes, batch, assignment)
+        return {"score": score, "box": BOX_WEIGHT * box}
+
+    def _points(self, points_xy: Tensor, features: list[Tensor]) -> Points:
+        stride = torch.cat(
+            [
+                torch.full((x.shape[2] * x.shape[3],), float(stride), device=points_xy.device)
+                for x, stride in zip(features, self.strides)
+            ]
+        )
+        return Points(points_xy, stride, features)
 
 
 def grid_points(features: Tensor, stride: int) -> Tensor:
