@@ -9,6 +9,8 @@ from amodal_perception import amodal_coco
 from amodal_perception.dataset_browser import write_browser
 from amodal_perception.dataset_statistics import RATE_BINS, summarise
 from amodal_perception.errors import AmodalError
+from amodal_perception.expansion_bank import TABLE
+from amodal_perception.expansion_page import describe_bank, write_bank_page
 from amodal_perception.runtime import load_runtime
 
 DATASET_FILE = "annotations.json"
@@ -17,7 +19,7 @@ BAR_WIDTH = 40
 
 
 def describe(path: Path) -> dict[str, object]:
-    """List what a model, bag or dataset holds, as values by name.
+    """List what a model, bag, dataset or expansion bank holds, as values by name.
 
     Raises:
         AmodalError: missing, damaged, or of no kind known here.
@@ -26,6 +28,8 @@ def describe(path: Path) -> dict[str, object]:
         raise AmodalError(f"{path}: no such file")
     if path.suffix == ".onnx":
         return _describe_model(path)
+    if (path / TABLE).is_file():
+        return describe_bank(path)
     if path.suffix == ".json" or (path / DATASET_FILE).is_file():
         return _describe_dataset(_dataset_file(path))
     if path.is_dir() or path.suffix in (".mcap", ".db3"):
@@ -49,11 +53,13 @@ def _describe_model(path: Path) -> dict[str, object]:
 
 
 def browse(path: Path, out_dir: Path, *, limit: int) -> Path:
-    """Write a page of a data set's images with their masks and edges; return the page.
+    """Write a page and return it: a data set's images with masks and edges, or a bank's slots.
 
     Raises:
-        AmodalError: no data set, or damaged.
+        AmodalError: neither, or damaged.
     """
+    if (path / TABLE).is_file():
+        return write_bank_page(path, out_dir, limit=limit)
     data = amodal_coco.read(_dataset_file(path))
     return write_browser(data, summarise(data), out_dir, limit=limit)
 
