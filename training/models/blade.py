@@ -367,7 +367,7 @@ class BladeLightSettings(LightParts, BladeSettings):
 
     branch_width: int = 64
     masks_per_image: int = 32
-    pairwise_warmup: int = 500
+    pairwise_warmup: int = 200
     mask_cells: int = 28
 
 
