@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from training.converters import (
+    boxes,
     coco,
     cocoa,
     cocoa_cls,
@@ -58,5 +59,10 @@ FORMATS: dict[str, Format] = {
         "your own labels from CVAT or Label Studio: a visible and an amodal mask an object",
         two_layers.read,
         two_layers.add_options,
+    ),
+    "boxes": Format(
+        "your own boxes: a visible and an amodal box an object, for training BLADE",
+        boxes.read,
+        boxes.add_options,
     ),
 }

@@ -72,9 +72,20 @@ def read(arguments: argparse.Namespace, reading: Reading) -> Source:
     files = [read_tables(arguments.source, reading)]
     if arguments.visible:
         files.append(read_tables(arguments.visible, reading))
+    return source_of(files, arguments.id_attribute, reading)
+
+
+def source_of(files: list[CocoTables], id_attribute: str, reading: Reading) -> Source:
+    """Bring the two layers of one or two files together.
+
+    Args:
+        files: one with both layers, or the amodal and the visible one.
+        id_attribute: what an object's two masks share.
+        reading: repairs are counted here.
+    """
     labels = _labels(files)
     number_of = {label: i for i, label in enumerate(labels, 1)}
-    images = _images(files, arguments, number_of, reading)
+    images = _images(files, id_attribute, number_of, reading)
     categories = [{"id": number, "name": label} for label, number in number_of.items()]
     return Source(categories, images, len(files[0].images), extend=True)
 
@@ -101,7 +112,7 @@ def _labels(files: list[CocoTables]) -> list[str]:
 
 def _images(
     files: list[CocoTables],
-    arguments: argparse.Namespace,
+    id_attribute: str,
     number_of: dict[str, int],
     reading: Reading,
 ) -> Iterator[SourceImage]:
@@ -114,9 +125,7 @@ def _images(
             fixed = LAYERS[index] if len(files) == 2 else None
             for row in file.rows_of.get(file_id, []):
                 with reading.understanding():
-                    drawn.append(
-                        _drawn(row, file, fixed, size_hw, arguments.id_attribute, reading)
-                    )
+                    drawn.append(_drawn(row, file, fixed, size_hw, id_attribute, reading))
         objects = pair(drawn, number_of, reading)
         yield SourceImage(image_id, image["file_name"], size_hw, objects)
 
