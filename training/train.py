@@ -175,7 +175,7 @@ def make_learner(
     torch.manual_seed(config.seed)
     model = config.model.build(num_classes)
     if config.weights:
-        weights.start_from(model, Path(config.weights))
+        weights.start_from(model, Path(config.weights), made=prepared)
     model.load_state_dict(prepared, strict=False)
     model.to(device, memory_format=torch.channels_last)
     ema = copy.deepcopy(model).eval()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Collection
 from pathlib import Path
 
 import onnx
@@ -19,13 +20,14 @@ ONNX_PREFIX = "model."
 """Before the names of the network's tensors in an exported file."""
 
 
-def start_from(model: nn.Module, path: Path) -> None:
+def start_from(model: nn.Module, path: Path, made: Collection[str] = ()) -> None:
     """Take over what agrees in name and shape, and say what does not.
 
     Args:
         model: changed in place.
         path: run folder, checkpoint, ``.onnx`` file that `training.export` wrote, or a file of
             torchvision's weights (`training.models.pretrained`).
+        made: names of tensors that come from elsewhere, and are neither taken nor missing.
 
     Raises:
         ConfigError: nothing agrees.
@@ -39,6 +41,7 @@ def start_from(model: nn.Module, path: Path) -> None:
         given = checkpoints.averaged_weights(path)
     own = model.state_dict()
     given = pretrained.fill_mask_heads(given, own)
+    own = {name: value for name, value in own.items() if name not in made}
     taken = {k: v for k, v in given.items() if k in own and own[k].shape == v.shape}
     if not taken:
         raise ConfigError(f"weights={path}: is another kind of network; no tensor fits")

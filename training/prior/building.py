@@ -63,7 +63,7 @@ def moved_copy(
     as a frame follows its object.
 
     Args:
-        masks: [2, h, w] bool, the amodal and the visible mask inside the amodal box.
+        masks: [2, h, w] bool, the amodal and the visible mask.
         rng: draws the change.
 
     Returns:

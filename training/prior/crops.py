@@ -79,12 +79,13 @@ def crop_objects(objects: Objects) -> Crops:
 
 
 def both_masks(objects: Objects, index: int) -> tuple[NDArray[np.bool_], tuple[int, int]]:
-    """Return an object's amodal and visible mask inside its amodal box, and the box's corner.
+    """Return an object's amodal and visible mask in and just around its amodal box.
 
     Returns:
         [2, h, w] bool, and x and y of the first column and row, pixels.
     """
     x0, y0, x1, y1 = objects.box_xyxy[index].astype(int).tolist()
+    x0, y0, x1, y1 = max(x0 - 1, 0), max(y0 - 1, 0), x1 + 1, y1 + 1  # as far as there is a picture
     rles = [objects.amodal(index), objects.visible(index)]
     masks = coco_mask.decode(rles)[y0:y1, x0:x1].transpose(2, 0, 1)
     return np.ascontiguousarray(masks, np.bool_), (x0, y0)
@@ -94,16 +95,15 @@ def crop_both(masks: NDArray[np.bool_], box_xyxy: NDArray[np.float32]) -> NDArra
     """Crop as `training.models.roi_align.crop_masks` does, so that keys look like queries.
 
     Args:
-        masks: [M, h, w] bool; outside there is nothing.
+        masks: [M, h, w] bool.
         box_xyxy: [4], of the crop, in their pixels.
 
     Returns:
         [M, 28, 28] bool: at least half of the cell is covered.
     """
-    padded = np.pad(masks, ((0, 0), (1, 1), (1, 1)))
     covered = torchvision.ops.roi_align(
-        torch.from_numpy(padded.astype(np.float32))[None],
-        [torch.from_numpy(box_xyxy + 1).float()[None]],
+        torch.from_numpy(masks.astype(np.float32))[None],
+        [torch.from_numpy(box_xyxy)[None]],
         CELLS,
         1.0,
         SAMPLES_PER_CELL,
