@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from training.batch import Batch
+from training.config import from_mapping
 from training.models.backbone import Backbone
 from training.models.fpn import FeaturePyramid
 from training.models.light_detector import LightDetector
@@ -12,6 +13,9 @@ from training.models.mask_heads import LightMaskHead
 from training.models.orcnn import OcclusionMaskHeads, Orcnn, OrcnnSettings
 from training.models.parts import Trunk
 from training.models.roi_align import RoiPooler
+from training.train import train
+
+SIZE_HW = (96, 128)
 
 
 def small_orcnn(
@@ -49,3 +53,10 @@ def random_batch(num_objects: int, num_classes: int = 1) -> Batch:
     valid = torch.ones(2, max(1, num_objects), dtype=torch.bool) & (num_objects > 0)
     labels = torch.arange(valid.shape[1]).remainder(num_classes).repeat(2, 1)
     return Batch(images, boxes, valid, labels, amodal, visible)
+
+
+def train_briefly(folder, model: dict) -> None:
+    """One step on the data set `drawn` in the folder; the run goes to `run`."""
+    values = {"data": str(folder / "drawn"), "out": str(folder / "run"), "input_hw": SIZE_HW}
+    values |= {"model": model, "iterations": 1, "batch_size": 2, "workers": 0, "device": "cpu"}
+    train(from_mapping(values, source="test"))

@@ -130,10 +130,10 @@ def predict(
     shares = distributed.gather((rows_of, overlays))
     if not shares:
         return None
-    merged = {image_id: rows for share, _ in shares for image_id, rows in share.items()}
+    rows_by_image = {image_id: rows for share, _ in shares for image_id, rows in share.items()}
     pictures = {name: picture for _, share in shares for name, picture in share.items()}
-    in_order = [merged[image_id] for image_id in image_ids]
-    return _numbered(in_order, truth, runtime.metadata), dict(sorted(pictures.items()))
+    in_order = [rows_by_image[image_id] for image_id in image_ids]
+    return merged(in_order, truth, runtime.metadata), dict(sorted(pictures.items()))
 
 
 def _sure(scene: Scene) -> Scene:
@@ -142,7 +142,7 @@ def _sure(scene: Scene) -> Scene:
     return replace(scene, instances=instances, graph=occlusion_graph(instances))
 
 
-def _numbered(
+def merged(
     scenes: list[tuple[list[Json], list[Json]]], truth: AmodalCoco, metadata: ModelMetadata
 ) -> AmodalCoco:
     """Put images together; ids, from 0 in every image so far, go on from image to image."""

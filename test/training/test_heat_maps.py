@@ -4,19 +4,10 @@ import numpy as np
 import pytest
 import torch
 from drawn_scenes import write_scenes
+from small_networks import SIZE_HW, train_briefly
 
-from training.config import from_mapping
 from training.heat_maps import GAP_PX, TILE_PX, main, strips
 from training.models.bcnet import BcnetLightSettings
-from training.train import train
-
-SIZE_HW = (96, 128)
-
-
-def train_briefly(folder, model: dict) -> None:
-    values = {"data": str(folder / "drawn"), "out": str(folder / "run"), "input_hw": SIZE_HW}
-    values |= {"model": model, "iterations": 1, "batch_size": 2, "workers": 0, "device": "cpu"}
-    train(from_mapping(values, source="test"))
 
 
 def test_page_shows_every_layer_of_every_object(tmp_path, capsys):
