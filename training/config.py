@@ -42,6 +42,9 @@ class TrainConfig:
         out: run folder; an existing one is resumed.
         weights: what to start from: a run folder, a checkpoint, an exported ``.onnx`` file, or
             torchvision's weights of a backbone or a Mask R-CNN; empty to start from scratch.
+        frozen: parts of the network that keep the weights they start from, such as ``[backbone,
+            fpn, detector]``, so that only the mask heads learn: for few images, in a third of
+            the time.
         input_hw: height and width of the network's input, pixels, divisible by 32.
         iterations: optimiser steps.
         batch_size: images a step, over all processes.
@@ -88,6 +91,7 @@ class TrainConfig:
     val: str = ""
     out: str = ""
     weights: str = ""
+    frozen: tuple[str, ...] = ()
     input_hw: tuple[int, int] = (288, 384)
     iterations: int = 6000
     batch_size: int = 16
@@ -227,6 +231,10 @@ def load(path: Path, overrides: Sequence[str]) -> TrainConfig:
 
 def _convert(key: str, value: Any, kind: type, source: str) -> Any:
     try:
+        if key == "frozen":
+            if isinstance(value, str) or not all(isinstance(name, str) for name in value):
+                raise ValueError
+            return tuple(value)
         if kind is tuple:
             return tuple(int(v) if float(v) == int(v) else float(v) for v in value)
         if kind is bool and not isinstance(value, bool):

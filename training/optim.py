@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import nn
 
+from amodal_perception.errors import ConfigError
 from training.config import TrainConfig
 
 
@@ -25,6 +27,19 @@ def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimiz
     if config.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=config.learning_rate, momentum=config.momentum)
     return torch.optim.AdamW(groups, lr=config.learning_rate)
+
+
+def freeze(model: nn.Module, names: Sequence[str]) -> None:
+    """Have parts of a network keep their weights and their statistics of normalisation.
+
+    Raises:
+        ConfigError: there is no such part.
+    """
+    parts = dict(model.named_children())
+    for name in names:
+        if name not in parts:
+            raise ConfigError(f"frozen: the network has no '{name}'; it has {', '.join(parts)}")
+        parts[name].requires_grad_(False).eval()
 
 
 def learning_rate(config: TrainConfig, iteration: int) -> float:

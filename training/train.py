@@ -29,7 +29,7 @@ from training.checkpoints import Learner
 from training.config import TrainConfig, load
 from training.datasets import DATASETS
 from training.log import RunLog
-from training.optim import learning_rate, make_optimizer, update_average
+from training.optim import freeze, learning_rate, make_optimizer, update_average
 from training.stream import batches
 
 
@@ -181,6 +181,7 @@ def make_learner(
     ema = copy.deepcopy(model).eval()
     if config.sync_batchnorm:
         model = distributed.synchronise_batchnorm(model, device)
+    freeze(model, config.frozen)
     return Learner(
         model=model,
         ema=ema,

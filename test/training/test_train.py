@@ -258,3 +258,21 @@ def test_learning_rate_rises_then_falls_to_nothing():
     assert max(rates) == rates[9] == pytest.approx(1.0)
     assert rates == sorted(rates[:10]) + sorted(rates[10:], reverse=True)
     assert rates[100] == pytest.approx(0.0)
+
+
+def test_frozen_parts_keep_weights_and_statistics(data, tmp_path):
+    first, run = tmp_path / "first", tmp_path / "run"
+    train(from_mapping(settings(data, first, iterations=2), source="test"))
+    given = settings(data, run, weights=str(first), iterations=2, ema_decay=0.0)
+    train(from_mapping({**given, "frozen": ["backbone", "fpn", "detector"]}, source="test"))
+    before, after = (checkpoints.averaged_weights(folder) for folder in (first, run))
+    moved = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
+    assert moved == {"mask_heads"}
+
+
+def test_frozen_names_parts_there_are(data, tmp_path):
+    values = settings(data, tmp_path / "run", frozen=["backbone", "neck"])
+    with pytest.raises(ConfigError, match="no 'neck'; it has .*backbone, fpn, detector"):
+        train(from_mapping(values, source="test"))
+    with pytest.raises(ConfigError, match="frozen must be tuple"):
+        from_mapping({**values, "frozen": "backbone"}, source="test")
