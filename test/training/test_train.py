@@ -272,7 +272,7 @@ def test_frozen_parts_keep_weights_and_statistics(data, tmp_path):
 
 def test_frozen_names_parts_there_are(data, tmp_path):
     values = settings(data, tmp_path / "run", frozen=["backbone", "neck"])
-    with pytest.raises(ConfigError, match="no 'neck'; it has .*backbone, fpn, detector"):
+    with pytest.raises(ConfigError, match=r"no 'neck'; it has .*backbone, fpn, detector"):
         train(from_mapping(values, source="test"))
     with pytest.raises(ConfigError, match="frozen must be tuple"):
         from_mapping({**values, "frozen": "backbone"}, source="test")
