@@ -34,15 +34,16 @@ def run(ros, models, seconds: float) -> list[Figure]:
     monitor = Monitor(camera)
     ages_s: list[float] = []
     ratios: list[float] = []
+    stages_s: list[dict[str, float]] = []
 
     def receive(scene) -> None:
         stamp = scene.header.stamp
         if stamp.sec == 0:
             return
         age_s = time.time() - stamp.sec - stamp.nanosec * 1e-9
-        engine_s = dict(zip(scene.stage_names, scene.stage_ms))["engine"] * 1e-3
+        stages_s.append({n: ms * 1e-3 for n, ms in zip(scene.stage_names, scene.stage_ms)})
         ages_s.append(age_s)
-        ratios.append(age_s / engine_s)
+        ratios.append(age_s / stages_s[-1]["engine"])
 
     camera.node.create_subscription(
         AmodalScene, "/amodal_perception/scene", receive, camera.reliable
@@ -90,6 +91,9 @@ def run(ros, models, seconds: float) -> list[Figure]:
         camera.wait(1.5)
         received = int(monitor.values("input")["received"])
     camera.node.destroy_node()
+    oldest = int(np.argmax(ratios))
+    wait_s, engine_s = stages_s[oldest]["wait"], stages_s[oldest]["engine"]
+    other_s = sum(stages_s[oldest].values()) - wait_s - engine_s
     return [
         Figure("inference alone, s", inference_s),
         Figure("images sent", sent),
@@ -101,6 +105,10 @@ def run(ros, models, seconds: float) -> list[Figure]:
         Figure("age in inferences, median", percentile(ratios, 50)),
         Figure("age in inferences, 99 %", percentile(ratios, 99)),
         Figure("age in inferences, largest", max(ratios), limit=AGE_LIMIT),
+        Figure("of that one: age, s", ages_s[oldest]),
+        Figure("of that one: waiting for the engine, s", wait_s),
+        Figure("of that one: in the engine, s", engine_s),
+        Figure("of that one: other work on it, s", other_s),
         Figure("growth of memory, MB", growth(memory_mb), limit=RSS_LIMIT_MB),
         Figure("parameter requests without an answer", len(asked_s) - len(answers_ms), limit=0),
         Figure("parameter answer, median, ms", percentile(answers_ms, 50)),
