@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
+import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -27,9 +29,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = build_parser().parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="amodal: %(message)s")
     try:
-        return arguments.run(arguments)
+        code = int(arguments.run(arguments))
+        sys.stdout.flush()
+        return code
     except AmodalError as error:
         print(f"amodal: {error}", file=sys.stderr)
+    except BrokenPipeError:  # whoever read our output has seen enough, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         print(f"amodal: {where}{error.strerror or error}", file=sys.stderr)

@@ -108,6 +108,14 @@ def test_inspect_tells_what_files_hold(tmp_path, model, photo):
     assert "neither a model (.onnx), a bag, nor" in failure(amodal("inspect", photo))
 
 
+def test_ends_quietly_when_its_output_is_cut_off(model):
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "amodal_perception.cli", "inspect", str(model)]
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    assert (done.returncode, done.stderr) == (128 + 13, "")
+
+
 def test_a_threshold_outside_its_range_is_refused(tmp_path, photo):
     done = amodal("predict", photo, "--out", tmp_path, "--score-threshold", "1.5")
     assert done.returncode == 2
