@@ -152,10 +152,14 @@ def build_engine(
             build_seconds=round(seconds, 2),
             built_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         )
-        with files.replacing(out) as temporary:
-            temporary.write_bytes(engine)
-        # A reader between the two finds a manifest of another engine, and refuses.
-        manifests.write(out, written)
+        try:
+            with files.replacing(out) as temporary:
+                temporary.write_bytes(engine)
+            # A reader between the two finds a manifest of another engine, and refuses.
+            manifests.write(out, written)
+        except OSError as error:
+            error.filename = error.filename or str(out)  # of a full disk Python says not where
+            raise
     return Built(out, written, is_new=True)
 
 

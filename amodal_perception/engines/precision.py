@@ -10,7 +10,16 @@ from amodal_perception.engines.backend import DTYPES, Backend
 
 ARITHMETIC = ("CONVOLUTION", "DECONVOLUTION", "MATRIX_MULTIPLY")
 """Layers in which the work is; the others move and compare numbers."""
-INSPECTED_DTYPES = {"FP32": "float32", "FP16": "float16", "BF16": "bfloat16", "INT8": "int8"}
+INSPECTED_DTYPES = {
+    "FP32": "float32",
+    "FP16": "float16",
+    "BF16": "bfloat16",
+    "INT8": "int8",
+    "UINT8": "uint8",
+    "INT32": "int32",
+    "INT64": "int64",
+    "BOOL": "bool",
+}
 """NumPy's names of the types in an inspector's words, such as ``Row major linear FP16``."""
 
 
@@ -67,6 +76,7 @@ def inspected_types(information: str) -> dict[str, str]:
     for layer in json.loads(information).get("Layers", []):
         if isinstance(layer, dict) and layer.get("Outputs"):
             words = str(layer["Outputs"][0].get("Format/Datatype", "")).split()
-            if words:
-                types[layer["Name"]] = INSPECTED_DTYPES.get(words[-1], words[-1].lower())
+            for word in words:
+                if word in INSPECTED_DTYPES:
+                    types[layer["Name"]] = INSPECTED_DTYPES[word]
     return types

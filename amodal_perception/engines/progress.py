@@ -27,13 +27,13 @@ def make_monitor(backend: Backend, cancelled: threading.Event) -> Any:
             trt.IProgressMonitor.__init__(self)
             self._lock = threading.Lock()
             self._left: dict[str, int] = {}  # steps still to come, by phase
-            self._bar = tqdm(total=0, desc="building", unit="step", leave=False)
+            self._bar = tqdm(total=0, desc="building", unit="step", delay=2, leave=False)
 
         def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
             with self._lock:
                 self._left[phase_name] = num_steps
                 self._bar.total += num_steps
-                self._bar.set_postfix_str(phase_name.lower()[:40])
+                self._bar.set_postfix_str(phase_name.lower()[:40], refresh=False)
 
         def step_complete(self, phase_name: str, step: int) -> bool:
             with self._lock:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from amodal_perception.errors import ConfigError, ModelFileError
 from amodal_perception.runtime.contract import ModelMetadata, TensorSpec, check_contract
+from amodal_perception.runtime.external_data import check_self_contained
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,8 +36,7 @@ class OnnxSource:
 def read_source(path: Path) -> OnnxSource:
     """Read and check a model.
 
-    ONNX Runtime checks it, from memory, where files beside the model are out of reach: TensorRT's
-    parser would follow references to external data wherever they lead.
+    It must be all in one file: engines follow references to others wherever they lead.
 
     Raises:
         ConfigError: ONNX Runtime is not installed.
@@ -53,6 +53,7 @@ def read_source(path: Path) -> OnnxSource:
     if not path.is_file():
         raise ModelFileError(f"{path}: no such model file")
     content = path.read_bytes()
+    check_self_contained(path, content)
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 4
@@ -63,8 +64,7 @@ def read_source(path: Path) -> OnnxSource:
     except Exception as error:  # of a dozen types with no common base
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ModelFileError(
-            f"{path}: is no usable ONNX model, is truncated, or is not all in one file "
-            f"({reason[:200]})"
+            f"{path}: is no usable ONNX model, or is truncated ({reason[:200]})"
         ) from None
     inputs, outputs = (
         {t.name: TensorSpec(tuple(t.shape), ORT_DTYPES.get(t.type, t.type)) for t in tensors}

@@ -14,6 +14,7 @@ from amodal_perception.runtime.contract import (
     TensorSpec,
     check_contract,
 )
+from amodal_perception.runtime.external_data import check_self_contained
 from amodal_perception.structures import UInt8Array
 
 ORT_DTYPES = {
@@ -39,6 +40,7 @@ class OnnxRuntime:
             ModelFileError: damaged, foreign, or against the contract.
         """
         content = path.read_bytes()  # hashed and loaded from one reading
+        check_self_contained(path, content)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = num_threads
         options.log_severity_level = 4  # failures are raised; they need no second line
