@@ -1,7 +1,9 @@
 """Export a run to the network's contract: ``python -m training.export RUN --out MODEL.onnx``.
 
 One static ONNX file without plugins; normalisation, box decoding and suppression are in the graph.
-The file is written only if ONNX Runtime computes with it what PyTorch computes with the run.
+The file is written only if ONNX Runtime computes with it what PyTorch computes with the run; with
+``--data``, also if both tell the same of that folder's images (`training.parity`). ``--precision``
+goes on to `training.precision`.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import tempfile
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,7 +29,10 @@ from torch import Tensor, nn
 
 from amodal_perception import files
 from amodal_perception.errors import AmodalError, ConfigError, ModelFileError
-from training import checkpoints
+from amodal_perception.runtime import ModelMetadata, RawDetections
+from amodal_perception.runtime.onnx_runtime import OnnxRuntime
+from amodal_perception.structures import UInt8Array
+from training import checkpoints, parity, precision
 from training.batch import Detections
 from training.config import from_mapping, model_name, to_mapping
 from training.flops import count_flops
@@ -206,6 +212,27 @@ def largest_differences(
     return worst
 
 
+class TracedRuntime:
+    """What was traced, in PyTorch, as the pipeline's engine: a reference for the file.
+
+    Args:
+        model: in evaluation mode.
+        metadata: of the file.
+    """
+
+    def __init__(self, model: SingleImage, metadata: ModelMetadata) -> None:
+        self.model = model
+        self.metadata = metadata
+        self._names = model.names(metadata.input_hw)
+
+    def __call__(self, image: UInt8Array) -> RawDetections:
+        """Run the network on [1, H, W, 3] uint8 RGB."""
+        with torch.inference_mode():
+            outputs = self.model(torch.from_numpy(image))
+        found = {name: values.numpy() for name, values in zip(self._names, outputs)}
+        return RawDetections(boxes_xyxy=found.pop("boxes"), **found)
+
+
 def drawn_images(input_hw: tuple[int, int], count: int = 4) -> list[np.ndarray]:
     """Draw pictures of blobs on which to compare; the model was traced on a grey one."""
     rng = np.random.default_rng(0)
@@ -229,8 +256,17 @@ def export(
     *,
     operating_point: float = 0.5,
     metrics: dict[str, float] | None = None,
+    data: Path | None = None,
 ) -> dict[str, float]:
     """Write the ONNX file, if it passes; return the largest differences found.
+
+    Args:
+        run: run folder, checkpoint or ``best.safetensors``.
+        out: ONNX file to write.
+        overrides: see `build`.
+        operating_point: see `SingleImage`.
+        metrics: figures to store in the file.
+        data: amodal COCO folder on whose images scenes are compared, too; None: none are.
 
     Raises:
         ModelFileError: no such run, or the exported graph computes something else.
@@ -246,7 +282,17 @@ def export(
                     f"{out}: not written, because its {name} differ from PyTorch's by "
                     f"{difference:.4g} (allowed: {TOLERANCE[name]}); export with another opset"
                 )
+        if data:
+            _compare_scenes(model, temporary, out, data)
     return worst
+
+
+def _compare_scenes(model: SingleImage, path: Path, out: Path, data: Path) -> None:
+    """Run the parity gate between PyTorch and the file at `path`, which is to become `out`."""
+    candidate = OnnxRuntime(path)
+    _, failures = parity.gate(TracedRuntime(model, candidate.metadata), candidate, data)
+    if failures:
+        raise ModelFileError(f"{out}: not written, it differs: {'; '.join(failures)}")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -272,19 +318,20 @@ def main(arguments: list[str] | None = None) -> int:
         metavar="SCORE",
         help="trained score, 0 to 1, that becomes 0.5 in the file: where F1 is best (0.5)",
     )
+    parser.add_argument(
+        "--precision",
+        choices=("fp32", *precision.PRECISIONS),
+        default="fp32",
+        help="of the features; below fp32 needs --data, int8 --calibration too (%(default)s)",
+    )
+    precision.add_options(parser)
     options = parser.parse_intermixed_args(arguments)
     try:
         if not 0 < options.operating_point < 1:
             raise ConfigError(
                 f"--operating-point {options.operating_point} is not between 0 and 1"
             )
-        worst = export(
-            options.run,
-            options.out,
-            options.overrides,
-            operating_point=options.operating_point,
-            metrics=_read_metrics(options.metrics),
-        )
+        worst = _export_as_told(options)
     except AmodalError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -294,6 +341,35 @@ def main(arguments: list[str] | None = None) -> int:
     print(f"{options.out}: {size_mb:.1f} MB, {gflop:.2f} GFLOP an image")
     print(f"agrees with PyTorch within {agreement}")
     return 0
+
+
+def _export_as_told(options: argparse.Namespace) -> dict[str, float]:
+    """Export, and go on to a lower precision where it is wanted."""
+    with tempfile.TemporaryDirectory() as folder:
+        is_final = options.precision == "fp32"
+        if not is_final and options.data is None:
+            raise ConfigError(f"--precision {options.precision} needs --data to be judged by")
+        full = options.out if is_final else Path(folder, options.out.name)
+        worst = export(
+            options.run,
+            full,
+            options.overrides,
+            operating_point=options.operating_point,
+            metrics=_read_metrics(options.metrics),
+            data=options.data,
+        )
+        if not is_final:
+            precision.lighten(
+                full,
+                options.out,
+                options.precision,
+                options.data,
+                calibration=options.calibration,
+                calibration_images=options.calibration_images,
+                engine=options.engine,
+                num_threads=options.threads,
+            )
+    return worst
 
 
 def _read_metrics(path: Path | None) -> dict[str, float]:

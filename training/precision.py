@@ -19,6 +19,7 @@ from amodal_perception import files
 from amodal_perception.errors import AmodalError, ConfigError, ModelFileError
 from amodal_perception.preprocess import letterbox
 from amodal_perception.runtime import load_runtime
+from amodal_perception.runtime.onnx_runtime import OnnxRuntime
 from amodal_perception.structures import UInt8Array
 from training.half import to_half
 from training.parity import AP, Parity, average_precision, describe, gate, images_of
@@ -79,26 +80,19 @@ def lighten(
         light = to_half(graph)
     properties = {item.key: item.value for item in graph.metadata_props}
     with files.replacing(out) as temporary:
-        named = temporary.with_suffix(".onnx")  # by its ending a runtime is chosen
-        try:
-            _save(light, named, {**properties, "precision": precision, "metrics": "{}"})
-            parity, failures = gate(
-                reference,
-                load_runtime(named, num_threads=num_threads),
-                data,
-                reference_ap=average_precision(reference, data),
-            )
-            if failures:
-                raise ModelFileError(f"{out}: not written: {'; '.join(failures)}")
-            assert parity.ap is not None
-            metrics = {AP: parity.ap, f"{AP}_loss": parity.ap_loss}
-            _save(
-                light,
-                temporary,
-                {**properties, "precision": precision, "metrics": json.dumps(metrics)},
-            )
-        finally:
-            named.unlink(missing_ok=True)
+        _save(light, temporary, {**properties, "precision": precision, "metrics": "{}"})
+        parity, failures = gate(
+            reference,
+            OnnxRuntime(temporary, num_threads),
+            data,
+            reference_ap=average_precision(reference, data),
+        )
+        if failures:
+            raise ModelFileError(f"{out}: not written: {'; '.join(failures)}")
+        assert parity.ap is not None
+        assert parity.ap_loss is not None
+        metrics = json.dumps({AP: parity.ap, f"{AP}_loss": parity.ap_loss})
+        _save(light, temporary, {**properties, "precision": precision, "metrics": metrics})
     return parity
 
 
