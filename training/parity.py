@@ -9,6 +9,7 @@ code is 1 if a candidate is farther from the reference than its precision allows
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
@@ -201,8 +202,9 @@ def _add(tally: _Tally, a: Scene, b: Scene, margin: float) -> None:
 
 def mask_iou(a: BoolArray, b: BoolArray) -> FloatArray:
     """Return the IoU of every mask of [N, H, W] with every mask of [M, H, W]: [N, M]."""
-    flat_a = a.reshape(len(a), -1).astype(np.float32)
-    flat_b = b.reshape(len(b), -1).astype(np.float32)
+    pixels = math.prod(a.shape[1:])  # not -1, which zero masks leave open
+    flat_a = a.reshape(len(a), pixels).astype(np.float32)
+    flat_b = b.reshape(len(b), pixels).astype(np.float32)
     common = flat_a @ flat_b.T
     either = flat_a.sum(axis=1)[:, None] + flat_b.sum(axis=1)[None, :] - common
     return common / np.maximum(either, 1)
