@@ -32,7 +32,7 @@ from rclpy.qos import ReliabilityPolicy
 from rclpy.utilities import remove_ros_args
 from sensor_msgs.msg import CompressedImage, Image
 
-from amodal_perception.errors import AmodalError, EngineError, ImageError
+from amodal_perception.errors import AmodalError, EngineError, GpuLostError, ImageError
 from amodal_perception.pipeline import Pipeline
 from amodal_perception.ros import diagnostics
 from amodal_perception.ros.component import Component
@@ -361,7 +361,9 @@ class AmodalNode(ManagedNode):
 
     def _judge_engine(self, engine: Any, error: EngineError) -> None:
         self._engine_failure = str(error)
-        if engine.failures_in_a_row >= ENGINE_FAILURES:
+        if isinstance(error, GpuLostError):  # only a new process helps
+            self.leave(str(error))
+        elif engine.failures_in_a_row >= ENGINE_FAILURES:
             self.leave(f"{error}, {engine.failures_in_a_row} times in a row")
 
     # Any thread

@@ -11,7 +11,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
-from amodal_perception.errors import EngineError
+from amodal_perception.errors import EngineError, GpuLostError
 from amodal_perception.pipeline import Pipeline
 from amodal_perception.ros.latest import Latest
 from amodal_perception.runtime import ModelMetadata, RawDetections, Runtime
@@ -63,6 +63,7 @@ class Engine:
         """Run the network; see `Runtime`.
 
         Raises:
+            GpuLostError: it failed, and will from now on.
             EngineError: it failed.
         """
         self._busy_since_s = time.monotonic()
@@ -76,7 +77,8 @@ class Engine:
                 raw = self._runtime(image)
         except Exception as error:
             self.failures_in_a_row += 1
-            raise EngineError(f"the engine failed: {first_line(error)}") from error
+            kind = GpuLostError if isinstance(error, GpuLostError) else EngineError
+            raise kind(f"the engine failed: {first_line(error)}") from error
         finally:
             self._busy_since_s = None
         self.failures_in_a_row = 0
