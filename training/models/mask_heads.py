@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -10,6 +11,8 @@ from training.models.backbone import conv_norm
 
 ROI_CELLS = 14
 MASK_CELLS = 28
+CHANNELS_AT_ONCE = 16
+"""Results of a convolution that a CPU computes together: so many cost no more than one."""
 
 
 class StandardMaskHead(nn.Module):
@@ -33,12 +36,12 @@ class StandardMaskHead(nn.Module):
         nn.init.normal_(self.logits.weight, std=0.001)
         nn.init.zeros_(self.logits.bias)  # type: ignore[arg-type]
 
-    def forward(self, roi_features: Tensor) -> Tensor:
-        """Map [R, C, 14, 14] to logits [R, K, 28, 28]."""
+    def forward(self, roi_features: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Map [R, C, 14, 14] to logits [R, K, 28, 28], with labels [R] to those [R, 1, 28, 28]."""
         x = roi_features
         for conv in self.convs:
             x = F.relu(conv(x))
-        return self.logits(F.relu(self.upsample(x))).float()
+        return upsampled_logits(x, self.upsample, self.logits, labels).float()
 
 
 class LightMaskHead(nn.Module):
@@ -70,12 +73,50 @@ class LightMaskHead(nn.Module):
         nn.init.normal_(self.logits.weight, std=0.001)
         nn.init.zeros_(self.logits.bias)  # type: ignore[arg-type]
 
-    def forward(self, roi_features: Tensor) -> Tensor:
-        """Map [R, C, 14, 14] to logits [R, K, 28, 28]."""
+    def forward(self, roi_features: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Map [R, C, 14, 14] to logits [R, K, 28, 28], with labels [R] to those [R, 1, 28, 28]."""
         fine = F.relu(self.fine(roi_features))
         context = F.interpolate(self.context(fine), scale_factor=2.0, mode="nearest")
         merged = F.relu(self.merge(F.relu(fine + context)))
-        return self.logits(F.relu(self.upsample(merged))).float()
+        return upsampled_logits(merged, self.upsample, self.logits, labels).float()
+
+
+def upsampled_logits(
+    x: Tensor, upsample: nn.ConvTranspose2d, logits: nn.Conv2d, labels: Tensor | None
+) -> Tensor:
+    """Return ``logits(relu(upsample(x)))`` of a 2x2 deconvolution of stride 2, faster.
+
+    Each of the four pixels that come from a cell is a 1x1 convolution of it, and what follows
+    works on each pixel alone. So everything is computed at the resolution of the cells, the four
+    pixels as channels, and moved to its place in the end, when it is small.
+
+    Args:
+        x: [R, C, m, m].
+        upsample: from C to W channels.
+        logits: 1x1, from W to K channels.
+        labels: [R] int64, the one class that is wanted of each RoI; None: all.
+
+    Returns:
+        [R, K, 2m, 2m], or [R, 1, 2m, 2m] with labels.
+    """
+    assert upsample.bias is not None
+    assert logits.bias is not None
+    C, W, K = upsample.in_channels, upsample.out_channels, logits.out_channels
+    R, m = int(x.shape[0]), int(x.shape[2])
+    weight = upsample.weight.permute(2, 3, 1, 0).reshape(4 * W, C, 1, 1)
+    pixels = F.relu(F.conv2d(x, weight, upsample.bias.repeat(4)))
+    if labels is not None and K > 1:
+        K = 1
+        of_label = logits.weight.view(-1, W).index_select(0, labels).view(R, 1, 1, W)
+        z = of_label @ pixels.reshape(R, 4, W, m * m)
+        z = z + logits.bias.index_select(0, labels).view(R, 1, 1, 1)
+    elif 4 * K <= CHANNELS_AT_ONCE:
+        same = torch.eye(4, device=x.device).view(4, 1, 4, 1)
+        weight = (same * logits.weight.view(1, K, 1, W)).reshape(4 * K, 4 * W, 1, 1)
+        z = F.conv2d(pixels, weight, logits.bias.repeat(4))
+    else:
+        z = F.conv2d(pixels, logits.weight.repeat(4, 1, 1, 1), logits.bias.repeat(4), groups=4)
+    return z.reshape(R, 2, 2, K, m, m).permute(0, 3, 4, 1, 5, 2).reshape(R, K, 2 * m, 2 * m)
 
 
 def initialise(layers: list[nn.Module]) -> None:

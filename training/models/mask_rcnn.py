@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from training.batch import Batch, Detections
 from training.models.detector import image_size_hw, with_masks
-from training.models.mask_heads import MASK_CELLS, ROI_CELLS, mask_loss, of_class
+from training.models.mask_heads import MASK_CELLS, ROI_CELLS, mask_loss
 from training.models.normalize import Normalize
 from training.models.parts import LightParts, Parts, Trunk
 from training.models.roi_align import crop_masks
@@ -48,7 +48,7 @@ class MaskRcnn(nn.Module):
         levels = self.fpn(self.backbone(self.normalize(images)))
         found = self.detector.detect(levels, image_size_hw(images))
         features = self.pool(levels, found.boxes_xyxy, cells=ROI_CELLS)
-        logits = of_class(self.mask_heads[self.target](features), found.labels.flatten())
+        logits = self.mask_heads[self.target](features, found.labels.flatten())[:, 0]
         mask = logits.sigmoid()
         return with_masks(found, amodal=mask, visible=mask)
 
@@ -64,7 +64,7 @@ class MaskRcnn(nn.Module):
         levels = self.fpn(self.backbone(self.normalize(batch.images)))
         losses, rois = self.detector.learn(levels, batch, generator)
         features = self.pool.of_rois(levels, rois, cells=ROI_CELLS)
-        logits = of_class(self.mask_heads[self.target](features), rois.labels(batch))
+        logits = self.mask_heads[self.target](features, rois.labels(batch))[:, 0]
         wanted = batch.visible if self.target == "visible" else batch.amodal
         loss = mask_loss(logits, crop_masks(wanted, rois, cells=MASK_CELLS))
         return {**losses, self.target: loss}

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from training.batch import Batch, Detections
 from training.models.detector import image_size_hw, with_masks
-from training.models.mask_heads import MASK_CELLS, ROI_CELLS, mask_loss, of_class
+from training.models.mask_heads import MASK_CELLS, ROI_CELLS, mask_loss
 from training.models.normalize import Normalize
 from training.models.parts import LightParts, Parts, Trunk
 from training.models.roi_align import crop_masks
@@ -53,9 +53,9 @@ class OcclusionMaskHeads(nn.Module):
 
     def forward(self, roi_features: Tensor, labels: Tensor) -> MaskLogits:
         """Predict the three masks of RoIs from [R, C, 14, 14], for their classes [R]."""
-        z_A = of_class(self.amodal(roi_features), labels)
+        z_A = self.amodal(roi_features, labels)[:, 0]
         features = roi_features.detach() if self.independent else roi_features
-        z_V = of_class(self.visible(features), labels)
+        z_V = self.visible(features, labels)[:, 0]
         whole = z_A.detach() if self.independent else z_A
         # Without the ReLU a confident "not visible" would turn background into "occluded".
         return MaskLogits(z_A, z_V, whole - F.relu(z_V))

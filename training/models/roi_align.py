@@ -74,7 +74,9 @@ class RoiPooler:
         if B > 1:
             offset = torch.arange(B, device=rows.device) * L
             index = index + offset.to(index.dtype).view(B, 1, 1, 1, 1, 1)
-        gathered = rows.reshape(B * L, channels)[index.to(torch.int64).reshape(-1)]
+        # `index_select` becomes one ONNX node; brackets would become two, the second a copy.
+        flat_index = index.to(torch.int64).reshape(-1)
+        gathered = rows.reshape(B * L, channels).index_select(0, flat_index)
         taps = weight.reshape(-1, 1, 16).to(rows.dtype)
         pooled = torch.matmul(taps, gathered.reshape(-1, 16, channels))
         N = int(boxes_xyxy.shape[1])
