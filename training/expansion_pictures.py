@@ -29,7 +29,8 @@ from amodal_perception.preprocess import letterbox
 from amodal_perception.structures import FloatArray, UInt8Array
 from training.evaluate import ANNOTATIONS
 from training.given_boxes import load_blade, points_for
-from training.models.blade import Blade, MapLogits, box_targets
+from training.models.blade import Blade
+from training.models.blade_losses import MapLogits, box_targets
 from training.models.condinst import MASK_STRIDE
 from training.models.detector import image_size_hw
 from training.models.expansion import neighbour_loss

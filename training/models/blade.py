@@ -21,18 +21,18 @@ from dataclasses import dataclass
 from typing import NamedTuple, cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from amodal_perception.errors import ConfigError
 from training.batch import Batch, Detections
-from training.models.box_supervision import (
-    inside_boxes,
-    mean_of_instances,
-    pairwise_loss,
-    projection_loss,
-    similar_colours,
+from training.models.blade_losses import (
+    BladeLossSettings,
+    BoxTargets,
+    MapLogits,
+    box_targets,
+    mask_losses,
 )
+from training.models.box_supervision import similar_colours
 from training.models.condinst import (
     COORDINATES,
     MASK_STRIDE,
@@ -44,7 +44,7 @@ from training.models.condinst import (
     upsample,
 )
 from training.models.detector import image_size_hw, with_masks
-from training.models.expansion import fuse, neighbour_loss, overlap_regions, uniform_loss
+from training.models.expansion import fuse
 from training.models.fcos import Fcos
 from training.models.instance_points import PointDetector, Points, choose
 from training.models.mask_frames import boxes_of_maps, crop_maps
@@ -53,14 +53,6 @@ from training.models.normalize import Normalize
 from training.models.parts import LightParts, Parts, Trunk
 
 BOX_TARGETS = ("visible", "amodal")
-
-
-class MapLogits(NamedTuple):
-    """Logits of the whole image at stride 4, each [..., H / 4, W / 4]; None: no such head."""
-
-    visible: Tensor
-    amodal: Tensor | None
-    region: Tensor | None
 
 
 class Maps(NamedTuple):
@@ -191,95 +183,16 @@ class Blade(nn.Module):
         return (steps / max(1, self.settings.pairwise_warmup)).clamp(max=1)
 
 
-class BoxTargets(NamedTuple):
-    """What is known of R instances, cells at stride 4.
-
-    Attributes:
-        visible: [R, H, W] bool, the visible box.
-        amodal: [R, H, W] bool, the amodal box.
-        region: [R, H, W] bool, the overlapping region; nowhere, if nothing overlaps.
-    """
-
-    visible: Tensor
-    amodal: Tensor
-    region: Tensor
-
-
-@torch.no_grad()
-def box_targets(
-    visible_xyxy: Tensor, amodal_xyxy: Tensor, valid: Tensor, size_hw: tuple[int, int]
-) -> BoxTargets:
-    """Draw the boxes [B, M, 4] of a batch's instances and their overlapping regions."""
-    regions, present = overlap_regions(amodal_xyxy, valid)
-    region = inside_boxes(regions, size_hw) & present[..., None, None]
-    return BoxTargets(
-        inside_boxes(visible_xyxy, size_hw), inside_boxes(amodal_xyxy, size_hw), region
-    )
-
-
-def mask_losses(
-    logits: MapLogits,
-    targets: BoxTargets,
-    similar: list[Tensor],
-    image: Tensor,
-    settings: BladeSettings,
-    pairwise_rate: Tensor,
-) -> dict[str, Tensor]:
-    """Return L^v, L^a (equation 8) and L^r (equation 7) by terms, weighted.
-
-    Args:
-        logits: of R >= 0 instances, [R, H, W].
-        targets: their boxes.
-        similar: see `box_supervision.similar_colours`.
-        image: [R] int64, which image of the batch.
-        settings: the weights; a term of weight 0 is left out.
-        pairwise_rate: factor of the pairwise losses.
-    """
-    losses = {
-        "visible_projection": mean_of_instances(projection_loss(logits.visible, targets.visible)),
-        "visible_pairwise": pairwise_rate
-        * pairwise_loss(logits.visible, targets.visible, similar, image),
-    }
-    if logits.amodal is None:
-        return losses
-    projection = mean_of_instances(projection_loss(logits.amodal, targets.amodal))
-    pairwise = pairwise_loss(logits.amodal, targets.amodal, similar, image)
-    losses["amodal_projection"] = settings.projection_weight * projection
-    losses["amodal_pairwise"] = settings.pairwise_weight * pairwise_rate * pairwise
-    overlapped = targets.region.flatten(1).any(1)
-    amodal, region = logits.amodal[overlapped], targets.region[overlapped]
-    visible = logits.visible[overlapped].sigmoid()
-    if settings.detach_visible_in_losses:
-        visible = visible.detach()
-    if settings.connectivity_weight and settings.neighbour_weight:
-        inside = targets.amodal[overlapped]
-        loss = neighbour_loss(
-            amodal, visible, region, inside, threshold=settings.visible_threshold
-        )
-        weight = settings.connectivity_weight * settings.neighbour_weight
-        losses["neighbour"] = weight * mean_of_instances(loss)
-    if settings.connectivity_weight and settings.uniform_weight:
-        loss = uniform_loss(amodal.sigmoid(), visible, region)
-        weight = settings.connectivity_weight * settings.uniform_weight
-        losses["uniform"] = weight * mean_of_instances(loss)
-    if logits.region is not None:
-        loss = F.binary_cross_entropy_with_logits(
-            logits.region, targets.region.to(logits.region.dtype), reduction="none"
-        )
-        losses["region"] = settings.region_weight * mean_of_instances(loss.mean((1, 2)))
-    return losses
-
-
 def _size_hw(logits: MapLogits) -> tuple[int, int]:
     return int(logits.visible.shape[-2]), int(logits.visible.shape[-1])
 
 
 @dataclass(frozen=True)
-class BladeSettings(Parts):
+class BladeSettings(BladeLossSettings, Parts):
     """BLADE as published; what the paper leaves open is said to be ours.
 
     The paper's ablation (table 2) is in `uniform_weight` 0, `neighbour_weight` 0, `fusion` false
-    and the three weights of equation 8. ``roi`` settings of other systems mean nothing here.
+    and the three weights of equation 8. Settings of RoIs and mask heads mean nothing here.
 
     Attributes:
         expansion: with amodal and region heads; without, this is BoxInst (BLADE's base), which
@@ -289,14 +202,6 @@ class BladeSettings(Parts):
             ``amodal``: those boxes are the contract's.
         fusion: with the region head; without, m_a is the result.
         hard_region: fuse by m_r > 0.5 instead of m_r. Ours: false.
-        projection_weight: alpha^a_1 of equation 8.
-        pairwise_weight: alpha^a_2.
-        connectivity_weight: alpha^a_3.
-        neighbour_weight: of l_ne in equation 9; the paper has 1.
-        uniform_weight: K of equation 14. Ours: 1.
-        region_weight: alpha^r of equation 7. Ours: 1.
-        visible_threshold: t of equation 10. Ours: 0.5.
-        detach_visible_in_losses: l_un does not teach m_v. Ours: true (l_ne never does).
         detach_visible_input: nothing teaches m_v through the amodal head. Ours: false, as the
             paper stresses that all is trained together.
         mask_channels: C_m, of the mask branch: BoxInst's 16, or CondInst's 8.
@@ -313,14 +218,6 @@ class BladeSettings(Parts):
     box_target: str = "visible"
     fusion: bool = True
     hard_region: bool = False
-    projection_weight: float = 2.0
-    pairwise_weight: float = 1.0
-    connectivity_weight: float = 1.0
-    neighbour_weight: float = 1.0
-    uniform_weight: float = 1.0
-    region_weight: float = 1.0
-    visible_threshold: float = 0.5
-    detach_visible_in_losses: bool = True
     detach_visible_input: bool = False
     mask_channels: int = 16
     branch_width: int = 128

@@ -14,6 +14,7 @@ from training.batch import Batch
 from training.datasets.amodal_boxes import filled_boxes
 from training.export import (
     COMPARED_SCORE,
+    TOLERANCE,
     SingleImage,
     describe,
     drawn_images,
@@ -245,6 +246,10 @@ def test_detector_and_boxinst_learn_the_boxes_that_are_named(monkeypatch, target
         assert torch.equal(seen[0], expected)
 
 
+def values_of(model: Blade, batch: Batch) -> dict[str, float]:
+    return {k: v.item() for k, v in model.losses(batch, torch.Generator()).items()}
+
+
 @pytest.mark.parametrize("changes", [{}, {"box_target": "amodal"}, {"expansion": False}])
 def test_masks_never_enter_the_training_step(changes):
     """The same boxes with other masks in them give the same losses, to the last bit."""
@@ -257,12 +262,10 @@ def test_masks_never_enter_the_training_step(changes):
     )
     assert not torch.equal(only_boxes.visible, batch.visible.bool())
     model = light(**changes)
-    first = copy.deepcopy(model).losses(batch, torch.Generator())
-    second = copy.deepcopy(model).losses(only_boxes, torch.Generator())
-    assert {k: v.item() for k, v in first.items()} == {k: v.item() for k, v in second.items()}
-    # While other boxes give other losses.
-    other = batch._replace(visible=batch.amodal)
-    assert model.losses(other, torch.Generator()) != first
+    found = [values_of(copy.deepcopy(model), b) for b in (batch, only_boxes)]
+    assert found[0] == found[1]
+    other = batch._replace(boxes_xyxy=batch.boxes_xyxy + 3, visible=batch.amodal)
+    assert values_of(model, other) != found[0]  # while other boxes give other losses
 
 
 def test_image_without_objects_has_losses_without_masks():
@@ -341,8 +344,7 @@ def test_settings_that_make_no_sense(changes, message):
 
 SYSTEMS = {
     "blade": BladeSettings(backbone="resnet18", channels=64, instances=8, branch_width=32),
-    "blade_light": BladeLightSettings(instances=8),
-    "boxinst_light": BoxInstLightSettings(instances=8, detector="fcos"),
+    "boxinst_light": BoxInstLightSettings(instances=8),
 }
 # Built by TensorRT without plugins, free of loops and of shapes that depend on the data.
 DATA_DEPENDENT = {"NonZero", "Loop", "If", "Scan", "NonMaxSuppression", "RoiAlign", "Unique"}
@@ -354,11 +356,11 @@ def exported(request, tmp_path_factory) -> tuple[Blade, Path]:
     network = SYSTEMS[request.param].build(2)
     for name, value in network.named_parameters():  # so that untrained points and masks count
         if name.endswith(("detector.score.weight", "detector.classes.weight")):
-            torch.nn.init.normal_(value, std=0.3)
+            torch.nn.init.normal_(value, std=0.1)
         if name.endswith(("detector.score.bias", "detector.classes.bias")):
             torch.nn.init.zeros_(value)
         if name == "controller.weight":
-            torch.nn.init.normal_(value, std=0.05)
+            torch.nn.init.normal_(value, std=0.02)
     for layer in network.modules():
         if isinstance(layer, torch.nn.BatchNorm2d):
             layer.momentum = 1.0
@@ -384,8 +386,7 @@ def test_graph_is_static_and_agrees_with_pytorch(exported):
     assert visible.shape == amodal.shape == (8, network.settings.mask_cells, amodal.shape[-1])
     assert (boxes[:, 2:] >= boxes[:, :2]).all()
     worst = largest_differences(model, path, images)
-    assert worst["boxes"] < 0.05
-    assert max(worst["scores"], worst["amodal"], worst["visible"]) < 1e-3
+    assert all(difference < TOLERANCE[name] for name, difference in worst.items())
 
 
 def test_graph_builds_in_tensorrt(exported):
