@@ -18,7 +18,7 @@ from amodal_perception.errors import AmodalError
 from amodal_perception.ordering import OrderingConfig
 from amodal_perception.pipeline import Pipeline, PipelineConfig
 from amodal_perception.postprocess import PostprocessConfig
-from amodal_perception.runtime import DEFAULT_MODEL, load_runtime
+from amodal_perception.runtime import DEFAULT_MODEL, PROVIDERS, load_runtime
 
 if TYPE_CHECKING:
     from amodal_perception.evaluation.jobs import Job, Outcome
@@ -171,6 +171,12 @@ def _add_pipeline_options(parser: argparse.ArgumentParser) -> None:
         "--threads", type=int, default=0, help="CPU threads of the engine (0: it chooses)"
     )
     parser.add_argument(
+        "--provider",
+        choices=PROVIDERS,
+        default="cpu",
+        help="what runs an .onnx file inside ONNX Runtime (default %(default)s)",
+    )
+    parser.add_argument(
         "--score-threshold",
         type=_fraction,
         default=postprocess.score_threshold,
@@ -213,7 +219,9 @@ def _pipeline_config(arguments: argparse.Namespace) -> PipelineConfig:
 
 
 def _load_pipeline(arguments: argparse.Namespace) -> Pipeline:
-    runtime = load_runtime(arguments.model, num_threads=arguments.threads)
+    runtime = load_runtime(
+        arguments.model, num_threads=arguments.threads, provider=arguments.provider
+    )
     return Pipeline(runtime, _pipeline_config(arguments))
 
 
@@ -229,7 +237,9 @@ def _replay(arguments: argparse.Namespace) -> int:
     jobs, unreadable = plan(
         arguments.bags,
         arguments.out,
-        ModelSettings(arguments.model, arguments.threads, _pipeline_config(arguments)),
+        ModelSettings(
+            arguments.model, arguments.threads, _pipeline_config(arguments), arguments.provider
+        ),
         topics=arguments.topic,
         truth_path=arguments.truth,
         options=RunOptions(overlays=not arguments.no_overlays, video=not arguments.no_video),

@@ -27,15 +27,18 @@ class ModelSettings:
         path: the model file.
         num_threads: CPU threads of the engine; 0: it chooses.
         config: thresholds.
+        provider: what runs the model inside ONNX Runtime.
     """
 
     path: Path = DEFAULT_MODEL
     num_threads: int = 0
     config: PipelineConfig = field(default_factory=PipelineConfig)
+    provider: str = "cpu"
 
     def load(self) -> Pipeline:
         """Load the model."""
-        return Pipeline(load_runtime(self.path, num_threads=self.num_threads), self.config)
+        runtime = load_runtime(self.path, num_threads=self.num_threads, provider=self.provider)
+        return Pipeline(runtime, self.config)
 
 
 @dataclass(frozen=True)

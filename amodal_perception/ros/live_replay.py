@@ -252,6 +252,7 @@ def running_node(job: Job, is_compressed: bool) -> Iterator[subprocess.Popen]:
         "model_file_path": job.model.path,
         "image_transport": "compressed" if is_compressed else "raw",
         "num_threads": job.model.num_threads,
+        "provider": job.model.provider,
         "score_threshold": float(config.postprocess.score_threshold),
         "min_hidden_fraction": float(config.ordering.min_hidden_fraction),
     }

@@ -39,7 +39,9 @@ def load_pipeline(parameters: NodeParameters) -> Pipeline:
                 f"{path}: its SHA-256 is {digest}, which the parameter allowed_model_sha256 "
                 "does not list"
             )
-    engine = Engine(load_runtime(path, num_threads=parameters.num_threads))
+    engine = Engine(
+        load_runtime(path, num_threads=parameters.num_threads, provider=parameters.provider)
+    )
     if allowed and path.suffix == ".onnx" and engine.metadata.sha256 != digest:
         raise ModelFileError(f"{path}: changed while it was read")
     pipeline = Pipeline(engine, parameters.pipeline_config)

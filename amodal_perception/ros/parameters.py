@@ -11,6 +11,7 @@ from amodal_perception.ordering import OrderingConfig
 from amodal_perception.pipeline import PipelineConfig
 from amodal_perception.postprocess import PostprocessConfig
 from amodal_perception.ros.images import MAX_PIXELS
+from amodal_perception.runtime import PROVIDERS
 from amodal_perception.tracking import TrackingConfig
 
 if TYPE_CHECKING:
@@ -55,6 +56,12 @@ class NodeParameters:
     )
     num_threads: int = _parameter(
         0, "CPU threads of the engine; 0: the engine chooses", limits=(0, 256), read_only=True
+    )
+    provider: str = _parameter(
+        "cpu",
+        "what runs an .onnx file inside ONNX Runtime",
+        choices=tuple(PROVIDERS),
+        read_only=True,
     )
     image_transport: str = _parameter(
         "raw",

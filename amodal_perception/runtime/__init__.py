@@ -7,18 +7,34 @@ from pathlib import Path
 from amodal_perception.errors import ModelFileError
 from amodal_perception.runtime.contract import ModelMetadata, RawDetections, Runtime
 
-__all__ = ["DEFAULT_MODEL", "ModelMetadata", "RawDetections", "Runtime", "load_runtime"]
+__all__ = [
+    "DEFAULT_MODEL",
+    "PROVIDERS",
+    "ModelMetadata",
+    "RawDetections",
+    "Runtime",
+    "load_runtime",
+]
 
 DEFAULT_MODEL = Path(__file__).resolve().parents[1] / "assets" / "default_model.onnx"
 """The model that comes with the package."""
 
+PROVIDERS = {
+    "cpu": "CPUExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "tensorrt": "TensorrtExecutionProvider",
+    "openvino": "OpenVINOExecutionProvider",
+}
+"""What can run an ``.onnx`` file inside ONNX Runtime, and ONNX Runtime's name of it."""
 
-def load_runtime(path: str | Path, *, num_threads: int = 0) -> Runtime:
+
+def load_runtime(path: str | Path, *, num_threads: int = 0, provider: str = "cpu") -> Runtime:
     """Load a model file with the engine that its ending names.
 
     Args:
         path: an ``.onnx`` file, or an ``.engine`` with its manifest beside it.
         num_threads: CPU threads of the engine; 0 lets it choose.
+        provider: what runs an ``.onnx`` file, of `PROVIDERS`; an ``.engine`` has no choice.
 
     Raises:
         ModelFileError: missing, damaged, foreign, or against the network's contract; an engine
@@ -33,16 +49,16 @@ def load_runtime(path: str | Path, *, num_threads: int = 0) -> Runtime:
         )
     if not path.is_file():
         raise ModelFileError(f"{path}: no such model file")
-    return RUNTIMES[path.suffix](path, num_threads)
+    return RUNTIMES[path.suffix](path, num_threads, provider)
 
 
-def _load_onnx(path: Path, num_threads: int) -> Runtime:
+def _load_onnx(path: Path, num_threads: int, provider: str) -> Runtime:
     from amodal_perception.runtime.onnx_runtime import OnnxRuntime
 
-    return OnnxRuntime(path, num_threads)
+    return OnnxRuntime(path, num_threads, provider)
 
 
-def _load_tensorrt(path: Path, num_threads: int) -> Runtime:
+def _load_tensorrt(path: Path, num_threads: int, provider: str) -> Runtime:
     from amodal_perception.runtime.tensorrt_runtime import TensorRtRuntime
 
     return TensorRtRuntime(path)

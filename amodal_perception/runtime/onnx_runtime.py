@@ -1,4 +1,4 @@
-"""ONNX Runtime on the CPU."""
+"""ONNX Runtime: on the CPU, or through another of its execution providers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from pathlib import Path
 
 import onnxruntime
 
-from amodal_perception.errors import ModelFileError
+from amodal_perception.errors import ConfigError, ModelFileError
+from amodal_perception.runtime import PROVIDERS
 from amodal_perception.runtime.contract import (
     ModelMetadata,
     RawDetections,
@@ -24,34 +25,54 @@ ORT_DTYPES = {
     "tensor(int64)": "int64",
     "tensor(uint8)": "uint8",
 }
+PACKAGES = {
+    "cpu": "onnxruntime",
+    "cuda": "onnxruntime-gpu",
+    "tensorrt": "onnxruntime-gpu",
+    "openvino": "onnxruntime-openvino",
+}
+"""Which package on PyPI has a provider."""
 
 
 class OnnxRuntime:
-    """A model in ONNX Runtime; runs on the CPU, holds no state between frames."""
+    """A model in ONNX Runtime; holds no state between frames."""
 
-    def __init__(self, path: Path, num_threads: int = 0) -> None:
+    def __init__(self, path: Path, num_threads: int = 0, provider: str = "cpu") -> None:
         """Load and check a model.
 
         Args:
             path: the ``.onnx`` file; all of the model must be in it.
             num_threads: threads inside one operator; 0 lets ONNX Runtime choose.
+            provider: of `PROVIDERS`; operators that it lacks run on the CPU.
 
         Raises:
             ModelFileError: damaged, foreign, or against the contract.
+            ConfigError: this installation of ONNX Runtime cannot use the provider.
         """
+        _check_available(provider)
         content = path.read_bytes()  # hashed and loaded from one reading
         check_self_contained(path, content)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = num_threads
         options.log_severity_level = 4  # failures are raised; they need no second line
+        # Threads that wait for their next operator do so busily, which is fastest; but between
+        # two frames they leave the cores to others. Measured in docs/speed.md.
+        options.add_session_config_entry("session.force_spinning_stop", "1")
         try:
             self._session = onnxruntime.InferenceSession(
-                content, options, providers=["CPUExecutionProvider"]
+                content,
+                options,
+                providers=list(dict.fromkeys([PROVIDERS[provider], PROVIDERS["cpu"]])),
             )
         except Exception as error:  # ONNX Runtime raises a dozen types with no common base
             raise ModelFileError(
                 f"{path}: is no usable ONNX model, or is truncated ({_first_line(error)})"
             ) from None
+        if PROVIDERS[provider] not in self._session.get_providers():
+            raise ConfigError(
+                f"provider {provider}: ONNX Runtime has it, but cannot start it; are its drivers "
+                "and libraries installed?"
+            )
         self.metadata: ModelMetadata = check_contract(
             path,
             sha256=hashlib.sha256(content).hexdigest(),
@@ -71,6 +92,18 @@ class OnnxRuntime:
             amodal=values["amodal"],
             visible=values["visible"],
             occluder=values.get("occluder"),
+        )
+
+
+def _check_available(provider: str) -> None:
+    if provider not in PROVIDERS:
+        raise ConfigError(f"unknown provider '{provider}'; known are: {', '.join(PROVIDERS)}")
+    here = onnxruntime.get_available_providers()
+    if PROVIDERS[provider] not in here:
+        names = ", ".join(name for name, full in PROVIDERS.items() if full in here)
+        raise ConfigError(
+            f"provider {provider}: not in this installation of ONNX Runtime, which has: {names}; "
+            f"install one that has it ({PACKAGES[provider]})"
         )
 
 

@@ -1,10 +1,11 @@
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from constant_model import INPUT_HW, METADATA, M, N, build, outputs
 from onnx import TensorProto
 
-from amodal_perception.errors import ModelFileError
+from amodal_perception.errors import ConfigError, ModelFileError
 from amodal_perception.pipeline import Pipeline
 from amodal_perception.runtime import load_runtime
 from amodal_perception.structures import Frame
@@ -131,3 +132,22 @@ def test_a_missing_file_and_an_unknown_ending_are_named(tmp_path):
         load_runtime(tmp_path / "nowhere.onnx")
     with pytest.raises(ModelFileError, match=r"no engine for '\.pt' files; known endings: \.onnx"):
         load_runtime(tmp_path / "weights.pt")
+
+
+def test_a_provider_that_is_not_installed_is_named_with_its_remedy(model, monkeypatch):
+    with pytest.raises(ConfigError, match="unknown provider 'gpu'; known are: cpu, cuda, ten"):
+        load_runtime(model, provider="gpu")
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
+    message = r"provider openvino: not in this .*, which has: cpu; .*onnxruntime-openvino"
+    with pytest.raises(ConfigError, match=message):
+        load_runtime(model, provider="openvino")
+
+
+def test_a_provider_that_does_not_start_is_no_silent_fall_back_to_the_cpu(model, monkeypatch):
+    everything = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("this installation of ONNX Runtime has CUDA")
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: everything)
+    not_started = pytest.raises(ConfigError, match="cannot start it")
+    with pytest.warns(UserWarning, match="CUDA"), not_started:
+        load_runtime(model, provider="cuda")
