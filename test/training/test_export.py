@@ -1,4 +1,5 @@
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import onnx
 import pytest
 import torch
 from drawn_scenes import draw_scene, write_scenes
+from safetensors.torch import load_file, save_file
 
 from amodal_perception.errors import ModelFileError
 from amodal_perception.runtime import load_runtime
@@ -15,6 +17,7 @@ from training.config import from_mapping
 from training.export import (
     COMPARED_SCORE,
     SingleImage,
+    TracedRuntime,
     build,
     describe,
     drawn_images,
@@ -24,6 +27,7 @@ from training.export import (
 )
 from training.flops import count_flops
 from training.models import MODELS
+from training.parity import gate
 from training.train import train
 from training.weights import read_onnx
 
@@ -202,6 +206,36 @@ def test_run_folder_tells_where_it_comes_from(run):
     config = json.loads((run / "config.json").read_text())
     assert config["class_names"] == ["object"]
     assert len(config["commit"]) >= 40 or config["commit"] == "unknown"
+
+
+def test_scenes_are_compared_on_a_data_set(run, tmp_path, capsys):
+    sure = tmp_path / "run"
+    shutil.copytree(run, sure)
+    for path in sure.rglob(checkpoints.AVERAGED):  # after two iterations no score is above 0.5
+        found = load_file(path)
+        generator = torch.Generator().manual_seed(0)
+        found["detector.score.weight"].normal_(std=0.1, generator=generator)
+        found["detector.score.bias"].zero_()
+        save_file(found, path)
+    out, data = tmp_path / "m.onnx", run.parent / "drawn"
+    words = [str(sure), "--out", str(out), "--data", str(data), "input_hw=[64,96]"]
+    assert main(words) == 0, capsys.readouterr().err
+    runtime = load_runtime(out)
+    model, _, _ = build(sure, ["input_hw=[64,96]"])
+    reference = TracedRuntime(model, runtime.metadata)
+    found, failures = gate(reference, runtime, data)
+    assert found.instances > 3
+    assert failures == []
+    with torch.no_grad():
+        model.model.mask_heads.visible.logits.bias -= 4
+    assert "lost is" in "; ".join(gate(reference, runtime, data)[1])
+
+
+def test_lower_precision_wants_images_to_be_judged_by(run, tmp_path, capsys):
+    out = tmp_path / "m.onnx"
+    assert main([str(run), "--out", str(out), "--precision", "int8"]) == 1
+    assert "--precision int8 needs --data" in capsys.readouterr().err
+    assert not out.exists()
 
 
 def build_engine(path: Path):
