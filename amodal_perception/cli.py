@@ -92,9 +92,17 @@ def build_parser() -> argparse.ArgumentParser:
 
     bench = commands.add_parser("bench", help="measure latency by stage and throughput")
     bench.add_argument("--frames", type=int, default=200, help="frames measured (default 200)")
+    bench.add_argument(
+        "--objects", type=int, default=20, help="objects in every frame (default %(default)s)"
+    )
     bench.add_argument("--json", type=Path, help="also write the figures to this file")
-    bench.add_argument("--peer", choices=["torchvision"], help="run this beside it, interleaved")
-    _add_pipeline_options(bench)
+    bench.add_argument("--plot", type=Path, metavar="HTML", help="also write a page of plots")
+    bench.add_argument(
+        "--peer",
+        choices=["torchvision"],
+        help="time its Mask R-CNN R50-FPN, too, at equal input size and instance count",
+    )
+    _add_pipeline_options(bench, many_models=True)
     bench.set_defaults(run=_bench, threads=2)
 
     build = commands.add_parser("build-engine", help="compile a model for an NVIDIA GPU")
@@ -162,11 +170,23 @@ def _add_replay(replay: argparse.ArgumentParser) -> None:
     replay.set_defaults(run=_replay)
 
 
-def _add_pipeline_options(parser: argparse.ArgumentParser) -> None:
+def _add_pipeline_options(parser: argparse.ArgumentParser, many_models: bool = False) -> None:
     postprocess, ordering = PostprocessConfig(), OrderingConfig()
-    parser.add_argument(
-        "--model", type=Path, default=DEFAULT_MODEL, help="model file (default: the one shipped)"
-    )
+    if many_models:
+        parser.add_argument(
+            "--model",
+            type=Path,
+            nargs="+",
+            default=[DEFAULT_MODEL],
+            help="model files, measured in turn (default: the one shipped)",
+        )
+    else:
+        parser.add_argument(
+            "--model",
+            type=Path,
+            default=DEFAULT_MODEL,
+            help="model file (default: the one shipped)",
+        )
     parser.add_argument(
         "--threads", type=int, default=0, help="CPU threads of the engine (0: it chooses)"
     )
@@ -313,13 +333,19 @@ def _evaluate(arguments: argparse.Namespace) -> int:
 
 def _bench(arguments: argparse.Namespace) -> int:
     from amodal_perception.evaluation.benchmark import run_benchmark
+    from amodal_perception.evaluation.jobs import ModelSettings
 
+    config = _pipeline_config(arguments)
     run_benchmark(
-        _load_pipeline(arguments),
+        [
+            ModelSettings(path, arguments.threads, config, arguments.provider)
+            for path in arguments.model
+        ],
         frames=arguments.frames,
-        json_path=arguments.json,
+        objects=arguments.objects,
         peer=arguments.peer,
-        num_threads=arguments.threads,
+        json_path=arguments.json,
+        page_path=arguments.plot,
     )
     return 0
 

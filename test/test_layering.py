@@ -25,6 +25,7 @@ NEEDS_RCLPY = {
         "node",
         "outputs",
         "planner",
+        "scene_publisher",
     )
 }
 BLOCK = """

@@ -29,13 +29,13 @@ from torch import Tensor, nn
 
 from amodal_perception import files
 from amodal_perception.errors import AmodalError, ConfigError, ModelFileError
+from amodal_perception.evaluation.flops import count_flops
 from amodal_perception.runtime import ModelMetadata, RawDetections
 from amodal_perception.runtime.onnx_runtime import OnnxRuntime
 from amodal_perception.structures import UInt8Array
 from training import checkpoints, parity, precision
 from training.batch import Detections
 from training.config import from_mapping, model_name, to_mapping
-from training.flops import count_flops
 
 OPSET = 18
 FORMAT_VERSION = "1"

@@ -1,10 +1,12 @@
-"""Count the arithmetic of an ONNX graph."""
+"""Count the arithmetic of an ONNX graph; needs the package `onnx`."""
 
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
-import onnx
+if TYPE_CHECKING:
+    import onnx
 
 
 def count_flops(model: onnx.ModelProto) -> int:
@@ -15,7 +17,9 @@ def count_flops(model: onnx.ModelProto) -> int:
     Args:
         model: with static shapes.
     """
-    graph = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
+    from onnx import shape_inference
+
+    graph = shape_inference.infer_shapes(model, data_prop=True).graph
     shape_of = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
     for value in [*graph.input, *graph.output, *graph.value_info]:
         shape_of[value.name] = tuple(d.dim_value for d in value.type.tensor_type.shape.dim)
