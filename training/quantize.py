@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import tempfile
 from collections.abc import Iterable
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+from onnx import numpy_helper
 from onnxruntime.quantization import (
     CalibrationDataReader,
     CalibrationMethod,
@@ -53,6 +55,8 @@ def quantize(
     """
     model = simplify(model)
     on_cpu = engine == "cpu"
+    if on_cpu:
+        _widen_normalisation(model)
     nodes = {node.name: node for node in model.graph.node}
     chosen = sorted(
         name
@@ -81,3 +85,19 @@ def quantize(
         quantized = onnx.load(path)
     check(quantized)
     return quantized
+
+
+def _widen_normalisation(model: onnx.ModelProto) -> None:
+    """Repeat the constants of normalisation, [3, 1, 1], along a row of the image.
+
+    ONNX Runtime computes int8 convolutions with channels last, and normalises in that order, too:
+    with three numbers in the innermost place that takes ten times as long as with a row of them.
+    """
+    width = model.graph.input[0].type.tensor_type.shape.dim[2].dim_value
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    ahead = itertools.takewhile(lambda node: node.op_type != "Conv", model.graph.node)
+    for name in {name for node in ahead if node.op_type in ("Sub", "Div") for name in node.input}:
+        if name in constants:
+            values = numpy_helper.to_array(constants[name])
+            row = np.ascontiguousarray(np.broadcast_to(values, (*values.shape[:-1], width)))
+            constants[name].CopyFrom(numpy_helper.from_array(row, name))

@@ -8,10 +8,10 @@ from amodal_perception.engines import gpu
 from amodal_perception.engines.backend import BACKENDS, load_backend
 from amodal_perception.engines.build import BuildOptions, build_engine
 from amodal_perception.errors import ConfigError
-from amodal_perception.evaluation.benchmark import SAMPLE_BAG
 from amodal_perception.runtime import DEFAULT_MODEL, load_runtime
 from training.parity import LIMITS, compare
 
+SAMPLE_BAG = DEFAULT_MODEL.with_name("sample_bag")
 pytestmark = pytest.mark.skipif(gpu.compute_capability() is None, reason="needs an NVIDIA GPU")
 
 
