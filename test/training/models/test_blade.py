@@ -356,7 +356,7 @@ def exported(request, tmp_path_factory) -> tuple[Blade, Path]:
     network = SYSTEMS[request.param].build(2)
     for name, value in network.named_parameters():  # so that untrained points and masks count
         if name.endswith(("detector.score.weight", "detector.classes.weight")):
-            torch.nn.init.normal_(value, std=0.1)
+            torch.nn.init.normal_(value, std=0.03)
         if name.endswith(("detector.score.bias", "detector.classes.bias")):
             torch.nn.init.zeros_(value)
         if name == "controller.weight":
