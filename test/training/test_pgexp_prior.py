@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from drawn_scenes import write_scenes
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
@@ -27,6 +28,8 @@ from amodal_perception.expansion_bank import (
     write_bank,
 )
 from amodal_perception.expansion_page import expanded
+from training import checkpoints
+from training.config import from_mapping
 from training.models.boxes import decode_boxes
 from training.models.detector import Rois
 from training.models.expansion_prior import ExpansionPrior
@@ -38,6 +41,7 @@ from training.prior.building import medoids, moved_copy
 from training.prior.crops import both_masks, crop_objects
 from training.prior.learning import flow_loss, held_out, neighbours
 from training.prior.stages import PriorConfig, bank_tensors, prepare
+from training.train import train
 
 CPU = torch.device("cpu")
 CONFIG = PriorConfig(
@@ -111,6 +115,7 @@ def test_medoids_of_equal_codes_are_different_objects():
     assert len(set(medoids(np.ones((30, 4), np.float32), 10, seed=0).tolist())) == 10
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2**32 - 1))
 def test_moved_copies_keep_visible_inside_amodal_and_boxes_around_both(seed):
     rng = np.random.default_rng(seed)
@@ -260,9 +265,27 @@ def test_command_makes_it_and_tells_the_figures(data, tmp_path, capsys):
     assert "unknown key 'model.slot'" in capsys.readouterr().err
 
 
+def test_training_makes_the_prior_first_and_goes_on_without_its_folder(data, tmp_path, capsys):
+    model = {"name": "pgexp_light", "slots": 20, "code": 128, "flow_width": 4}
+    model |= {"encoder_iterations": 3, "flow_iterations": 3, "channels": 16, "mask_width": 8}
+    values = {"model": model, "data": str(data), "out": str(tmp_path / "run"), "iterations": 1}
+    values |= {"input_hw": [64, 96], "batch_size": 2, "workers": 0, "checkpoint_every": 1}
+    values |= {"precision": "fp32", "device": "cpu", "threads": 1}
+    train(from_mapping(values, source="test"))
+    bank = read_bank(tmp_path / "run" / "prior" / "bank_20")
+    shutil.rmtree(tmp_path / "run" / "prior")
+    train(from_mapping({**values, "iterations": 2}, source="test"))
+    weights = checkpoints.averaged_weights(tmp_path / "run")
+    assert int(weights["steps"]) == 2
+    assert weights["prior.bank.ids"].tolist() == bank.ids.flatten().tolist()
+    assert np.array_equal(weights["prior.bank.codes"], bank.codes.reshape(60, 128))
+    assert not (tmp_path / "run" / "prior").exists()
+
+
 # The bank as a folder
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2**32 - 1))
 def test_packing_masks_and_back(seed):
     masks = np.random.default_rng(seed).random((2, 3, 28, 28)) < 0.5

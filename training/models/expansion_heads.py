@@ -75,9 +75,6 @@ class PixelExpansion(nn.Module):
         Returns:
             [R, C, 14, 14]
         """
-        K = int(flows.shape[1])
-        seen = features.float() * visible[:, None]
-        copies = seen[:, None].expand(-1, K, -1, -1, -1).flatten(0, 1)
-        moved = warp(copies, flows.flatten(0, 1)).unflatten(0, (-1, K)).flatten(1, 2)
-        squeezed = F.relu(self.squeeze(moved))
+        moved = warp(features.float() * visible[:, None], flows)  # [R, C, K, 14, 14]
+        squeezed = F.relu(self.squeeze(moved.flatten(1, 2)))
         return F.relu(self.merge(torch.cat([squeezed, features], 1)))

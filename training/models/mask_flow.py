@@ -51,22 +51,24 @@ class MaskFlow(nn.Module):
         return torch.tanh(self.flow(half))
 
 
-def warp(maps: Tensor, flow: Tensor) -> Tensor:
-    """Move maps backward: out(p) = in(p + flow(p)), bilinear, 0 from outside.
+def warp(maps: Tensor, flows: Tensor) -> Tensor:
+    """Move maps backward by K flows: out(p) = in(p + flow(p)), bilinear, 0 from outside.
 
     Args:
         maps: [R, C, h, w].
-        flow: [R, 2, h, w], offsets in x and y; 2 is the whole side.
+        flows: [R, K, 2, h, w], offsets in x and y; 2 is the whole side.
 
     Returns:
-        [R, C, h, w]
+        [R, C, K, h, w]
     """
-    height, width = int(flow.shape[2]), int(flow.shape[3])
-    x = _centres(width, flow)
-    y = _centres(height, flow)
+    K, height, width = int(flows.shape[1]), int(flows.shape[3]), int(flows.shape[4])
+    x = _centres(width, flows)
+    y = _centres(height, flows)
     here = torch.stack([x.expand(height, width), y[:, None].expand(height, width)], -1)
-    grid = here + flow.permute(0, 2, 3, 1)
-    return F.grid_sample(maps, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    # The results of all flows lie below each other: so the maps are not copied K times.
+    grid = (here + flows.permute(0, 1, 3, 4, 2)).flatten(1, 2)  # [R, K * h, w, 2]
+    moved = F.grid_sample(maps, grid, padding_mode="zeros", align_corners=False)
+    return moved.unflatten(2, (K, height))
 
 
 def resample(masks: Tensor, masks_xyxy: Tensor, wanted_xyxy: Tensor, *, cells: int) -> Tensor:

@@ -135,7 +135,7 @@ def flow_loss(network: MaskFlow, visible: Tensor, amodal: Tensor) -> Tensor:
     of the flow; all of it is ours.
     """
     flow = network(visible, amodal)
-    moved = warp(F.avg_pool2d(visible[:, None], 2), flow)[:, 0]
+    moved = warp(F.avg_pool2d(visible[:, None], 2), flow[:, None])[:, 0, 0]
     target = F.avg_pool2d(amodal[:, None], 2)[:, 0]
     fit = F.binary_cross_entropy(moved.clamp(1e-3, 1 - 1e-3), target)
     variation = (flow[..., 1:] - flow[..., :-1]).abs().mean()
@@ -169,8 +169,8 @@ def flow_figures(
         coarse_v, coarse_a, coarse_o = (F.avg_pool2d(m[:, None], 2) for m in (v, a, o))
         found = {
             "identity_iou": coarse_v,
-            "own_iou": warp(coarse_v, network(v, a)),
-            "retrieved_iou": warp(coarse_v, network(v, o)),
+            "own_iou": warp(coarse_v, network(v, a)[:, None])[:, 0],
+            "retrieved_iou": warp(coarse_v, network(v, o)[:, None])[:, 0],
             "copied_iou": coarse_o,
         }
         for name, moved in found.items():

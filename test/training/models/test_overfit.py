@@ -21,6 +21,7 @@ VARIANTS = {
     "amodal_mask_rcnn": {"name": "amodal_mask_rcnn_light"},
     "asn": {"name": "asn_light"},
     "bcnet": {"name": "bcnet_light"},
+    "pgexp": {"name": "pgexp_light", "encoder_iterations": 300, "flow_iterations": 300},
 }
 
 
