@@ -8,10 +8,12 @@ from pathlib import Path
 from amodal_perception import amodal_coco
 from amodal_perception.dataset_browser import write_browser
 from amodal_perception.dataset_statistics import RATE_BINS, summarise
+from amodal_perception.engines.listing import check
+from amodal_perception.engines.manifest import read_trusted
 from amodal_perception.errors import AmodalError
 from amodal_perception.expansion_bank import TABLE
 from amodal_perception.expansion_page import describe_bank, write_bank_page
-from amodal_perception.runtime import load_runtime
+from amodal_perception.runtime import ModelMetadata, load_runtime
 
 DATASET_FILE = "annotations.json"
 """The file of a data set that is a folder, as training reads them."""
@@ -28,6 +30,8 @@ def describe(path: Path) -> dict[str, object]:
         raise AmodalError(f"{path}: no such file")
     if path.suffix == ".onnx":
         return _describe_model(path)
+    if path.suffix == ".engine":
+        return _describe_engine(path)
     if (path / TABLE).is_file():
         return describe_bank(path)
     if path.suffix == ".json" or (path / DATASET_FILE).is_file():
@@ -39,8 +43,27 @@ def describe(path: Path) -> dict[str, object]:
 
 def _describe_model(path: Path) -> dict[str, object]:
     metadata = load_runtime(path).metadata
+    return _model_rows(path, metadata)
+
+
+def _describe_engine(path: Path) -> dict[str, object]:
+    """List what the manifest says; the engine itself is not executed."""
+    manifest, metadata, _ = read_trusted(path)
+    types = ", ".join(f"{n} {dtype}" for dtype, n in sorted(manifest.precision.items()))
+    return {
+        **_model_rows(path, metadata),
+        "built with": f"{manifest.backend} {manifest.backend_version}, {manifest.built_at}",
+        "built for": f"compute capability {manifest.compute_capability}",
+        "built from": manifest.onnx_file,
+        "arithmetic": f"layers: {types}",
+        "can be used": check(path).problem or "yes, on such a GPU",
+    }
+
+
+def _model_rows(path: Path, metadata: ModelMetadata) -> dict[str, object]:
     return {
         "model": metadata.model_id,
+        "precision": metadata.precision,
         "size": f"{path.stat().st_size / 1e6:.1f} MB",
         "input": "{} x {} pixels (height x width), uint8 RGB".format(*metadata.input_hw),
         "instances": f"at most {metadata.max_instances}",

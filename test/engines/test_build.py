@@ -20,6 +20,7 @@ from amodal_perception.engines import manifest as manifests
 from amodal_perception.engines.build import BuildOptions, build_engine
 from amodal_perception.engines.manifest import manifest_path
 from amodal_perception.errors import ConfigError, ModelFileError
+from amodal_perception.inspect_file import describe
 from amodal_perception.runtime import DEFAULT_MODEL
 
 pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is not installed")
@@ -58,6 +59,13 @@ def test_engine_and_manifest(model, tmp_path):
     assert manifest == built.manifest
     assert metadata.name == "two_discs"
     assert engine == built.path.read_bytes()
+
+
+def test_inspect_tells_of_an_engine(model, tmp_path):
+    found = describe(build_engine(model, tmp_path / "discs.engine", RTX_86).path)
+    assert found["built for"] == "compute capability 86"
+    assert found["can be used"] == "yes, on such a GPU"
+    assert found["precision"] == "fp32"
 
 
 def test_what_is_there_is_not_built_again(model, tmp_path):

@@ -6,7 +6,7 @@ from amodal_perception.engines import gpu
 from amodal_perception.engines.gpu import checked
 from amodal_perception.engines.precision import inspected_types
 from amodal_perception.errors import EngineError, GpuLostError, GpuMemoryError
-from amodal_perception.ros.worker import is_out_of_memory
+from amodal_perception.ros.worker import Engine, is_out_of_memory
 
 cuda = pytest.importorskip("cuda.bindings.runtime", reason="cuda-python is not installed")
 Error = cuda.cudaError_t
@@ -55,3 +55,16 @@ def test_types_in_an_inspectors_words():
         ]
     }
     assert inspected_types(json.dumps(information)) == {"conv": "float16", "add": "float32"}
+
+
+@pytest.mark.parametrize("kind", [GpuLostError, EngineError])
+def test_the_node_hears_that_the_gpu_is_lost(kind):
+    class Failing:
+        metadata = None
+
+        def __call__(self, image):
+            raise kind("running the engine: cudaErrorIllegalAddress")
+
+    with pytest.raises(EngineError, match="the engine failed: .*IllegalAddress") as caught:
+        Engine(Failing())(None)
+    assert type(caught.value) is kind

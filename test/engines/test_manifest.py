@@ -52,7 +52,7 @@ def test_no_engine_no_manifest(engine):
     with pytest.raises(ModelFileError, match="no such model file"):
         load_runtime(engine.with_name("gone.engine"))
     manifest_path(engine).unlink()
-    with pytest.raises(ModelFileError, match=r"has no manifest discs\.engine\.json beside it; build"):
+    with pytest.raises(ModelFileError, match=r"has no manifest discs\.engine\.json beside it; b"):
         load_runtime(engine)
 
 
