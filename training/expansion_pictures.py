@@ -178,6 +178,7 @@ def write_pictures(run: Path, data: Path, out: Path, *, images: int, objects: in
             f'<figure><img src="{data_url(drawn[i])}" alt="maps of an object">'
             f"<figcaption>{100 * _rate(rows[i]):.0f} % hidden</figcaption></figure>"
             for i in order
+            if _rate(rows[i]) > 0
         )
         sections.append(
             f"<section><h2>{escape(name)}</h2>"
