@@ -65,6 +65,6 @@ def test_the_node_hears_that_the_gpu_is_lost(kind):
         def __call__(self, image):
             raise kind("running the engine: cudaErrorIllegalAddress")
 
-    with pytest.raises(EngineError, match="the engine failed: .*IllegalAddress") as caught:
+    with pytest.raises(EngineError, match=r"the engine failed: .*IllegalAddress") as caught:
         Engine(Failing())(None)
     assert type(caught.value) is kind
