@@ -51,7 +51,8 @@ class AmodalBoxHead(nn.Module):
 class PixelExpansion(nn.Module):
     """Features of the visible region, moved by the flows (equation 6), beside the features.
 
-    A mask head follows.
+    A mask head follows. Untrained, this gives the features unchanged (ours), so that a mask head
+    that was trained without it can start, and knows as much as without it.
 
     Args:
         channels: of the features, C.
@@ -62,7 +63,10 @@ class PixelExpansion(nn.Module):
         super().__init__()
         self.squeeze = nn.Conv2d(priors * channels, channels, 1)
         self.merge = nn.Conv2d(2 * channels, channels, 1)
-        initialise([self.squeeze, self.merge])
+        initialise([self.squeeze])
+        nn.init.zeros_(self.merge.weight)
+        nn.init.dirac_(self.merge.weight.data[:, channels:])
+        nn.init.zeros_(self.merge.bias)  # type: ignore[arg-type]
 
     def forward(self, features: Tensor, visible: Tensor, flows: Tensor) -> Tensor:
         """Expand.
@@ -77,4 +81,4 @@ class PixelExpansion(nn.Module):
         """
         moved = warp(features.float() * visible[:, None], flows)  # [R, C, K, 14, 14]
         squeezed = F.relu(self.squeeze(moved.flatten(1, 2)))
-        return F.relu(self.merge(torch.cat([squeezed, features], 1)))
+        return self.merge(torch.cat([squeezed, features], 1))

@@ -118,7 +118,7 @@ def test_class_without_slots_expands_nothing():
 # Flow transformations
 
 
-@settings(deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(st.integers(-6, 6), st.integers(-6, 6))
 def test_flow_moves_pixels_where_it_says(dx, dy):
     maps = torch.rand(1, 2, 14, 14)
@@ -151,6 +151,7 @@ def test_flow_network_has_half_a_million_parameters_and_starts_at_rest():
 def test_pixel_expansion_is_equation_6_in_a_loop():
     torch.manual_seed(0)
     head = PixelExpansion(4, 2)
+    torch.nn.init.normal_(head.merge.weight)
     features, visible = torch.randn(3, 4, 14, 14), torch.rand(3, 14, 14)
     flows = 0.3 * torch.randn(3, 2, 2, 14, 14)
     found = head(features, visible, flows)
@@ -159,8 +160,14 @@ def test_pixel_expansion_is_equation_6_in_a_loop():
         moved = [warp(seen, flows[r, k][None, None])[:, :, 0] for k in range(2)]
         # The squeezing layer counts channels first, flows second.
         squeezed = head.squeeze(torch.stack(moved, 2).flatten(1, 2)).relu()
-        expected = head.merge(torch.cat([squeezed, features[r][None]], 1)).relu()
+        expected = head.merge(torch.cat([squeezed, features[r][None]], 1))
         torch.testing.assert_close(found[r], expected[0])
+
+
+def test_untrained_pixel_expansion_is_a_mask_head_without_it():
+    features, flows = torch.randn(3, 4, 14, 14), torch.randn(3, 2, 2, 14, 14)
+    found = PixelExpansion(4, 2)(features, torch.rand(3, 14, 14), flows)
+    torch.testing.assert_close(found, features)
 
 
 # Masks and their boxes
@@ -365,6 +372,7 @@ def test_settings_that_cannot_be(changes, message):
 def exported(tmp_path_factory) -> tuple[SingleImage, Path]:
     model = network(2)
     # So that boxes, masks and lookups of untrained layers differ from object to object.
+    torch.nn.init.normal_(model.expand.merge.weight, std=0.3)
     for name in ("visible", "amodal"):
         torch.nn.init.normal_(model.mask_heads[name].logits.weight, std=3.0)
     torch.nn.init.normal_(model.box_head.deltas.weight, std=1.0)
