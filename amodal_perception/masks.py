@@ -70,10 +70,9 @@ def mask_windows(
     Returns:
         [N, 4] int32 ``[x0, x1) x [y0, y1)``.
     """
-    windows = np.zeros((len(masks), 4), np.int32)
-    for i, mask in enumerate(masks):
-        x, y, width, height = cv2.boundingRect(mask.view(np.uint8))
-        windows[i] = x, y, x + width, y + height
+    boxes_xywh = [cv2.boundingRect(mask.view(np.uint8)) for mask in masks]
+    windows = np.array(boxes_xywh, np.int32).reshape(-1, 4)
+    windows[:, 2:] += windows[:, :2]
     return windows if corners_xy is None else windows + np.tile(corners_xy, 2)
 
 
@@ -101,10 +100,12 @@ def fit_crops(crops: FloatArray, boxes_xyxy: FloatArray, windows_xyxy: IntArray)
     Returns:
         [N, m, m, K] float32. Beyond the outermost cell centres the border value holds.
     """
-    m = crops.shape[-1]
-    windows = windows_xyxy.astype(np.float32)
-    rows = _cell_weights(boxes_xyxy[:, 1::2], windows[:, 1::2], m)
-    columns = _cell_weights(boxes_xyxy[:, 0::2], windows[:, 0::2], m)
+    n, m = len(crops), crops.shape[-1]
+    sources, targets = (
+        box.reshape(n, 2, 2).transpose(0, 2, 1).reshape(2 * n, 2)  # in x, then in y
+        for box in (boxes_xyxy, windows_xyxy.astype(np.float32))
+    )
+    columns, rows = _cell_weights(sources, targets, m).reshape(n, 2, m, m).transpose(1, 0, 2, 3)
     # Products this small stay in one thread of BLAS, so they do not wait for the engine's threads.
     fitted = rows[:, None] @ crops @ columns[:, None].transpose(0, 1, 3, 2)
     return np.ascontiguousarray(fitted.transpose(0, 2, 3, 1))

@@ -71,26 +71,21 @@ def overlap_matrix(instances: Instances) -> IntArray:
     top, bottom = np.maximum.outer(y0, hidden_y0), np.minimum.outer(y1, hidden_y1)
     meet = (left < right) & (top < bottom)
     np.fill_diagonal(meet, False)
-    corners_xy = instances.windows_xyxy[:, :2].tolist()
-    parts_xyxy = np.stack([left, top, right, bottom], axis=-1)[meet].tolist()
-    for (i, j), part in zip(np.argwhere(meet).tolist(), parts_xyxy):
-        seen = instances.visible_crops[i][_inside(part, corners_xy[i])]
-        hidden = instances.hidden_crops[j][_inside(part, corners_xy[j])]
+    pairs = np.argwhere(meet)
+    common_xyxy = np.stack([left, top, right, bottom], axis=-1)[meet]
+    corners_xyxy = np.tile(instances.windows_xyxy[:, :2], 2)
+    in_i, in_j = (common_xyxy - corners_xyxy[index] for index in pairs.T)
+    for (i, j), a, b in zip(pairs.tolist(), in_i.tolist(), in_j.tolist()):
+        seen = instances.visible_crops[i][a[1] : a[3], a[0] : a[2]]
+        hidden = instances.hidden_crops[j][b[1] : b[3], b[0] : b[2]]
         overlap_px[i, j] = np.count_nonzero(seen & hidden)
     return overlap_px
-
-
-def _inside(part_xyxy: list[int], corner_xy: list[int]) -> tuple[slice, slice]:
-    """Return where a part of the image lies in a crop that begins at `corner_xy`."""
-    left, top, right, bottom = part_xyxy
-    x0, y0 = corner_xy
-    return slice(top - y0, bottom - y0), slice(left - x0, right - x0)
 
 
 def reachability(occludes: BoolArray) -> BoolArray:
     """Close a relation: [N, N] bool, entry (i, j) is True when a chain leads from i to j."""
     reach = occludes.copy()
-    for k in range(len(reach)):
+    for k in np.flatnonzero(occludes.any(axis=0) & occludes.any(axis=1)):
         reach |= np.logical_and.outer(reach[:, k], reach[k])
     return reach
 
@@ -117,5 +112,5 @@ def removal_order(
     same_cycle = (reach & reach.T) | np.eye(n, dtype=np.bool_)
     cycle_id = same_cycle.argmax(axis=1) if n else np.zeros(0, np.int64)
     order = np.lexsort((np.arange(n), occlusion_rate, cycle_id, in_front)).astype(np.int32)
-    members = [tuple(np.flatnonzero(same_cycle[i]).tolist()) for i in np.unique(cycle_id)]
-    return order, tuple(group for group in members if len(group) > 1)
+    starts = np.flatnonzero(np.bincount(cycle_id, minlength=n) > 1)
+    return order, tuple(tuple(np.flatnonzero(same_cycle[i]).tolist()) for i in starts)

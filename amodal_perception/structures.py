@@ -201,7 +201,7 @@ class Instances:
     @cached_property
     def hidden_crops(self) -> tuple[BoolArray, ...]:
         """N arrays [h, w] bool: amodal and not visible, inside the windows."""
-        return tuple(a & ~v for a, v in zip(self.amodal_crops, self.visible_crops))
+        return tuple(a > v for a, v in zip(self.amodal_crops, self.visible_crops))
 
     @cached_property
     def amodal(self) -> BoolArray:

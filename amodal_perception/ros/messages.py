@@ -126,10 +126,10 @@ def scene_to_msg(scene: Scene, types: MessageTypes, degraded: bool = False) -> A
 
 def edge_to_msg(graph: OcclusionGraph, index: int, types: MessageTypes) -> Any:
     """Make an OcclusionEdge of one edge of a graph."""
-    occluder, occludee = graph.edges[index]
+    occluder, occludee = graph.edges[index].tolist()
     return types.edge(
-        occluder_id=int(occluder) + 1,
-        occludee_id=int(occludee) + 1,
+        occluder_id=occluder + 1,
+        occludee_id=occludee + 1,
         confidence=float(graph.confidence[index]),
         overlap_px=int(graph.overlap_px[index]),
         hidden_fraction=float(graph.hidden_fraction[index]),
@@ -298,6 +298,4 @@ def _track_ids(members: Any) -> tuple[str, ...]:
 
 def _to_array(numbers: NDArray) -> array.array:
     """Copy a 1-D array into an array.array, the only type ROS takes without a loop."""
-    copied: array.array = array.array(numbers.dtype.char)
-    copied.frombytes(np.ascontiguousarray(numbers).view(np.uint8).data)
-    return copied
+    return array.array(numbers.dtype.char, numbers.tobytes())
