@@ -43,12 +43,13 @@ def describe_bank(folder: Path) -> dict[str, object]:
             text[f"class {name}"] = "no objects: nothing expands"
             continue
         moved = int(bank.moved[c].sum())
-        hidden = (bank.visible[c] != bank.amodal[c]).any(1).mean()
+        hidden = (bank.visible[c] != bank.amodal[c]).any(1)
         growth = _areas(bank.amodal_xyxy[c]) / np.maximum(_areas(bank.visible_xyxy[c]), 1e-6)
+        typical = f", half of their boxes grow by over {np.median(growth[hidden]) - 1:.0%}"
         chosen = f"{S} medoids" if bank.objects[c] > S else f"{S - moved} and {moved} moved copies"
         text[f"class {name}"] = (
-            f"{bank.objects[c]} objects, of these {chosen}; {hidden:.0%} occluded, "
-            f"boxes grow by {growth.mean() - 1:.0%}"
+            f"{bank.objects[c]} objects, of these {chosen}; {hidden.mean():.0%} occluded"
+            f"{typical if hidden.any() else ''}"
         )
     return text | {f"made from {key}": value for key, value in bank.made_from.items()}
 
