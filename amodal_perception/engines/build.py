@@ -126,6 +126,8 @@ def build_engine(
         out = cache_folder() / _cache_name(source, target)
     out.parent.mkdir(parents=True, exist_ok=True)
     with alone_in(out.parent):
+        for left in out.parent.glob(f".{out.name}.*tmp"):  # by a build that was killed
+            left.unlink()
         existing = None if force else _up_to_date(out, source, target, options)
         if existing is not None:
             return Built(out, existing, is_new=False)
@@ -230,7 +232,9 @@ def _compile(
     trt = target.backend.api
     logger = make_logger(target.backend)
     builder = trt.Builder(logger)
-    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    # A version without the flag has no other networks.
+    typed = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
+    network = builder.create_network(0 if typed is None else 1 << int(typed))
     parser = trt.OnnxParser(network, logger)
     if not parser.parse(source.content):
         reasons = [brief(parser.get_error(i).desc()) for i in range(parser.num_errors)]

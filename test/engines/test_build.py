@@ -165,6 +165,19 @@ def test_interrupted_build_leaves_nothing(tmp_path, monkeypatch):
     assert list(out.parent.iterdir()) == []
 
 
+def test_what_a_killed_build_left_is_removed(model, tmp_path):
+    out = tmp_path / "out" / "e.engine"
+    out.parent.mkdir()
+    for name in (".e.engine.123.tmp", ".e.engine.json.123.tmp", ".other.engine.123.tmp"):
+        (out.parent / name).write_bytes(b"half")
+    build_engine(model, out, RTX_86)
+    assert {path.name for path in out.parent.iterdir()} == {
+        "e.engine",
+        "e.engine.json",
+        ".other.engine.123.tmp",
+    }
+
+
 def test_two_processes_build_one_engine(model, tmp_path):
     out = tmp_path / "e.engine"
     words = [*WORDS, str(model), "--out", str(out), *WORDS_86]
