@@ -108,7 +108,7 @@ def fit_crops(crops: FloatArray, boxes_xyxy: FloatArray, windows_xyxy: IntArray)
     columns, rows = _cell_weights(sources, targets, m).reshape(n, 2, m, m).transpose(1, 0, 2, 3)
     # Products this small stay in one thread of BLAS, so they do not wait for the engine's threads.
     fitted = rows[:, None] @ crops @ columns[:, None].transpose(0, 1, 3, 2)
-    return np.ascontiguousarray(fitted.transpose(0, 2, 3, 1))
+    return np.stack(list(fitted.transpose(1, 0, 2, 3)), axis=-1)  # faster than a transposed copy
 
 
 def stretch_crop(crop: FloatArray, window_xyxy: IntArray) -> list[FloatArray]:

@@ -57,7 +57,7 @@ def postprocess(
 
     probability = np.stack([raw.amodal[keep], raw.visible[keep]], axis=1)
     crops = fit_crops(probability, boxes_xyxy, windows_xyxy)
-    owner = np.full(view.camera_hw, -1, np.int16)
+    owner = np.zeros(view.camera_hw, np.min_scalar_type(len(windows)))  # 0: nobody
     belief = np.zeros(view.camera_hw, np.float32)
     amodal: list[BoolArray] = []
     for i, window in enumerate(windows):
@@ -68,9 +68,9 @@ def postprocess(
         wins &= amodal[i]
         wins &= visible_p >= config.mask_threshold
         np.copyto(belief[window], claim, where=wins)
-        np.copyto(owner[window], i, where=wins)
+        np.copyto(owner[window], i + 1, where=wins)
 
-    visible = [owner[window] == i for i, window in enumerate(windows)]
+    visible = [owner[window] == i for i, window in enumerate(windows, 1)]
     shown = [i for i, mask in enumerate(visible) if mask.any()]
     rows = keep[shown]
     return Instances(
