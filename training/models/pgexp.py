@@ -343,7 +343,12 @@ class PgexpSettings(Parts):
         """
         if not self.uses_prior:
             return {}
-        from training.prior.stages import PriorConfig, prepare  # needs faiss
+        try:
+            from training.prior.stages import PriorConfig, prepare
+        except ModuleNotFoundError as error:
+            raise ConfigError(
+                f"PGExp's bank needs {error.name}; pip install -r requirements/training.txt"
+            ) from None
 
         folder = Path(self.prior) if self.prior else run / "prior"
         config = PriorConfig(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +94,7 @@ def prepare(
     flow.to(device)
 
     bank_folder = folder / f"bank_{config.slots}"
-    bank_facts = {**flow_facts, "slots": config.slots}
+    bank_facts = {**facts, "slots": config.slots}
     if (bank_folder / TABLE).exists():
         bank = read_bank(bank_folder)
         _check(bank_folder, bank.made_from, bank_facts)
@@ -102,7 +102,7 @@ def prepare(
         bank = make_bank(
             objects(), crops, encoder, flow, slots=config.slots, seed=config.seed, device=device
         )
-        bank.made_from.update(bank_facts)
+        bank = replace(bank, made_from=bank_facts)
         write_bank(bank_folder, bank)
     return {
         **{f"encoder.{name}": value for name, value in encoder.cpu().state_dict().items()},
