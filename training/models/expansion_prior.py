@@ -62,7 +62,8 @@ class ExpansionBank(nn.Module):
             labels: [R] int64, their classes.
             count: how many slots of each.
             own_ids: [R] int64: slots of this annotation are passed over, so that in training no
-                object finds itself (the paper does not say); None: none.
+                object finds itself (the paper does not say); None: none. Where a class has
+                nothing else, they are found after all.
 
         Returns:
             [R, count] int64, indices of slots, the nearest first.
