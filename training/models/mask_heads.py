@@ -104,7 +104,7 @@ def upsampled_logits(
     C, W, K = upsample.in_channels, upsample.out_channels, logits.out_channels
     R, m = int(x.shape[0]), int(x.shape[2])
     weight = upsample.weight.permute(2, 3, 1, 0).reshape(4 * W, C, 1, 1)
-    pixels = F.relu(F.conv2d(x, weight, upsample.bias.repeat(4)))
+    pixels = F.relu(F.conv2d(x, weight, torch.cat([upsample.bias] * 4)))
     if labels is not None and K > 1:
         K = 1
         of_label = logits.weight.view(-1, W).index_select(0, labels).view(R, 1, 1, W)
@@ -113,9 +113,11 @@ def upsampled_logits(
     elif 4 * K <= CHANNELS_AT_ONCE:
         same = torch.eye(4, device=x.device).view(4, 1, 4, 1)
         weight = (same * logits.weight.view(1, K, 1, W)).reshape(4 * K, 4 * W, 1, 1)
-        z = F.conv2d(pixels, weight, logits.bias.repeat(4))
+        z = F.conv2d(pixels, weight, torch.cat([logits.bias] * 4))
     else:
-        z = F.conv2d(pixels, logits.weight.repeat(4, 1, 1, 1), logits.bias.repeat(4), groups=4)
+        z = F.conv2d(
+            pixels, torch.cat([logits.weight] * 4), torch.cat([logits.bias] * 4), groups=4
+        )
     return z.reshape(R, 2, 2, K, m, m).permute(0, 3, 4, 1, 5, 2).reshape(R, K, 2 * m, 2 * m)
 
 
