@@ -9,6 +9,7 @@ import pytest
 import torch
 from drawn_scenes import draw_scene, write_scenes
 from safetensors.torch import load_file, save_file
+from tensorrt_builds import assert_builds
 
 from amodal_perception.errors import ModelFileError
 from amodal_perception.evaluation.flops import count_flops
@@ -163,7 +164,7 @@ def test_every_kind_of_part_exports_and_builds_in_tensorrt(system, tmp_path):
     worst = largest_differences(model, path, images)
     assert worst["boxes"] < 0.01
     assert max(worst["scores"], worst["amodal"], worst["visible"]) < 1e-3
-    assert build_engine(path).nbytes > 1e6
+    assert_builds(path)
 
 
 def test_another_network_is_told_apart(run, exported):
@@ -238,21 +239,5 @@ def test_lower_precision_wants_images_to_be_judged_by(run, tmp_path, capsys):
     assert not out.exists()
 
 
-def build_engine(path: Path):
-    trt = pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed")
-    logger = trt.Logger(trt.Logger.ERROR)
-    builder = trt.Builder(logger)
-    network = builder.create_network(0)
-    parser = trt.OnnxParser(network, logger)
-    parsed = parser.parse(path.read_bytes())
-    assert parsed, [parser.get_error(i).desc() for i in range(parser.num_errors)]
-    config = builder.create_builder_config()
-    config.num_compute_capabilities = 1
-    config.set_compute_capability(trt.ComputeCapability.SM86, 0)
-    engine = builder.build_serialized_network(network, config)
-    assert engine is not None
-    return engine
-
-
 def test_tensorrt_builds_an_engine_for_compute_capability_86(exported):
-    assert build_engine(exported).nbytes > 1e6
+    assert_builds(exported)

@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from small_networks import random_batch
+from tensorrt_builds import assert_builds
 
 from amodal_perception.errors import ConfigError
 from training.batch import Batch
@@ -390,14 +391,4 @@ def test_graph_is_static_and_agrees_with_pytorch(exported):
 
 
 def test_graph_builds_in_tensorrt(exported):
-    trt = pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed")
-    logger = trt.Logger(trt.Logger.ERROR)
-    builder = trt.Builder(logger)
-    network = builder.create_network(0)
-    parser = trt.OnnxParser(network, logger)
-    parsed = parser.parse(exported[1].read_bytes())
-    assert parsed, [parser.get_error(i).desc() for i in range(parser.num_errors)]
-    config = builder.create_builder_config()
-    config.num_compute_capabilities = 1
-    config.set_compute_capability(trt.ComputeCapability.SM86, 0)
-    assert builder.build_serialized_network(network, config) is not None
+    assert_builds(exported[1])

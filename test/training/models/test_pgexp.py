@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_networks import random_batch
+from tensorrt_builds import assert_builds
 
 from amodal_perception.errors import ConfigError
 from amodal_perception.expansion_bank import pack_masks
@@ -412,14 +413,4 @@ def test_bank_is_packed_constants_of_the_graph(exported):
 
 
 def test_tensorrt_builds_an_engine(exported):
-    trt = pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed")
-    logger = trt.Logger(trt.Logger.ERROR)
-    builder = trt.Builder(logger)
-    network_definition = builder.create_network(0)
-    parser = trt.OnnxParser(network_definition, logger)
-    parsed = parser.parse(exported[1].read_bytes())
-    assert parsed, [parser.get_error(i).desc() for i in range(parser.num_errors)]
-    config = builder.create_builder_config()
-    config.num_compute_capabilities = 1
-    config.set_compute_capability(trt.ComputeCapability.SM86, 0)
-    assert builder.build_serialized_network(network_definition, config) is not None
+    assert_builds(exported[1])
