@@ -95,9 +95,7 @@ class AmodalCocoDataset:
             pixels = np.unpackbits(packed.bits[start:stop], count=count)
             masks[:, i, y0:y1, x0:x1] = pixels.reshape(shape)
             start = stop
-        return Sample(
-            packed.image, masks[0], masks[1], packed.labels, packed.whole, packed.ids
-        )
+        return Sample(packed.image, masks[0], masks[1], packed.labels, packed.whole, packed.ids)
 
     def _read(self, index: int) -> _Packed:
         objects = self.objects
