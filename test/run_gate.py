@@ -45,6 +45,9 @@ def main() -> int:
 def _run(arguments: argparse.Namespace, models: SimpleNamespace) -> list:
     if arguments.gate == "delivery":  # each case has a process and a middleware of its own
         return delivery.run(models, arguments.count)
+    if arguments.gate == "soak":
+        # As documented for raw images: else a lost part of one may hold it up for a second.
+        os.environ.update(delivery.LARGE_SEGMENT)
     import rclpy
 
     rclpy.init(args=[])
