@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from training.models.boxes import box_iou
@@ -36,10 +35,10 @@ def matrix_nms(
     overlaps = torch.triu((iou > iou_threshold).to(torch.float32), diagonal=1)
     if labels is not None:
         overlaps = overlaps * (labels[:, :, None] == labels[:, None]).to(torch.float32)
-    keep = torch.ones_like(overlaps[:, :1])
+    keep = torch.ones_like(overlaps[:, 0])
     for _ in range(ITERATIONS):
-        keep = F.relu(1 - keep @ overlaps)  # the product counts the kept boxes that overlap
-    return keep[:, 0]
+        keep = 1 - (overlaps * keep[:, :, None]).amax(1)
+    return keep
 
 
 def select(
