@@ -164,6 +164,18 @@ def merged(
     )
 
 
+def write_predictions(path: Path, predictions: AmodalCoco) -> None:
+    """Write what `predict` saw, as `amodal evaluate` reads it."""
+    amodal_coco.write(
+        path,
+        images=list(predictions.images.values()),
+        annotations=list(predictions.annotations.values()),
+        categories=list(predictions.categories.values()),
+        occlusions=predictions.occlusions,
+        info=predictions.info,
+    )
+
+
 def figures(truth: AmodalCoco, predictions: AmodalCoco, wanted: str) -> dict[str, float]:
     """Measure predictions by the quick protocols and by that of the figure wanted.
 
@@ -217,14 +229,7 @@ def evaluate(
     if found is None:
         return
     predictions, _ = found
-    amodal_coco.write(
-        out / "predictions.json",
-        images=list(predictions.images.values()),
-        annotations=list(predictions.annotations.values()),
-        categories=list(predictions.categories.values()),
-        occlusions=predictions.occlusions,
-        info=predictions.info,
-    )
+    write_predictions(out / "predictions.json", predictions)
     evaluate_files(truth.path, out / "predictions.json", out)
 
 

@@ -25,7 +25,7 @@ from amodal_perception.evaluation.metrics import evaluate_files, evaluate_in_det
 from amodal_perception.images import read_image
 from amodal_perception.preprocess import letterbox
 from amodal_perception.structures import BoolArray, FloatArray, UInt8Array, ViewTransform
-from training.evaluate import ANNOTATIONS, TorchRuntime, load
+from training.evaluate import ANNOTATIONS, TorchRuntime, load, write_predictions
 from training.models.blade import Blade
 from training.models.boxes import box_iou
 from training.models.condinst import MASK_STRIDE
@@ -219,14 +219,7 @@ def main(arguments: list[str] | None = None) -> int:
         truth = amodal_coco.read(options.data / ANNOTATIONS)
         answers = predict_given(runtime, truth, box=options.box)
         path = options.out / "predictions.json"
-        amodal_coco.write(
-            path,
-            images=list(answers.images.values()),
-            annotations=list(answers.annotations.values()),
-            categories=list(answers.categories.values()),
-            occlusions=(),
-            info=answers.info,
-        )
+        write_predictions(path, answers)
         evaluate_files(truth.path, path, options.out, names=PROTOCOLS)
     except AmodalError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -79,6 +79,18 @@ class RawDetections:
     visible: FloatArray
     occluder: FloatArray | None = None
 
+    @classmethod
+    def of_outputs(cls, values: Mapping[str, NDArray[Any]]) -> RawDetections:
+        """Take the network's outputs by their names in the file."""
+        return cls(
+            boxes_xyxy=values["boxes"],
+            scores=values["scores"],
+            labels=values["labels"],
+            amodal=values["amodal"],
+            visible=values["visible"],
+            occluder=values.get("occluder"),
+        )
+
 
 class Runtime(Protocol):
     """An engine with a model in it."""

@@ -85,14 +85,7 @@ class OnnxRuntime:
     def __call__(self, image: UInt8Array) -> RawDetections:
         """Run the network on [1, H, W, 3] uint8 RGB."""
         values = dict(zip(self._outputs, self._session.run(self._outputs, {"image": image})))
-        return RawDetections(
-            boxes_xyxy=values["boxes"],
-            scores=values["scores"],
-            labels=values["labels"],
-            amodal=values["amodal"],
-            visible=values["visible"],
-            occluder=values.get("occluder"),
-        )
+        return RawDetections.of_outputs(values)
 
 
 def _check_available(provider: str) -> None:

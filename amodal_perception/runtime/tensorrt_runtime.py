@@ -86,14 +86,7 @@ class TensorRtRuntime:
         checked(self._cuda.cudaGraphLaunch(self._graph, self._stream), "launching the engine")
         self._wait()
         values = {name: self._host[name].copy() for name in self._outputs}
-        return RawDetections(
-            boxes_xyxy=values["boxes"],
-            scores=values["scores"],
-            labels=values["labels"],
-            amodal=values["amodal"],
-            visible=values["visible"],
-            occluder=values.get("occluder"),
-        )
+        return RawDetections.of_outputs(values)
 
     def _allocate(self, name: str, spec: TensorSpec) -> None:
         """Give a tensor memory on the GPU, and page-locked memory here to copy from or to."""
