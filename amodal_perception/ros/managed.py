@@ -119,6 +119,8 @@ class ManagedNode(LifecycleNode):
             action()
         except Exception as error:
             self.transition_error = error
+            if not self.context.ok():
+                return otherwise  # it was shut down meanwhile: nothing can be created, nor logged
             if not isinstance(error, AmodalError | ExternalShutdownException):
                 self.get_logger().error(traceback.format_exc())
             if not self._is_starting:

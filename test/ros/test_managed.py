@@ -34,6 +34,28 @@ except ExternalShutdownException:
     pass
 """
 
+TERMINATED_WHILE_IT_STARTS = """
+import os, signal, time
+import rclpy
+from rclpy.executors import SingleThreadedExecutor
+from std_msgs.msg import String
+from amodal_perception.ros.managed import ManagedNode
+
+class Patient(ManagedNode):
+    def configure(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+        while self.context.ok():
+            time.sleep(0.01)
+        self.create_publisher(String, "~/words", 1)
+
+rclpy.init(args=[])
+node = Patient("patient")
+try:
+    node.autostart()
+except RuntimeError as error:
+    print(type(error).__name__)
+"""
+
 
 @pytest.fixture
 def managed(ros):
@@ -134,3 +156,14 @@ def test_shut_down_during_a_callback_ends_it(ros):
         [sys.executable, "-c", TERMINATED_IN_A_CALLBACK], cwd=ROOT, timeout=PATIENCE_S
     )
     assert done.returncode == 0
+
+
+def test_shut_down_during_a_transition_is_not_reported_as_a_failure(ros):
+    done = subprocess.run(
+        [sys.executable, "-c", TERMINATED_WHILE_IT_STARTS],
+        cwd=ROOT,
+        timeout=PATIENCE_S,
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "RCLError\n", "")
