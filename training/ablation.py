@@ -19,7 +19,7 @@ from pathlib import Path
 from amodal_perception import amodal_coco, files
 from amodal_perception.errors import AmodalError, ConfigError
 from amodal_perception.evaluation.metrics import QUICK, evaluate_in_detail
-from training import checkpoints, distributed, evaluate, given_boxes
+from training import checkpoints, distributed, evaluate, given_boxes, true_boxes
 from training.config import load
 from training.models.blade import Blade
 from training.train import train
@@ -112,6 +112,15 @@ BLADE_ROWS = {
 that of table 2, `blade` being its rows 1 and b; the rest is what the paper leaves open."""
 TABLES = {"orcnn": ROWS, "bcnet": BCNET_ROWS, "pgexp": PGEXP_ROWS, "blade": BLADE_ROWS}
 ALL_ROWS = {name: row for rows in TABLES.values() for name, row in rows.items()}
+BY_CENTRE = "known_centre.bayesian_amodal.kins_levels_known_center"
+IN_TRUE_BOXES = {
+    **{f"in true boxes FG-{i}": f"{BY_CENTRE}.amodal_mask_mIoU_FG{i}" for i in range(4)},
+    "visible": f"{BY_CENTRE}.visible_mask_mIoU_mean",
+    "hidden": "known_centre.matched.hidden_mask.mean_IoU",
+    "order F1": "known_centre.order.end_to_end.F1",
+}
+"""Mean IoU when the detector is told the true boxes: of amodal masks by KINS's levels of
+occlusion, of visible masks, of hidden parts; and the order that comes of the masks."""
 COLUMNS = {
     "AP_AV": "orcnn.all.AP_AV",
     "AP_A": "orcnn.all.AP_A",
@@ -121,7 +130,8 @@ COLUMNS = {
     "occluded AP_A": "orcnn.occluded.AP_A",
     "occluded AP_V": "orcnn.occluded.AP_V",
     "AP_IV50": "orcnn.occluded.AP_IV50",
-    "order F1": "order.end_to_end.F1",
+    "detected order F1": "order.end_to_end.F1",
+    **IN_TRUE_BOXES,
 }
 PGEXP_COLUMNS = {
     "mask AP": "coco.amodal_mask.AP",
@@ -132,7 +142,8 @@ PGEXP_COLUMNS = {
     "box AP-occ strict": "strict.amodal_box.AP_occ85",
     "visible AP": "coco.visible_mask.AP",
     "AP_IV50": "orcnn.occluded.AP_IV50",
-    "order F1": "order.end_to_end.F1",
+    "detected order F1": "order.end_to_end.F1",
+    **IN_TRUE_BOXES,
 }
 LEVELS = "kins_levels.amodal_mask_mIoU"
 BLADE_COLUMNS = {
@@ -140,14 +151,13 @@ BLADE_COLUMNS = {
     "mean": f"blade.{LEVELS}_mean",
     **{f"given FG-{i}": f"given_box.blade.{LEVELS}_FG{i}" for i in range(4)},
     "given mean": f"given_box.blade.{LEVELS}_mean",
-    "known centre mean": "known_centre.bayesian_amodal.kins_levels_known_center."
-    "amodal_mask_mIoU_mean",
+    "known centre mean": f"{BY_CENTRE}.amodal_mask_mIoU_mean",
     "visible mean": "blade.kins_levels.visible_mask_mIoU_mean",
     "mask AP": "coco.amodal_mask.AP",
     "mask AP50": "coco.amodal_mask.AP50",
 }
 """Mean IoU by KINS's levels of occlusion: of the detection that fits the visible box best; of what
-the network answers when given that box (B_test), or the amodal box; BLADE and BoxInst only."""
+the network answers when given that box (B_test; BLADE and BoxInst only), or the amodal box."""
 COLUMNS_OF_TABLE = {
     "orcnn": COLUMNS,
     "bcnet": COLUMNS,
@@ -186,13 +196,22 @@ def run_row(name: str, out: Path, words: Sequence[str]) -> dict[str, float]:
             found = evaluate.predict(runtime, truth)
         assert found is not None
         figures = evaluate_in_detail(truth, found[0], PROTOCOLS).metrics
-        if isinstance(runtime, evaluate.TorchRuntime) and isinstance(runtime.model, Blade):
-            for title, box in (("given_box", "visible"), ("known_centre", "amodal")):
-                answers = given_boxes.predict_given(runtime, truth, box=box)
-                of_box = given_boxes.figures(truth, answers)
-                figures |= {f"{title}.{name}": value for name, value in of_box.items()}
+        assert isinstance(runtime, evaluate.TorchRuntime)
+        for title, asked in _asked_by_box(runtime, truth).items():
+            figures |= {f"{title}.{key}": value for key, value in asked.items()}
         files.write_json(path, figures, indent=2)
     return json.loads(path.read_text())
+
+
+def _asked_by_box(
+    runtime: evaluate.TorchRuntime, truth: amodal_coco.AmodalCoco
+) -> dict[str, dict[str, float]]:
+    if not isinstance(runtime.model, Blade):
+        return {"known_centre": true_boxes.figures(runtime, truth)}
+    return {
+        title: given_boxes.figures(truth, given_boxes.predict_given(runtime, truth, box=box))
+        for title, box in (("given_box", "visible"), ("known_centre", "amodal"))
+    }
 
 
 def table(rows: dict[str, dict[str, float]], columns: dict[str, str]) -> str:

@@ -48,10 +48,11 @@ def test_edges_follow(pair):
     assert pixels == {"masks": [60], "occluder": [60], "both": [48], "either": [72]}
 
 
-def test_prints_a_table(tmp_path, capsys):
+@pytest.mark.parametrize("words", [[], ["--true-boxes"]])
+def test_prints_a_table(tmp_path, capsys, words):
     write_scenes(tmp_path / "drawn", count=2, size_hw=SIZE_HW)
     train_briefly(tmp_path, {"name": "bcnet_light", "visible_mask": "tail"})
-    assert main([str(tmp_path / "run"), "--data", str(tmp_path / "drawn")]) == 0
+    assert main([str(tmp_path / "run"), "--data", str(tmp_path / "drawn"), *words]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "| hidden is | precision | recall | F1 |"
     assert len(lines) == 2 + len(RULES)
