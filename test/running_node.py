@@ -22,7 +22,7 @@ KNOCK = 0  # seconds; stamp of images that only ask whether the node is there
 @contextmanager
 def node_process(*parameters: str, remap: str = "image:=/camera/image", stderr=subprocess.PIPE):
     """Run the node; ends it with SIGINT if it still runs."""
-    command = [sys.executable, "-m", "amodal_perception.ros.node", "--ros-args", "-r", remap]
+    command = [sys.executable, "-m", "amodal_perception.ros", "--ros-args", "-r", remap]
     for parameter in parameters:
         command += ["-p", parameter]
     process = subprocess.Popen(command, cwd=ROOT, stderr=stderr, text=True)

@@ -17,6 +17,7 @@ MODULES = sorted(
 NEEDS_RCLPY = {
     f"amodal_perception.ros.{name}"
     for name in (
+        "__main__",
         "demo",
         "depth",
         "inputs",

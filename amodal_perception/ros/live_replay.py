@@ -256,7 +256,7 @@ def running_node(job: Job, is_compressed: bool) -> Iterator[subprocess.Popen]:
         "score_threshold": float(config.postprocess.score_threshold),
         "min_hidden_fraction": float(config.ordering.min_hidden_fraction),
     }
-    command = [sys.executable, "-m", "amodal_perception.ros.node", "--ros-args"]
+    command = [sys.executable, "-m", "amodal_perception.ros", "--ros-args"]
     command += ["-r", f"image:={job.topic}"]
     for name, value in parameters.items():
         command += ["-p", f"{name}:={value}"]

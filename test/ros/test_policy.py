@@ -29,7 +29,7 @@ def allowed(enclave: str, kind: str, how: str) -> set[str]:
 
 @pytest.fixture(scope="module")
 def node(ros, models):
-    command = [sys.executable, "-m", "amodal_perception.ros.node", "--ros-args"]
+    command = [sys.executable, "-m", "amodal_perception.ros", "--ros-args"]
     for remap in (
         "image:=/camera/color/image_raw",
         "camera_info:=/camera/color/camera_info",

@@ -1,0 +1,92 @@
+"""The node as a process of its own: ``python -m amodal_perception.ros``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import fields
+
+import rclpy
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.utilities import remove_ros_args
+
+from amodal_perception.errors import AmodalError, EngineError
+from amodal_perception.ros.managed import spin
+from amodal_perception.ros.node import AmodalNode
+from amodal_perception.ros.parameters import NodeParameters
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the node until it is told to stop; return 0, or 1 where it cannot go on."""
+    argv = sys.argv if argv is None else argv
+    is_initialised = False
+    try:
+        rclpy.init(args=list(argv))
+        is_initialised = True
+        _parse_arguments(remove_ros_args(list(argv))[1:])
+        _run()
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    except ModuleNotFoundError as error:
+        hint = f"install it, e.g. by python3 -m pip install {error.name}"
+        print(f"amodal_node: {error}; {hint}", file=sys.stderr)
+        return 1
+    except (AmodalError, RuntimeError) as error:  # rcl reports bad arguments as RuntimeError
+        if is_initialised and isinstance(error, RuntimeError) and not rclpy.ok():
+            return 0  # interrupted while something was being created
+        print(f"amodal_node: {' '.join(str(error).split())}", file=sys.stderr)
+        return 1
+    finally:
+        rclpy.try_shutdown()
+    return 0
+
+
+def _run() -> None:
+    """Run the node.
+
+    Raises:
+        AmodalError: it could not start, or cannot go on.
+    """
+    node = AmodalNode()
+    executor = SingleThreadedExecutor()
+    has_ended = False
+    try:
+        executor.add_node(node)
+        if node.parameters.autostart:
+            node.autostart()
+        spin(node, executor, lambda: node.exit_reason is None)
+        if node.exit_reason is not None:
+            node.say_farewell()
+    finally:
+        has_ended = node.stop()
+        executor.shutdown()
+        node.destroy_node()
+        if not has_ended:
+            # Its thread is in native code, which must not be torn down beneath it.
+            print("amodal_node: left the engine at its work", file=sys.stderr)
+            if node.exit_reason is not None:
+                print(f"amodal_node: {node.exit_reason}", file=sys.stderr)
+            sys.stderr.flush()
+            os._exit(0 if node.exit_reason is None else 1)
+    if node.exit_reason is not None:
+        raise EngineError(node.exit_reason)
+
+
+def _parse_arguments(arguments: Sequence[str]) -> None:
+    names = "\n".join(
+        f"  {item.name} (default {item.default!r}): {item.metadata['description']}"
+        for item in fields(NodeParameters)
+    )
+    parser = argparse.ArgumentParser(
+        prog="amodal_node",
+        description="Images in, scenes out.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=f"parameters (--ros-args -p NAME:=VALUE):\n{names}",
+    )
+    parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
