@@ -114,13 +114,14 @@ TABLES = {"orcnn": ROWS, "bcnet": BCNET_ROWS, "pgexp": PGEXP_ROWS, "blade": BLAD
 ALL_ROWS = {name: row for rows in TABLES.values() for name, row in rows.items()}
 BY_CENTRE = "known_centre.bayesian_amodal.kins_levels_known_center"
 IN_TRUE_BOXES = {
-    **{f"in true boxes FG-{i}": f"{BY_CENTRE}.amodal_mask_mIoU_FG{i}" for i in range(4)},
+    "in true boxes AP_A": "known_centre.coco.amodal_mask.AP",
+    **{f"FG-{i}": f"{BY_CENTRE}.amodal_mask_mIoU_FG{i}" for i in range(4)},
     "visible": f"{BY_CENTRE}.visible_mask_mIoU_mean",
     "hidden": "known_centre.matched.hidden_mask.mean_IoU",
     "order F1": "known_centre.order.end_to_end.F1",
 }
-"""Mean IoU when the detector is told the true boxes: of amodal masks by KINS's levels of
-occlusion, of visible masks, of hidden parts; and the order that comes of the masks."""
+"""When the detector is told the true boxes: AP of amodal masks; mean IoU of amodal masks by KINS's
+levels of occlusion, of visible masks, of hidden parts; and the order that comes of the masks."""
 COLUMNS = {
     "AP_AV": "orcnn.all.AP_AV",
     "AP_A": "orcnn.all.AP_A",

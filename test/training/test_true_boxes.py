@@ -108,6 +108,6 @@ def test_table_has_the_figures(drawn, tmp_path, capsys):
     rows = ["--rows", "orcnn", "asn"]
     assert ablation.main(["--out", str(tmp_path / "table"), *words, *rows]) == 0
     header, _, *lines = capsys.readouterr().out.splitlines()[-4:]
-    assert "| in true boxes FG-0 |" in header
+    assert "| in true boxes AP_A | FG-0 |" in header
     assert [line.split("|")[1].strip() for line in lines] == ["orcnn", "asn"]
     assert (tmp_path / "table/table.md").read_text().splitlines()[2:] == lines
