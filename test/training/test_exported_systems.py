@@ -1,4 +1,4 @@
-"""Every system, at the light models' size, is compiled by TensorRT for two kinds of GPU.
+"""Every system is compiled by TensorRT: at the light models' size, for two kinds of GPU.
 
 A system that joins `MODELS` joins this list.
 """
@@ -21,16 +21,22 @@ from training.quantize import quantize
 pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is not installed")
 INPUT_HW = (64, 96)
 SYSTEMS = [name for name in MODELS if name.endswith("_light")]
+FULL_SIZE = [name for name in MODELS if not name.endswith("_light")]
+FULL_SIZE_HW = (256, 320)
 CAPABILITIES = (86, 89)
+
+
+def export(name, folder, input_hw):
+    torch.manual_seed(0)
+    path = folder / "m.onnx"
+    to_onnx(SingleImage(MODELS[name]().build(1)).eval(), path, input_hw)
+    describe(path, METADATA | {"input_hw": str(list(input_hw)), "model_id": name})
+    return path
 
 
 @pytest.fixture(scope="module", params=SYSTEMS)
 def exported(request, tmp_path_factory):
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp(request.param) / "m.onnx"
-    to_onnx(SingleImage(MODELS[request.param]().build(1)).eval(), path, INPUT_HW)
-    describe(path, METADATA | {"input_hw": str(list(INPUT_HW)), "model_id": request.param})
-    return path
+    return export(request.param, tmp_path_factory.mktemp(request.param), INPUT_HW)
 
 
 def arithmetic(path, capability):
@@ -64,3 +70,10 @@ def test_compiles_in_fewer_bits(exported, precision):
     for capability in CAPABILITIES:
         found = arithmetic(path, capability)
         assert found[{"fp16": "float16", "int8": "int8"}[precision]] > sum(found.values()) / 2
+
+
+@pytest.mark.skipif("ENGINES" not in os.environ, reason="takes minutes; set ENGINES=1")
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("name", FULL_SIZE)
+def test_compiles_in_full_size(name, tmp_path):
+    assert arithmetic(export(name, tmp_path, FULL_SIZE_HW), 86)["float32"] > 40
