@@ -123,7 +123,10 @@ class Tails(nn.Module):
         initialise([*self.upsample.values()])
         for layer in self.logits.values():
             assert isinstance(layer, nn.Conv2d)
-            nn.init.normal_(layer.weight, std=0.001)
+            # Not Detectron's std of 0.001: where few cells are positive, as the occluder's are,
+            # AdamW's first steps turn weights so small all negative. After a ReLU they can then
+            # say nothing but "no": no logit gets above the bias.
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="linear")
             nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
 
     def forward(self, features: Tensor) -> dict[str, Tensor]:

@@ -27,7 +27,7 @@ from training.export import (
     to_onnx,
 )
 from training.models.bcnet import Bcnet, BcnetLightSettings, BcnetSettings, layer_losses
-from training.models.bilayer import BilayerHead, BilayerLogits
+from training.models.bilayer import BilayerHead, BilayerLogits, Tails
 from training.models.contours import contours
 from training.models.gcn import GraphConvolution
 from training.models.mask_heads import StandardMaskHead
@@ -518,3 +518,22 @@ def test_graph_gives_the_occluder_and_agrees_with_pytorch(exported):
 @pytest.mark.parametrize("exported", ["fcos"], indirect=True)  # Faster R-CNN takes longer
 def test_tensorrt_builds_an_engine(exported):
     assert_builds(exported[1])
+
+
+def test_few_positive_cells_can_be_learnt():
+    """With weights as small as Detectron's, AdamW leaves no logit above 0 here."""
+    torch.manual_seed(0)
+    tails = Tails(16, 40, ["mask"], shared=False)
+    optimizer = torch.optim.AdamW(tails.parameters(), lr=1.5e-3)
+    generator = torch.Generator().manual_seed(1)
+    for _ in range(600):
+        x = torch.rand(8, 16, 14, 14, generator=generator)
+        positive = (x[:, :1] * x[:, 1:2] > 0.6).float()  # a tenth of the cells
+        target = positive.repeat_interleave(2, 2).repeat_interleave(2, 3)[:, 0]
+        logits = tails(x)["mask"]
+        optimizer.zero_grad()
+        F.binary_cross_entropy_with_logits(logits, target).backward()
+        optimizer.step()
+    found, wanted = logits > 0, target > 0
+    assert (found & wanted).sum() > 0.5 * wanted.sum()
+    assert (found & wanted).sum() > 0.8 * found.sum()
