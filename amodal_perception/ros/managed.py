@@ -144,8 +144,9 @@ def spin(node: ManagedNode, executor: SingleThreadedExecutor, go_on: Callable[[]
         except (ExternalShutdownException, KeyboardInterrupt):
             raise
         except Exception:
-            node.note_callback_error(traceback.format_exc())
-            _release_entities(node)
+            if node.context.ok():  # else it failed since ROS was shut down meanwhile
+                node.note_callback_error(traceback.format_exc())
+                _release_entities(node)
 
 
 def _release_entities(node: LifecycleNode) -> None:
