@@ -26,7 +26,7 @@ test: training lint
 	scripts/software_gl
 	$(WITH_ROS) python -m pytest -n 2
 
-lint: $(STAMPS)/test
+lint: $(STAMPS)/training
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy

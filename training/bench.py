@@ -84,7 +84,7 @@ def torchvision(config: TrainConfig, num_classes: int) -> Step:
 def _work(build: Callable, config: TrainConfig, pipe: Connection) -> None:
     """Do a step whenever asked; send wall and CPU seconds, and in the end the most memory used."""
     torch.set_num_threads(config.threads)
-    dataset = DATASETS[config.dataset](Path(config.data), config.input_hw)
+    dataset = DATASETS[config.dataset](Path(config.data), config.input_hw, config.cache_mb)
     run = build(config, len(dataset.class_names))
     for iteration, batch in enumerate(batches(dataset, config, 0)):
         pipe.recv()

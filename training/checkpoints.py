@@ -27,11 +27,13 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.amp.grad_scaler import GradScaler
 
 from amodal_perception import files
 from amodal_perception.errors import ConfigError, ModelFileError
 from training import environment
 from training.config import RESUMABLE, TrainConfig, from_mapping, to_mapping
+from training.models import Network
 
 AVERAGED = "ema.safetensors"
 BEST = "best.safetensors"
@@ -47,10 +49,10 @@ class Learner(NamedTuple):
         scaler: of the loss, at 16-bit floats; else it does nothing.
     """
 
-    model: nn.Module
-    ema: nn.Module
+    model: Network
+    ema: Network
     optimizer: torch.optim.Optimizer
-    scaler: torch.amp.GradScaler
+    scaler: GradScaler
 
 
 def start_run(
@@ -122,7 +124,7 @@ def checkpoints_of(run: Path) -> list[Path]:
 
 def newest(run: Path) -> Path | None:
     """Return the newest checkpoint, None if there is none."""
-    return (checkpoints_of(run) or [None])[-1]
+    return next(reversed(checkpoints_of(run)), None)
 
 
 def save(run: Path, iteration: int, learner: Learner, keep: int) -> Path:

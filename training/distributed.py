@@ -11,7 +11,7 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -19,6 +19,8 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from amodal_perception.errors import ConfigError
+
+Model = TypeVar("Model", bound=nn.Module)
 
 
 def launched() -> bool:
@@ -145,7 +147,7 @@ def copy_from_first(module: nn.Module) -> None:
             dist.broadcast(tensor, src=0)
 
 
-def synchronise_batchnorm(model: nn.Module, device: torch.device) -> nn.Module:
+def synchronise_batchnorm(model: Model, device: torch.device) -> Model:
     """Have every `torch.nn.BatchNorm2d` take its statistics over the processes' whole batch.
 
     On GPUs this is PyTorch's own layer; it has none for the CPU. Names and shapes of the weights
@@ -193,10 +195,11 @@ class CpuSyncBatchNorm2d(nn.BatchNorm2d):
         mean = _Sum.apply(values.sum((0, 2, 3)), self.group) / number
         centred = values - mean[:, None, None]
         variance = _Sum.apply(centred.square().sum((0, 2, 3)), self.group) / number
-        if self.track_running_stats and number > 1:
+        if self.running_mean is not None and self.running_var is not None and number > 1:
             with torch.no_grad():
                 momentum = self.momentum if self.momentum is not None else 0.1
-                self.num_batches_tracked += 1
+                if self.num_batches_tracked is not None:
+                    self.num_batches_tracked += 1
                 self.running_mean.lerp_(mean, momentum)
                 self.running_var.lerp_(variance * number / (number - 1), momentum)
         normal = centred * (variance + self.eps).rsqrt()[:, None, None]

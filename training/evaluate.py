@@ -90,7 +90,8 @@ def load(path: Path, device: torch.device, num_threads: int = 0) -> Runtime:
     digest = hashlib.sha256()
     for tensor in weights.values():
         digest.update(tensor.numpy().tobytes())
-    model.to(device, memory_format=torch.channels_last).eval()
+    model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model.eval()
     return torch_runtime(
         model, config, tuple(facts["class_names"]), device, sha256=digest.hexdigest()
     )

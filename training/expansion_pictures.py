@@ -99,7 +99,8 @@ def strips(
         cut = _window(x0, y0, x1, y1, image.shape[1:3])
         pulled = pull[i].numpy() / max(float(pull[i].abs().max()), 1e-12)
         maps = [(visible[i], _heat), (region[i], _heat), (pulled, _signed), (amodal[i], _heat)]
-        tiles = [cv2.resize(cut(image[0]), (TILE_PX, TILE_PX), interpolation=cv2.INTER_AREA)]
+        seen = cv2.resize(cut(image[0]), (TILE_PX, TILE_PX), interpolation=cv2.INTER_AREA)
+        tiles = [np.asarray(seen, np.uint8)]
         for values, colours in [*maps, (result[i], _heat)]:
             tiles.append(_tile(values, cut, colours))
         gap = np.full((TILE_PX, 4, 3), 255, np.uint8)

@@ -158,6 +158,7 @@ def to_onnx(model: SingleImage, path: Path, input_hw: tuple[int, int]) -> None:
             optimize=False,
             verbose=False,
         )
+    assert program is not None
     common.InlinePass()(program.model)
     fold_constants_ir(
         program.model,

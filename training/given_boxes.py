@@ -117,7 +117,8 @@ def predict_given(runtime: TorchRuntime, truth: AmodalCoco, *, box: str) -> Amod
     for image_id in tqdm(sorted(truth.images), "asking", unit="image", delay=2, leave=False):
         name = truth.images[image_id]["file_name"]
         rows = [row for row in truth.annotations_of(image_id) if not row.get("iscrowd")]
-        given = np.array([_given_box(truth, row, KEYS[box]) for row in rows]).reshape(-1, 4)
+        boxes = [_given_box(truth, row, KEYS[box]) for row in rows]
+        given: np.ndarray = np.array(boxes).reshape(-1, 4)
         rows = [row for row, (_, _, w, h) in zip(rows, given) if w > 0 and h > 0]
         if not rows:
             continue

@@ -29,7 +29,7 @@ def to_half(model: onnx.ModelProto) -> onnx.ModelProto:
     floats: dict[str, str] = {}  # float32 versions, by the names of float16 tensors
     nodes = []
 
-    def cast(name: str, to: int, known: dict[str, str]) -> str:
+    def cast(name: str, to: TensorProto.DataType, known: dict[str, str]) -> str:
         if name not in known:
             known[name] = f"{name}_{SUFFIX[to]}"
             nodes.append(helper.make_node("Cast", [name], [known[name]], known[name], to=to))

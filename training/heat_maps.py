@@ -74,7 +74,7 @@ def _crop(image: UInt8Array, box_xyxy: np.ndarray) -> UInt8Array:
 
 def _heat(probability: np.ndarray) -> UInt8Array:
     large = cv2.resize(probability, (TILE_PX, TILE_PX), interpolation=cv2.INTER_LINEAR)
-    colors = cv2.applyColorMap(np.uint8(255 * large), cv2.COLORMAP_INFERNO)  # type: ignore[arg-type]
+    colors = cv2.applyColorMap((255 * large).astype(np.uint8), cv2.COLORMAP_INFERNO)
     return np.asarray(colors[..., ::-1])
 
 

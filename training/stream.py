@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
 from training import distributed
@@ -29,7 +30,8 @@ class TrainingStream(Dataset):
         self._augmentation = Augmentation(
             config.scale_jitter, config.aspect_jitter, config.recolour, config.copy_paste
         )
-        self._epoch, self._order = -1, np.zeros(0, np.int64)  # remembered: it takes a while
+        self._epoch = -1
+        self._order: NDArray[np.int64] = np.zeros(0, np.int64)  # remembered: it takes a while
 
     def __getitem__(self, number: int) -> Sample:
         """Return sample `number`, augmented if the configuration says so."""

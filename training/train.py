@@ -19,6 +19,7 @@ from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
+from torch.amp.grad_scaler import GradScaler
 
 from amodal_perception import amodal_coco
 from amodal_perception.errors import AmodalError, ConfigError
@@ -29,6 +30,7 @@ from training.checkpoints import Learner
 from training.config import TrainConfig, load
 from training.datasets import DATASETS
 from training.log import RunLog
+from training.models import Network
 from training.optim import freeze, learning_rate, make_optimizer, update_average
 from training.stream import batches
 
@@ -83,7 +85,8 @@ def _train(config: TrainConfig, device: torch.device) -> None:
 
     with RunLog(run, first=first, total=config.iterations, silent=not leads) as log:
         for iteration, batch in enumerate(log.following(batches(dataset, config, first)), first):
-            batch = Batch(*(tensor.to(device, non_blocking=True) for tensor in batch))
+            given = (tensor for tensor in batch if tensor is not None)  # ids may be missing
+            batch = Batch(*(tensor.to(device, non_blocking=True) for tensor in given))
             if iteration == 0 and leads:
                 save_batch(run / "first_batch", batch)
             terms = step(network, learner, batch, config, iteration)
@@ -177,7 +180,7 @@ def make_learner(
     if config.weights:
         weights.start_from(model, Path(config.weights), made=prepared)
     model.load_state_dict(prepared, strict=False)
-    model.to(device, memory_format=torch.channels_last)
+    model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     ema = copy.deepcopy(model).eval()
     if config.sync_batchnorm:
         model = distributed.synchronise_batchnorm(model, device)
@@ -186,14 +189,14 @@ def make_learner(
         model=model,
         ema=ema,
         optimizer=make_optimizer(model, config),
-        scaler=torch.amp.GradScaler(device.type, enabled=config.precision == "fp16"),
+        scaler=GradScaler(device.type, enabled=config.precision == "fp16"),
     )
 
 
 class LossTerms(nn.Module):
     """A network's `losses` as the forward pass, which is what gradients are shared through."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: Network) -> None:
         super().__init__()
         self.model = model
 

@@ -171,9 +171,7 @@ def torchvision_turns(
     """
     try:
         import torch
-        from torchvision.models.detection import (  # type: ignore[import-untyped]
-            maskrcnn_resnet50_fpn,
-        )
+        from torchvision.models.detection import maskrcnn_resnet50_fpn
     except ImportError as error:
         raise ConfigError(
             f"peer torchvision needs torch and torchvision ({error}); pip install them"

@@ -53,7 +53,7 @@ def augment(
         settings: how much it changes.
         other: whose objects to paste; None for none.
     """
-    size_hw = sample.image.shape[:2]
+    size_hw = sample.image.shape[0], sample.image.shape[1]
     sample = move(sample, random_affine(size_hw, rng, settings))
     if other is not None:
         pasted = choose_whole(other, rng)
@@ -64,7 +64,7 @@ def augment(
     if rng.random() < 0.8:
         image = recolour(image, rng)
     if rng.random() < 0.25:
-        image = cv2.GaussianBlur(image, (0, 0), float(rng.uniform(0.4, 1.4)))
+        image = np.asarray(cv2.GaussianBlur(image, (0, 0), float(rng.uniform(0.4, 1.4))))
     if rng.random() < 0.25:
         noise = rng.standard_normal(image.shape, np.float32) * rng.uniform(2, 12)
         image = np.clip(image + noise, 0, 255).astype(np.uint8)
@@ -109,7 +109,7 @@ def paste_over(sample: Sample, pasted: Sample) -> Sample:
     The complete masks of all objects stay what they are. This is where amodal truth is better
     off than modal truth: a covered object is still known completely.
     """
-    front = pasted.visible.any(axis=0)
+    front = np.asarray(pasted.visible.any(axis=0))
     return Sample(
         np.where(front[..., None], pasted.image, sample.image),
         np.concatenate([sample.amodal, pasted.amodal]),
@@ -138,7 +138,7 @@ def move(sample: Sample, affine: NDArray[np.float64]) -> Sample:
     moved = np.zeros((len(both), height, width, 2), np.bool_)
     for i, masks in enumerate(both):
         moved[i] = cv2.warpAffine(masks, affine, size, flags=cv2.INTER_NEAREST)
-    return Sample(image, moved[..., 0], moved[..., 1], sample.labels, ids=sample.ids)
+    return Sample(np.asarray(image), moved[..., 0], moved[..., 1], sample.labels, ids=sample.ids)
 
 
 def recolour(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
@@ -146,13 +146,13 @@ def recolour(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.u
     saturation = 0.0 if rng.random() < 0.08 else rng.uniform(0.4, 1.6)
     matrix = saturation * np.eye(3) + (1 - saturation) * LUMA
     matrix = hue_rotation(rng.uniform(-0.4, 0.4)) @ matrix
-    image = cv2.transform(image, matrix)
+    image = np.asarray(cv2.transform(image, matrix))
     levels = np.arange(256)[:, None] / 255.0
     gain = rng.uniform(0.7, 1.35) * rng.uniform(0.88, 1.12, 3)
     contrast = rng.uniform(0.7, 1.3)
     curve = ((levels ** rng.uniform(0.75, 1.35) - 0.5) * contrast + 0.5) * gain  # [256, 3]
     table = np.clip(curve * 255 + rng.uniform(-20, 20), 0, 255).astype(np.uint8)
-    return cv2.LUT(image, table[:, None])
+    return np.asarray(cv2.LUT(image, table[:, None]))
 
 
 def hue_rotation(angle_rad: float) -> NDArray[np.float64]:

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from training.models.asn import AsnLightSettings, AsnSettings
-from training.models.bcnet import BcnetLightSettings, BcnetSettings
+from training.models.asn import Asn, AsnLightSettings, AsnSettings
+from training.models.bcnet import Bcnet, BcnetLightSettings, BcnetSettings
 from training.models.blade import (
+    Blade,
     BladeLightSettings,
     BladeSettings,
     BoxInstLightSettings,
@@ -24,11 +25,14 @@ from training.models.blade import (
 from training.models.mask_rcnn import (
     AmodalMaskRcnnLightSettings,
     AmodalMaskRcnnSettings,
+    MaskRcnn,
     MaskRcnnLightSettings,
     MaskRcnnSettings,
 )
-from training.models.orcnn import OrcnnLightSettings, OrcnnSettings
-from training.models.pgexp import PgexpLightSettings, PgexpSettings
+from training.models.orcnn import Orcnn, OrcnnLightSettings, OrcnnSettings
+from training.models.pgexp import Pgexp, PgexpLightSettings, PgexpSettings
+
+Network = Asn | Bcnet | Blade | MaskRcnn | Orcnn | Pgexp
 
 
 class ModelSettings(Protocol):
@@ -36,7 +40,11 @@ class ModelSettings(Protocol):
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
 
-    def build(self, num_classes: int) -> nn.Module:
+    @property
+    def instances(self) -> int:
+        """How many objects are returned."""
+
+    def build(self, num_classes: int) -> Network:
         """Build the network with random weights."""
 
     def prepare(self, data: Path, run: Path, seed: int, device: torch.device) -> dict[str, Tensor]:

@@ -18,7 +18,7 @@ alone. There is no public code of BLADE; where the paper is silent, settings say
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -70,8 +70,11 @@ class Maps(NamedTuple):
 class Blade(nn.Module):
     """See the module's docstring."""
 
+    num_batches_tracked: Tensor
+
     def __init__(self, trunk: Trunk, settings: BladeSettings) -> None:
         super().__init__()
+        assert isinstance(trunk.detector, PointDetector)  # the settings refuse another
         self.settings = settings
         self.normalize = Normalize()
         self.backbone, self.fpn, self.detector = trunk.backbone, trunk.fpn, trunk.detector
@@ -88,7 +91,7 @@ class Blade(nn.Module):
     def forward(self, images: Tensor) -> Detections:
         """Find the objects in [B, H, W, 3] uint8 RGB images."""
         levels = self.levels(images)
-        found, points = self._detector.detect_points(levels, image_size_hw(images))
+        found, points = self.detector.detect_points(levels, image_size_hw(images))
         maps = self.segment(levels, points, found.index)
         boxes, cells = found.boxes_xyxy, self.settings.mask_cells
         if self.settings.expansion and self.settings.box_target == "visible":
@@ -146,7 +149,7 @@ class Blade(nn.Module):
         visible_boxes = boxes_of_masks(batch.visible)
         detected = batch.boxes_xyxy if settings.box_target == "amodal" else visible_boxes
         levels = self.levels(batch.images)
-        losses, points, standing = self._detector.learn_points(
+        losses, points, standing = self.detector.learn_points(
             levels, batch._replace(boxes_xyxy=detected)
         )
         chosen = choose(standing, count=settings.masks_per_image)
@@ -171,16 +174,11 @@ class Blade(nn.Module):
                 **mask_losses(z, targets, similar, image, settings, self._pairwise_rate()),
             }
 
-    @property
-    def _detector(self) -> PointDetector:
-        return cast(PointDetector, self.detector)
-
     def _pairwise_rate(self) -> Tensor:
         """Count a step and return how much the pairwise losses weigh by now, 0 to 1."""
-        steps = cast(Tensor, self.num_batches_tracked)
         if self.training:
-            steps += 1
-        return (steps / max(1, self.settings.pairwise_warmup)).clamp(max=1)
+            self.num_batches_tracked += 1
+        return (self.num_batches_tracked / max(1, self.settings.pairwise_warmup)).clamp(max=1)
 
 
 def _size_hw(logits: MapLogits) -> tuple[int, int]:

@@ -28,7 +28,7 @@ class Found(NamedTuple):
     boxes_xyxy: Tensor
     scores: Tensor
     labels: Tensor
-    index: Tensor
+    index: Tensor  # type: ignore[assignment]  # a tuple has a method index()
 
 
 class Rois(NamedTuple):

@@ -110,6 +110,7 @@ class Fcos(nn.Module):
         for layer in (self.classes, self.boxes, self.centerness):
             nn.init.normal_(layer.weight, std=0.01)
             nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+        assert self.classes.bias is not None
         nn.init.constant_(self.classes.bias, -math.log((1 - PRIOR_SCORE) / PRIOR_SCORE))
 
     def forward(self, levels: list[Tensor]) -> FcosOutput:

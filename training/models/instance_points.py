@@ -6,7 +6,7 @@ that found it: from the detector's features there, and from its place.
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -53,11 +53,12 @@ class Chosen(NamedTuple):
         valid: [B, S] bool; where an image has fewer points, the rest is not valid.
     """
 
-    index: Tensor
+    index: Tensor  # type: ignore[assignment]  # a tuple has a method index()
     instance: Tensor
     valid: Tensor
 
 
+@runtime_checkable
 class PointDetector(Protocol):
     """A detector that tells which of its points made a box."""
 

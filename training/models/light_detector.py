@@ -65,6 +65,8 @@ class LightDetector(nn.Module):
         self.score = nn.Conv2d(channels, num_classes, 3, padding=1)
         self.box = nn.Conv2d(channels, 4, 3, padding=1)
         self.scales = nn.Parameter(torch.ones(len(self.strides)))
+        assert self.score.bias is not None
+        assert self.box.bias is not None
         nn.init.normal_(self.score.weight, std=0.01)
         nn.init.constant_(self.score.bias, -math.log((1 - PRIOR_SCORE) / PRIOR_SCORE))
         nn.init.normal_(self.box.weight, std=0.01)

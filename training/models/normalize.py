@@ -12,6 +12,9 @@ STD_RGB = (58.4, 57.1, 57.4)
 class Normalize(nn.Module):
     """Subtract the mean and divide by the deviation of each colour, in the exported graph too."""
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("mean", torch.tensor(MEAN_RGB).view(3, 1, 1), persistent=False)

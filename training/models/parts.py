@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from amodal_perception.errors import ConfigError
 from training.models.backbone import Backbone
+from training.models.detector import Detector
 from training.models.faster_rcnn import FasterRcnn
 from training.models.fcos import Fcos
 from training.models.fpn import FeaturePyramid, StandardPyramid
@@ -39,14 +40,14 @@ class Trunk(NamedTuple):
     Attributes:
         backbone: normalised images to [C2, C3, C4, C5].
         fpn: those to the maps that the detector reads.
-        detector: maps to boxes; a `training.models.detector.Detector`.
+        detector: maps to boxes; a module too.
         pool: maps and boxes to features of RoIs.
         channels: of the maps, hence of the features.
     """
 
     backbone: nn.Module
     fpn: nn.Module
-    detector: nn.Module
+    detector: Detector
     pool: RoiPooler
     channels: int
 
@@ -154,10 +155,11 @@ class Parts:
     def _backbone(self) -> Backbone | ResNet | MobileNet:
         if self.backbone == "light":
             return Backbone(stem_width=24, widths=(32, 80, 160, 224), depths=(1, 2, 2, 2))
-        frozen = {"frozen_norm": self.frozen_norm, "frozen_stages": self.frozen_stages}
+        norm, stages = self.frozen_norm, self.frozen_stages
         if self.backbone == "mobilenet":
-            return MobileNet(**frozen)
-        return ResNet(int(self.backbone.removeprefix("resnet")), **frozen)
+            return MobileNet(frozen_norm=norm, frozen_stages=stages)
+        depth = int(self.backbone.removeprefix("resnet"))
+        return ResNet(depth, frozen_norm=norm, frozen_stages=stages)
 
 
 @dataclass(frozen=True)

@@ -56,6 +56,8 @@ class Pgexp(nn.Module):
         settings: the rest.
     """
 
+    steps: Tensor
+
     def __init__(
         self,
         trunk: Trunk,

@@ -18,6 +18,11 @@ class FrozenBatchNorm(nn.Module):
     torchvision's own multiplies and adds instead; this one stays one operator in an exported file.
     """
 
+    weight: Tensor
+    bias: Tensor
+    running_mean: Tensor
+    running_var: Tensor
+
     def __init__(self, channels: int, *, eps: float = 1e-5) -> None:
         super().__init__()
         self.eps = eps

@@ -74,7 +74,8 @@ def moved_copy(
     _, height, width = masks.shape
     angle = rng.uniform(-ROTATION_DEG, ROTATION_DEG)
     side = int(np.ceil(np.hypot(height, width))) + 2
-    affine = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), angle, 1.0)
+    middle = ((width - 1) / 2, (height - 1) / 2)
+    affine = np.asarray(cv2.getRotationMatrix2D(middle, angle, 1.0), np.float64)
     affine[:, 2] += [(side - width) / 2, (side - height) / 2]
     mirrored = np.ascontiguousarray(masks[:, :, ::-1]) if rng.random() < 0.5 else masks
     turned = np.stack(

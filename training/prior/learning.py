@@ -53,7 +53,7 @@ def train_encoder(
 
     _minimise(nn.ModuleList([encoder, decoder]), loss, iterations, seed, "training the encoder")
     unseen = crops[held_out(crops, seed)]
-    figures = {}
+    figures: dict[str, float] = {}
     for name in ("visible", "amodal"):
         pairs = [
             _iou(decoder(encoder(part)) > 0, part > 0)

@@ -176,9 +176,9 @@ def make_bank(
         if len(members) > slots:
             members = members[medoids(codes[members], slots, seed)]
         rng = np.random.default_rng((seed, c))
-        copied = (
-            members[rng.integers(0, len(members), slots - len(members))] if len(members) else []
-        )
+        copied = members[:0]
+        if len(members):
+            copied = members[rng.integers(0, len(members), slots - len(members))]
         _fill(bank, c, crops[members], objects, crops.row[copied], rng)
         for part in np.array_split(np.arange(slots), -(-slots // 1024)):
             keys = torch.from_numpy(unpack_masks(bank.visible[c, part]).astype(np.float32))
@@ -251,8 +251,10 @@ def _show(bank: ExpansionBank, flow: MaskFlow, device: torch.device) -> None:
 def bank_tensors(bank: ExpansionBank) -> dict[str, Tensor]:
     """Return the tensors of `training.models.expansion_prior.ExpansionBank`."""
     filled = bank.objects > 0
-    boxes = (torch.from_numpy(b).flatten(0, 1) for b in (bank.amodal_xyxy, bank.visible_xyxy))
-    deltas = encode_boxes(*boxes, (1.0, 1.0, 1.0, 1.0))
+    amodal, visible = (
+        torch.from_numpy(boxes).flatten(0, 1) for boxes in (bank.amodal_xyxy, bank.visible_xyxy)
+    )
+    deltas = encode_boxes(amodal, visible, (1.0, 1.0, 1.0, 1.0))
     used = torch.from_numpy(np.repeat(filled, bank.slots))
     return {
         "codes": torch.from_numpy(bank.codes).flatten(0, 1),

@@ -80,9 +80,10 @@ def apply_effects(image: UInt8Array, effects: CameraEffects, rng: Rng) -> UInt8A
     height, width = image.shape[:2]
     x = image.astype(np.float32) / 255
     if effects.motion_px >= 1:
-        x = cv2.filter2D(x, -1, _motion_kernel(effects.motion_px, effects.motion_deg))
+        kernel = _motion_kernel(effects.motion_px, effects.motion_deg)
+        x = np.asarray(cv2.filter2D(x, -1, kernel))
     if effects.defocus_px > 0:
-        x = cv2.GaussianBlur(x, (0, 0), effects.defocus_px)
+        x = np.asarray(cv2.GaussianBlur(x, (0, 0), effects.defocus_px))
     x = x * np.array(effects.gain_rgb, np.float32)
     if effects.vignette > 0:
         rows = np.linspace(-1, 1, height, dtype=np.float32)[:, None]

@@ -163,11 +163,10 @@ def extrude(
         vertices += [[*(p * scale), z * height] for p in rim]
         normals += [[0.0, 0.0, sign]] * (count + 1)
         uv += ((rim - high) / low).tolist()
-        i = np.arange(count)
-        j = (i + 1) % count
-        fan = np.stack(
-            [np.full(count, count), i, j] if sign > 0 else [np.full(count, count), j, i]
-        )
+        corner = np.arange(count)
+        after = (corner + 1) % count
+        middle = np.full(count, count)
+        fan = np.stack([middle, corner, after] if sign > 0 else [middle, after, corner])
         faces.append(fan.T + start)
     return Mesh(
         np.array(vertices), np.array(normals), np.array(uv), np.concatenate(faces).astype(np.int32)
@@ -177,7 +176,8 @@ def extrude(
 def box(size_xyz: ArrayLike) -> Mesh:
     """A box of full size (metres) centred on the origin, the whole texture on each face."""
     half = np.asarray(size_xyz, float) / 2
-    vertices, normals, uv, faces = [], [], [], []
+    vertices: list[Array] = []
+    normals, uv, faces = [], [], []
     for axis in range(3):
         for sign in (-1.0, 1.0):
             # Texture u runs along the horizontal edge, v upwards, as on a printed carton.
@@ -189,7 +189,7 @@ def box(size_xyz: ArrayLike) -> Mesh:
                 right[0], up[1] = 1, sign
             else:
                 up[2] = 1
-                right = np.cross(up, normal)
+                right[:] = np.cross(up, normal)
             start = len(vertices)
             for u, v in ((0, 0), (1, 0), (1, 1), (0, 1)):
                 vertices.append(half * (normal + (2 * u - 1) * right + (2 * v - 1) * up))

@@ -174,7 +174,9 @@ class SceneRenderer:
     def _flag(self, flag: mujoco.mjtRndFlag, value: bool) -> None:
         self._scene.flags[flag] = value
 
-    def _draw(self, context, pixels, depth) -> None:
+    def _draw(
+        self, context: mujoco.MjrContext, pixels: UInt8Array | None, depth: FloatArray | None
+    ) -> None:
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, context)
         mujoco.mjr_render(self._rect, self._scene, context)
         mujoco.mjr_readPixels(pixels, depth, self._rect, context)

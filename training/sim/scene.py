@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import mujoco
@@ -101,7 +101,14 @@ class SceneBuilder:
             group=VISIBLE_GROUP,
         )
 
-    def collide(self, body: mujoco.MjsBody, kind: str, size, offset=(0, 0, 0), turn=None) -> None:
+    def collide(
+        self,
+        body: mujoco.MjsBody,
+        kind: str,
+        size: Sequence[float],
+        offset: Sequence[float] = (0, 0, 0),
+        turn: NDArray[np.float64] | None = None,
+    ) -> None:
         """Add a primitive that touches others but is not seen; sizes are half sizes, metres."""
         quat = np.array([1.0, 0, 0, 0])
         if turn is not None:
@@ -166,9 +173,10 @@ def _add_surroundings(
         int(rng.choice([0, 0, 1, 2, 3]))
     ):  # mats, papers, stickers: flat, so no objects
         mat = sheet(rng.uniform(0.04, 0.5), rng.uniform(0.04, 0.5), cells=6)
-        at = (*rng.normal(0, half * 0.4, 2), rng.uniform(0.001, 0.002))
+        place = (*rng.normal(0, half * 0.4, 2), rng.uniform(0.001, 0.002))
         flat = make_finish("print", rng) if rng.random() < 0.5 else make_surface(rng, 128)
-        build.show(world, mat.moved(at, rotation_xyz(z=rng.uniform(0, 6.3))), build.material(flat))
+        turn = rotation_xyz(z=rng.uniform(0, 6.3))
+        build.show(world, mat.moved(place, turn), build.material(flat))
     if bin_half is not None:
         depth, thick = rng.uniform(0.06, 0.2), rng.uniform(0.004, 0.02)
         aspect = rng.uniform(0.75, 1.3)
@@ -178,10 +186,10 @@ def _add_surroundings(
         other = material if rng.random() < 0.7 else surface()
         for sx, sy in ((1, 0), (-1, 0), (0, 1), (0, -1)):
             size = (thick, 2 * hy + 2 * thick, depth) if sx else (2 * hx, thick, depth)
-            at = (sx * (hx + thick / 2), sy * (hy + thick / 2), depth / 2)
-            build.show(world, box(size).moved(at), other)
+            x, y = sx * (hx + thick / 2), sy * (hy + thick / 2)
+            build.show(world, box(size).moved((x, y, depth / 2)), other)
             # Taller than it looks, so that a heap does not spill over.
-            build.collide(world, "box", (size[0] / 2, size[1] / 2, 0.4), (at[0], at[1], 0.4))
+            build.collide(world, "box", (size[0] / 2, size[1] / 2, 0.4), (x, y, 0.4))
 
 
 def _start_pose(shape: Shape, rng: Rng, upright: float) -> tuple[NDArray, NDArray]:
@@ -226,7 +234,8 @@ def settle_scene(rng: Rng, families: Families) -> SettledScene:
 
     if rng.random() < 0.25:  # a shop shelf or one set: few families, many of each
         names = [names[int(i)] for i in rng.integers(0, len(names), int(rng.integers(1, 4)))]
-    drawn, bodies, placed = [], [], []
+    drawn, bodies = [], []
+    placed: list[NDArray[np.float64]] = []
     for _ in range(count):
         family = names[int(rng.integers(len(names)))]
         shape = families[family](rng)

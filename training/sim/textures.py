@@ -122,7 +122,7 @@ def _dots(rng: Rng, size: int) -> Floats:
 
 
 def _marble(rng: Rng, size: int) -> Floats:
-    t = noise(rng, size, int(rng.integers(1, 6)), 6, rng.uniform(0.4, 0.75))
+    t: np.ndarray = noise(rng, size, int(rng.integers(1, 6)), 6, rng.uniform(0.4, 0.75))
     if rng.random() < 0.5:
         t = np.abs(2 * t - 1) ** rng.uniform(0.3, 1.5)
     image = _blend(colour(rng), colour(rng), t)

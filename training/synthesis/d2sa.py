@@ -65,7 +65,7 @@ class Layout(NamedTuple):
 class Placed(NamedTuple):
     """A product to paste: which, turned how, and where its middle comes, pixels."""
 
-    index: int
+    index: int  # type: ignore[assignment]  # a tuple has a method index()
     angle_rad: float
     centre_xy: tuple[float, float]
 
@@ -127,16 +127,17 @@ class D2saRecipe:
         ]
         image, (left, top), inside = pad(photograph, corners, cutouts)
         frame = image[inside]
+        size_hw = image.shape[0], image.shape[1]
         masks = []
         for index in self.objects.of_image(plan.image):
-            padded = np.zeros(image.shape[:2], np.bool_)
+            padded = np.zeros(size_hw, np.bool_)
             padded[inside] = decode(self.mask(index))
             masks.append((int(self.objects.label[index]), encode(padded)))
         for placed, cutout, (x, y) in zip(plan.placed, cutouts, corners):
             paste(frame, cutout, (x, y))
-            mask = place(cutout.mask, (x + left, y + top), image.shape[:2])
+            mask = place(cutout.mask, (x + left, y + top), size_hw)
             masks.append((int(self.objects.label[placed.index]), encode(mask)))
-        seen = np.zeros(image.shape[:2], np.bool_)
+        seen = np.zeros(size_hw, np.bool_)
         seen[inside] = True
         rows, edges = layers_to_rows(masks, encode(seen))
         return Picture(image, rows, edges, {"photograph": int(self.objects.image_ids[plan.image])})
@@ -165,9 +166,9 @@ class D2saRecipe:
             small = cut_out(blank, small, angle_rad=angle).mask
             # One that fits on top of nothing lies somewhere.
             for on_top in (True, False) if rng.random() < layout.on_top else (False,):
-                corner = pile.lay(small, rng, on_top=on_top)
-                if corner is not None:
-                    middle = np.array(corner) + np.array(small.shape[::-1]) / 2
+                lain = pile.lay(small, rng, on_top=on_top)
+                if lain is not None:
+                    middle = np.array(lain) + np.array(small.shape[::-1]) / 2
                     placed.append(Placed(index, angle, (middle[0] * step, middle[1] * step)))
                     break
         return Plan(image, placed, pile.hidden())
@@ -358,7 +359,8 @@ def layers_to_rows(
         The rows, with ids in the order of `masks`, and (occluder, occludee) ids: which visible
         pixels lie in which hidden part.
     """
-    visible, above = [], []
+    visible: list[Rle] = []
+    above: list[Rle] = []
     for _, mask in reversed(masks):
         seen = meet(mask, frame)
         visible.append(subtract(seen, join(above)) if above else seen)

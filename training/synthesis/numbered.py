@@ -96,7 +96,7 @@ def write_preview(out: Path) -> None:
         picture = _overlay(out, json.loads(record_path(out, place).read_text()))
         scale = min(height / picture.shape[0], width / picture.shape[1])
         size = (round(picture.shape[1] * scale), round(picture.shape[0] * scale))
-        picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+        picture = np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA))
         row, column = divmod(place, PREVIEW_COLUMNS)
         corner = sheet[row * height :, column * width :]
         corner[: picture.shape[0], : picture.shape[1]] = picture

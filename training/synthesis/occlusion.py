@@ -265,4 +265,4 @@ def find_position(
 
 def _cells(mask: NDArray[np.float32], step: int) -> NDArray[np.float32]:
     size = (mask.shape[1] // step, mask.shape[0] // step)
-    return cv2.resize(mask, size, interpolation=cv2.INTER_AREA)
+    return np.asarray(cv2.resize(mask, size, interpolation=cv2.INTER_AREA))

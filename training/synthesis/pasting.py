@@ -54,7 +54,7 @@ def cut_out(
     if scale != 1:
         size = (max(1, round(width * scale)), max(1, round(height * scale)))
         method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-        layers = cv2.resize(layers, size, interpolation=method)
+        layers = np.asarray(cv2.resize(layers, size, interpolation=method))
         if scale > 1:  # an outline of whole pixels would show their steps
             layers[..., 3] = cv2.GaussianBlur(layers[..., 3], (0, 0), 0.6 * scale)
     if angle_rad != 0:
@@ -76,7 +76,8 @@ def _turn(layers: UInt8Array, angle_rad: float) -> UInt8Array:
     old_centre = np.array([width - 1, height - 1]) / 2
     new_centre = np.array([new_width - 1, new_height - 1]) / 2
     affine = np.column_stack([turn, new_centre - turn @ old_centre])
-    return cv2.warpAffine(layers, affine, (new_width, new_height), borderValue=(0, 0, 0, 0))
+    size = (new_width, new_height)
+    return np.asarray(cv2.warpAffine(layers, affine, size, borderValue=(0, 0, 0, 0)))
 
 
 def paste(canvas: UInt8Array, cutout: Cutout, top_left_xy: tuple[int, int]) -> None:

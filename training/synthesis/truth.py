@@ -66,4 +66,4 @@ def contours(mask: BoolArray) -> list[list[int]]:
     found, _ = cv2.findContours(
         np.ascontiguousarray(mask).view(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE
     )
-    return [contour.reshape(-1).tolist() for contour in found]
+    return [np.asarray(contour, np.int32).reshape(-1).tolist() for contour in found]

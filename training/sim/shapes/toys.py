@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from training.sim.meshes import box, extrude, lathe, merge, rotation_xyz, superellipsoid
+from training.sim.meshes import Array, box, extrude, lathe, merge, rotation_xyz, superellipsoid
 from training.sim.shapes.parts import Collider, Rng, Shape, pick, rounded
 
 
@@ -91,7 +91,7 @@ def letter(rng: Rng) -> Shape:
 def blocks(rng: Rng) -> Shape:
     """Random compound of two to four fused solids: the unknown object."""
     parts, colliders = [], []
-    at = np.zeros(3)
+    at: Array = np.zeros(3)
     for _ in range(int(rng.integers(2, 5))):
         size = rng.uniform(0.02, 0.09, 3)
         kind = pick(rng, "box", "round", "cylinder")
