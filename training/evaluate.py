@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -165,8 +166,34 @@ def merged(
     )
 
 
-def write_predictions(path: Path, predictions: AmodalCoco) -> None:
-    """Write what `predict` saw, as `amodal evaluate` reads it."""
+def labels_of(truth: AmodalCoco, metadata: ModelMetadata) -> dict[int, int]:
+    """Return the network's label of every category of a data set, by their names.
+
+    Raises:
+        ConfigError: a class that the network does not know.
+    """
+    names = list(metadata.class_names)
+    for row in truth.categories.values():
+        if row["name"] not in names:
+            raise ConfigError(
+                f"{truth.path}: class '{row['name']}' is unknown to {metadata.model_id}, which "
+                f"knows {', '.join(names)}"
+            )
+    return {number: names.index(row["name"]) for number, row in truth.categories.items()}
+
+
+def write_figures(
+    out: Path, truth: AmodalCoco, predictions: AmodalCoco, names: Sequence[str] | None = None
+) -> None:
+    """Write ``predictions.json``, and what `amodal evaluate` makes of it, into a folder.
+
+    Args:
+        out: the folder, made where it is missing.
+        truth: of the same images.
+        predictions: what was seen.
+        names: protocols; None takes all that are possible.
+    """
+    path = out / "predictions.json"
     amodal_coco.write(
         path,
         images=list(predictions.images.values()),
@@ -175,6 +202,7 @@ def write_predictions(path: Path, predictions: AmodalCoco) -> None:
         occlusions=predictions.occlusions,
         info=predictions.info,
     )
+    evaluate_files(truth.path, path, out, names=names)
 
 
 def figures(truth: AmodalCoco, predictions: AmodalCoco, wanted: str) -> dict[str, float]:
@@ -229,9 +257,7 @@ def evaluate(
     found = predict(load(path, device, num_threads), truth, score_threshold=score_threshold)
     if found is None:
         return
-    predictions, _ = found
-    write_predictions(out / "predictions.json", predictions)
-    evaluate_files(truth.path, out / "predictions.json", out)
+    write_figures(out, truth, found[0])
 
 
 def main(arguments: list[str] | None = None) -> int:

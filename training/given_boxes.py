@@ -21,11 +21,11 @@ from amodal_perception import amodal_coco
 from amodal_perception.amodal_coco import AmodalCoco, Json
 from amodal_perception.boxes import xywh_to_xyxy
 from amodal_perception.errors import AmodalError, ConfigError
-from amodal_perception.evaluation.metrics import evaluate_files, evaluate_in_detail
+from amodal_perception.evaluation.metrics import evaluate_in_detail
 from amodal_perception.images import read_image
 from amodal_perception.preprocess import letterbox
 from amodal_perception.structures import BoolArray, FloatArray, UInt8Array, ViewTransform
-from training.evaluate import ANNOTATIONS, TorchRuntime, load, write_predictions
+from training.evaluate import ANNOTATIONS, TorchRuntime, labels_of, load, write_figures
 from training.models.blade import Blade
 from training.models.boxes import box_iou
 from training.models.condinst import MASK_STRIDE
@@ -112,7 +112,7 @@ def predict_given(runtime: TorchRuntime, truth: AmodalCoco, *, box: str) -> Amod
     Raises:
         AmodalError: an image that is missing or damaged, or an object without that box.
     """
-    label_of = {category: label for label, category in enumerate(sorted(truth.categories))}
+    label_of = labels_of(truth, runtime.metadata)
     annotations: dict[int, Json] = {}
     for image_id in tqdm(sorted(truth.images), "asking", unit="image", delay=2, leave=False):
         name = truth.images[image_id]["file_name"]
@@ -219,9 +219,7 @@ def main(arguments: list[str] | None = None) -> int:
         runtime = load_blade(options.run, torch.device("cpu"), options.threads)
         truth = amodal_coco.read(options.data / ANNOTATIONS)
         answers = predict_given(runtime, truth, box=options.box)
-        path = options.out / "predictions.json"
-        write_predictions(path, answers)
-        evaluate_files(truth.path, path, options.out, names=PROTOCOLS)
+        write_figures(options.out, truth, answers, PROTOCOLS)
     except AmodalError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -23,14 +23,14 @@ from amodal_perception import amodal_coco
 from amodal_perception.amodal_coco import AmodalCoco
 from amodal_perception.boxes import xywh_to_xyxy
 from amodal_perception.errors import AmodalError, ConfigError
-from amodal_perception.evaluation.metrics import QUICK, evaluate_files, evaluate_in_detail
+from amodal_perception.evaluation.metrics import QUICK, evaluate_in_detail
 from amodal_perception.images import read_image
 from amodal_perception.pipeline import Pipeline, PipelineConfig
 from amodal_perception.postprocess import PostprocessConfig
 from amodal_perception.preprocess import letterbox
 from amodal_perception.runtime import Runtime
 from amodal_perception.structures import Frame, Scene
-from training.evaluate import ANNOTATIONS, TorchRuntime, load, merged, write_predictions
+from training.evaluate import ANNOTATIONS, TorchRuntime, labels_of, load, merged, write_figures
 from training.models.blade import Blade
 from training.models.detector import Found
 
@@ -78,7 +78,7 @@ def scenes_in_true_boxes(runtime: Runtime, truth: AmodalCoco) -> Iterator[tuple[
     Raises:
         AmodalError: a network that cannot be told boxes; an image that is missing or damaged.
     """
-    label_of = {category: label for label, category in enumerate(sorted(truth.categories))}
+    label_of = labels_of(truth, runtime.metadata)
     pipeline = Pipeline(
         runtime, PipelineConfig(postprocess=PostprocessConfig(max_instances=sys.maxsize))
     )
@@ -128,9 +128,7 @@ def main(arguments: list[str] | None = None) -> int:
             torch.set_num_threads(options.threads)
         truth = amodal_coco.read(options.data / ANNOTATIONS)
         runtime = load(options.run, torch.device("cpu"), options.threads)
-        path = options.out / "predictions.json"
-        write_predictions(path, predict_in_true_boxes(runtime, truth))
-        evaluate_files(truth.path, path, options.out, names=PROTOCOLS)
+        write_figures(options.out, truth, predict_in_true_boxes(runtime, truth), PROTOCOLS)
     except AmodalError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -102,6 +102,16 @@ def test_command_writes_figures_and_refuses_what_it_cannot_ask(run, drawn, tmp_p
     assert "can be told to a run folder or checkpoint" in capsys.readouterr().err
 
 
+def test_classes_are_matched_by_name(run, drawn, tmp_path, capsys):
+    content = json.loads((drawn / evaluate.ANNOTATIONS).read_text())
+    content["categories"][0]["name"] = "cup"
+    (tmp_path / "images").symlink_to(drawn / "images")
+    (tmp_path / evaluate.ANNOTATIONS).write_text(json.dumps(content))
+    assert main([str(run), "--data", str(tmp_path), "--out", str(tmp_path / "out")]) == 1
+    assert "class 'cup' is unknown to" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_table_has_the_figures(drawn, tmp_path, capsys):
     words = [f"data={drawn}", f"val={drawn}", f"input_hw=[{SIZE_HW[0]},{SIZE_HW[1]}]"]
     words += ["iterations=1", "batch_size=2", "workers=0", "device=cpu"]
