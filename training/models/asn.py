@@ -29,7 +29,6 @@ from training.models.mask_heads import (
     ROI_CELLS,
     initialise,
     mask_loss,
-    of_class,
 )
 from training.models.normalize import Normalize
 from training.models.parts import LightParts, Parts, Trunk
@@ -90,12 +89,12 @@ class CodedMaskHead(nn.Module):
         )
         self.rest = rest
 
-    def forward(self, roi_features: Tensor, codes: Tensor) -> Tensor:
-        """Map [R, C, 14, 14] features and codes to logits [R, K, 28, 28]."""
+    def forward(self, roi_features: Tensor, codes: Tensor, labels: Tensor) -> Tensor:
+        """Map [R, C, 14, 14] features and codes, and classes [R], to logits [R, 28, 28]."""
         x = torch.cat([F.relu(self.first(roi_features)), codes], 1)
         for conv in self.combination:
             x = F.relu(conv(x))
-        return self.rest(x)
+        return self.rest(x, labels)
 
 
 class Asn(nn.Module):
@@ -127,8 +126,8 @@ class Asn(nn.Module):
         """
         occlusion, features = self.occlusion(small)
         codes = self.extraction(small, features)
-        z_A = of_class(self.mask_heads["amodal"](large, codes), labels)
-        z_V = of_class(self.mask_heads["visible"](large, codes), labels)
+        z_A = self.mask_heads["amodal"](large, codes, labels)
+        z_V = self.mask_heads["visible"](large, codes, labels)
         return occlusion, z_A, z_V
 
     def losses(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:

@@ -1,4 +1,7 @@
-"""Mask heads: features of a RoI, 14 x 14, to mask logits, 28 x 28; one channel a class, or one."""
+"""Mask heads: features of a RoI, 14 x 14, to the mask logits of its class, 28 x 28.
+
+A head has weights for every class, or for all classes alike; only the wanted mask is computed.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +14,6 @@ from training.models.backbone import conv_norm
 
 ROI_CELLS = 14
 MASK_CELLS = 28
-CHANNELS_AT_ONCE = 16
-"""Results of a convolution that a CPU computes together: so many cost no more than one."""
 
 
 class StandardMaskHead(nn.Module):
@@ -22,7 +23,7 @@ class StandardMaskHead(nn.Module):
         in_channels: of the RoI features.
         width: of all layers.
         convs: number of 3x3 convolutions (Mask R-CNN 4, its deeper variant 8).
-        out_channels: number of masks.
+        out_channels: number of classes that have masks of their own, or 1.
     """
 
     def __init__(self, in_channels: int, width: int, *, convs: int, out_channels: int) -> None:
@@ -36,8 +37,8 @@ class StandardMaskHead(nn.Module):
         nn.init.normal_(self.logits.weight, std=0.001)
         nn.init.zeros_(self.logits.bias)  # type: ignore[arg-type]
 
-    def forward(self, roi_features: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Map [R, C, 14, 14] to logits [R, K, 28, 28], with labels [R] to those [R, 1, 28, 28]."""
+    def forward(self, roi_features: Tensor, labels: Tensor) -> Tensor:
+        """Map [R, C, 14, 14] and the RoIs' classes [R] to logits [R, 28, 28]."""
         x = roi_features
         for conv in self.convs:
             x = F.relu(conv(x))
@@ -73,8 +74,8 @@ class LightMaskHead(nn.Module):
         nn.init.normal_(self.logits.weight, std=0.001)
         nn.init.zeros_(self.logits.bias)  # type: ignore[arg-type]
 
-    def forward(self, roi_features: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Map [R, C, 14, 14] to logits [R, K, 28, 28], with labels [R] to those [R, 1, 28, 28]."""
+    def forward(self, roi_features: Tensor, labels: Tensor) -> Tensor:
+        """Map [R, C, 14, 14] and the RoIs' classes [R] to logits [R, 28, 28]."""
         fine = F.relu(self.fine(roi_features))
         context = F.interpolate(self.context(fine), scale_factor=2.0, mode="nearest")
         merged = F.relu(self.merge(F.relu(fine + context)))
@@ -82,9 +83,9 @@ class LightMaskHead(nn.Module):
 
 
 def upsampled_logits(
-    x: Tensor, upsample: nn.ConvTranspose2d, logits: nn.Conv2d, labels: Tensor | None
+    x: Tensor, upsample: nn.ConvTranspose2d, logits: nn.Conv2d, labels: Tensor
 ) -> Tensor:
-    """Return ``logits(relu(upsample(x)))`` of a 2x2 deconvolution of stride 2, faster.
+    """Return the wanted channel of ``logits(relu(upsample(x)))``, 2x2 with stride 2, faster.
 
     Each of the four pixels that come from a cell is a 1x1 convolution of it, and what follows
     works on each pixel alone. So everything is computed at the resolution of the cells, the four
@@ -94,10 +95,10 @@ def upsampled_logits(
         x: [R, C, m, m].
         upsample: from C to W channels.
         logits: 1x1, from W to K channels.
-        labels: [R] int64, the one class that is wanted of each RoI; None: all.
+        labels: [R] int64, the class of each RoI; of no interest if K is 1.
 
     Returns:
-        [R, K, 2m, 2m], or [R, 1, 2m, 2m] with labels.
+        [R, 2m, 2m]
     """
     assert upsample.bias is not None
     assert logits.bias is not None
@@ -105,20 +106,15 @@ def upsampled_logits(
     R, m = int(x.shape[0]), int(x.shape[2])
     weight = upsample.weight.permute(2, 3, 1, 0).reshape(4 * W, C, 1, 1)
     pixels = F.relu(F.conv2d(x, weight, torch.cat([upsample.bias] * 4)))
-    if labels is not None and K > 1:
-        K = 1
+    if K > 1:
         of_label = logits.weight.view(-1, W).index_select(0, labels).view(R, 1, 1, W)
         z = of_label @ pixels.reshape(R, 4, W, m * m)
         z = z + logits.bias.index_select(0, labels).view(R, 1, 1, 1)
-    elif 4 * K <= CHANNELS_AT_ONCE:
-        same = torch.eye(4, device=x.device).view(4, 1, 4, 1)
-        weight = (same * logits.weight.view(1, K, 1, W)).reshape(4 * K, 4 * W, 1, 1)
-        z = F.conv2d(pixels, weight, torch.cat([logits.bias] * 4))
     else:
-        z = F.conv2d(
-            pixels, torch.cat([logits.weight] * 4), torch.cat([logits.bias] * 4), groups=4
-        )
-    return z.reshape(R, 2, 2, K, m, m).permute(0, 3, 4, 1, 5, 2).reshape(R, K, 2 * m, 2 * m)
+        same = torch.eye(4, device=x.device).view(4, 4, 1)
+        weight = (same * logits.weight.view(1, 1, W)).reshape(4, 4 * W, 1, 1)
+        z = F.conv2d(pixels, weight, torch.cat([logits.bias] * 4))
+    return z.reshape(R, 2, 2, m, m).permute(0, 3, 1, 4, 2).reshape(R, 2 * m, 2 * m)
 
 
 def initialise(layers: list[nn.Module]) -> None:
@@ -127,22 +123,6 @@ def initialise(layers: list[nn.Module]) -> None:
         assert isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d))
         nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
         nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
-
-
-def of_class(logits: Tensor, labels: Tensor) -> Tensor:
-    """Take the mask of every RoI's class.
-
-    Args:
-        logits: [R, K, m, m], or [R, 1, m, m] of a class-agnostic head.
-        labels: [R] int64.
-
-    Returns:
-        [R, m, m]
-    """
-    K, m = int(logits.shape[1]), int(logits.shape[2])
-    if K == 1:
-        return logits[:, 0]
-    return logits.gather(1, labels.view(-1, 1, 1, 1).expand(-1, 1, m, m))[:, 0]
 
 
 def mask_loss(logits: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:

@@ -48,7 +48,7 @@ class MaskRcnn(nn.Module):
         levels = self.fpn(self.backbone(self.normalize(images)))
         found = self.detector.detect(levels, image_size_hw(images))
         features = self.pool(levels, found.boxes_xyxy, cells=ROI_CELLS)
-        logits = self.mask_heads[self.target](features, found.labels.flatten())[:, 0]
+        logits = self.mask_heads[self.target](features, found.labels.flatten())
         mask = logits.sigmoid()
         return with_masks(found, amodal=mask, visible=mask)
 
@@ -64,7 +64,7 @@ class MaskRcnn(nn.Module):
         levels = self.fpn(self.backbone(self.normalize(batch.images)))
         losses, rois = self.detector.learn(levels, batch, generator)
         features = self.pool.of_rois(levels, rois, cells=ROI_CELLS)
-        logits = self.mask_heads[self.target](features, rois.labels(batch))[:, 0]
+        logits = self.mask_heads[self.target](features, rois.labels(batch))
         wanted = batch.visible if self.target == "visible" else batch.amodal
         loss = mask_loss(logits, crop_masks(wanted, rois, cells=MASK_CELLS))
         return {**losses, self.target: loss}

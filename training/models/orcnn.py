@@ -53,9 +53,9 @@ class OcclusionMaskHeads(nn.Module):
 
     def forward(self, roi_features: Tensor, labels: Tensor) -> MaskLogits:
         """Predict the three masks of RoIs from [R, C, 14, 14], for their classes [R]."""
-        z_A = self.amodal(roi_features, labels)[:, 0]
+        z_A = self.amodal(roi_features, labels)
         features = roi_features.detach() if self.independent else roi_features
-        z_V = self.visible(features, labels)[:, 0]
+        z_V = self.visible(features, labels)
         whole = z_A.detach() if self.independent else z_A
         # Without the ReLU a confident "not visible" would turn background into "occluded".
         return MaskLogits(z_A, z_V, whole - F.relu(z_V))

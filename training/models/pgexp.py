@@ -30,7 +30,7 @@ from training.models.expansion_heads import BOX_CELLS, AmodalBoxHead, PixelExpan
 from training.models.expansion_prior import ExpansionPrior
 from training.models.mask_encoder import CONVS_OF_CODE
 from training.models.mask_flow import resample
-from training.models.mask_heads import MASK_CELLS, ROI_CELLS, mask_loss, of_class
+from training.models.mask_heads import MASK_CELLS, ROI_CELLS, mask_loss
 from training.models.normalize import Normalize
 from training.models.parts import LightParts, Parts, Trunk
 from training.models.roi_align import crop_masks
@@ -92,7 +92,7 @@ class Pgexp(nn.Module):
 
         labels, original = found.labels.flatten(), found.boxes_xyxy.reshape(B * N, 4)
         features = pool(original[:, None], ROI_CELLS)
-        visible = of_class(self.mask_heads["visible"](features), labels).sigmoid()
+        visible = self.mask_heads["visible"](features, labels).sigmoid()
         amodal_box = original
         if self.box_head is not None:
             deltas, reference = self.expand_box(pool, original, visible, labels)
@@ -101,7 +101,7 @@ class Pgexp(nn.Module):
             )
             features = pool(amodal_box[:, None], ROI_CELLS)
             visible = resample(visible, original, amodal_box, cells=MASK_CELLS)
-        amodal = of_class(self.amodal_logits(features, visible, labels), labels).sigmoid()
+        amodal = self.amodal_logits(features, visible, labels).sigmoid()
         found = found._replace(boxes_xyxy=amodal_box.reshape(B, N, 4))
         return with_masks(found, amodal=amodal, visible=visible)
 
@@ -124,7 +124,7 @@ class Pgexp(nn.Module):
             return self.pool.of_rois(levels, Rois(boxes_xyxy.flatten(0, 1), *owners), cells=cells)
 
         features = pool(rois.boxes_xyxy[:, None], ROI_CELLS)
-        z_V = of_class(self.mask_heads["visible"](features), labels)
+        z_V = self.mask_heads["visible"](features, labels)
         losses["visible"] = mask_loss(z_V, crop_masks(batch.visible, rois, cells=MASK_CELLS))
 
         # Boxes and masks of one head are positions and gates of the next: no gradient from there.
@@ -140,7 +140,7 @@ class Pgexp(nn.Module):
             visible = resample(visible, rois.boxes_xyxy, boxes, cells=MASK_CELLS)
             features = pool(boxes[:, None], ROI_CELLS)
             rois = rois._replace(boxes_xyxy=boxes)
-        z_A = of_class(self.amodal_logits(features, visible, labels, own_ids), labels)
+        z_A = self.amodal_logits(features, visible, labels, own_ids)
         losses["amodal"] = mask_loss(z_A, crop_masks(batch.amodal, rois, cells=MASK_CELLS))
         self.steps += 1
         return losses
@@ -199,14 +199,14 @@ class Pgexp(nn.Module):
             own_ids: [R] int64, annotations that must not be found.
 
         Returns:
-            [R, classes, 28, 28]
+            [R, 28, 28]
         """
         if self.expand is not None:
             assert self.prior is not None
             with _full_precision(visible):
                 flows = self.prior.flows(visible, labels, own_ids)
             features = self.expand(features, F.avg_pool2d(visible[:, None], 2)[:, 0], flows)
-        return self.mask_heads["amodal"](features)
+        return self.mask_heads["amodal"](features, labels)
 
     def _mixed(self, boxes: Tensor, true_xyxy: Tensor, generator: torch.Generator) -> Tensor:
         """Put true boxes in half of the places, until `mixed_steps` steps are done."""

@@ -66,7 +66,7 @@ def test_parameters_that_variants_add():
 def test_standard_mask_head_has_layers_of_the_paper():
     head = StandardMaskHead(256, 256, convs=4, out_channels=80)
     assert count(head) == 4 * (256 * 256 * 9 + 256) + (256 * 256 * 4 + 256) + 80 * 257
-    assert head(torch.zeros(2, 256, 14, 14)).shape == (2, 80, 28, 28)
+    assert head(torch.zeros(2, 256, 14, 14), torch.tensor([0, 79])).shape == (2, 28, 28)
 
 
 def test_mask_loss_by_hand():
@@ -126,7 +126,7 @@ def test_asn_codes_depend_on_both_branches_and_guide_the_mask():
     assert features.shape == (2, 8, 7, 7)
     codes = extraction(small.detach(), features)
     assert codes.shape == (2, 8, 14, 14)
-    head(large, codes).sum().backward()
+    head(large, codes, torch.zeros(2, dtype=torch.int64)).sum().backward()
     assert small.grad.any()
     assert branch.convs[0].weight.grad.any()
 

@@ -109,7 +109,9 @@ def test_class_specific_masks_are_those_of_the_class():
     features = torch.randn(3, 4, 14, 14)
     z = heads(features, LABELS)
     for i, label in enumerate(LABELS):
-        z_A, z_V = heads.amodal(features)[i, label], heads.visible(features)[i, label]
+        z_A, z_V = (
+            head(features[i : i + 1], label[None])[0] for head in (heads.amodal, heads.visible)
+        )
         torch.testing.assert_close(z.amodal[i], z_A)
         torch.testing.assert_close(z.visible[i], z_V)
         torch.testing.assert_close(z.occluded[i], z_A - z_V.clamp(min=0))
