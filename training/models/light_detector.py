@@ -26,8 +26,10 @@ from training.models.nms import select
 PRIOR_SCORE = 0.01
 INITIAL_SIDE_STRIDES = 3.0
 """Half the side of an untrained point's box: about the size of the objects a level is for."""
-CANDIDATES_PER_INSTANCE = 4
+CANDIDATES_PER_INSTANCE = 6
+"""With fewer, the many points of a few obvious objects leave no room for hidden ones."""
 NMS_IOU = 0.6
+VOTE_IOU = 0.8
 BOX_WEIGHT = 2.0
 ROIS_PER_IMAGE = 12
 
@@ -119,7 +121,10 @@ class LightDetector(nn.Module):
             candidates=CANDIDATES_PER_INSTANCE * self.instances,
             instances=self.instances,
             iou_threshold=NMS_IOU,
+            vote_iou=VOTE_IOU,
         )
+        # A mean of boxes at the image's border can lie outside of it, by rounding.
+        found = found._replace(boxes_xyxy=clip_boxes(found.boxes_xyxy, size_hw))
         return found, self._points(points, box_features)
 
     def learn(

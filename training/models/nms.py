@@ -13,7 +13,7 @@ ITERATIONS = 10
 C, and so on).
 
 Every pass settles at least one more link of each chain, so the result equals greedy suppression
-wherever no chain is longer. On 3000 random sets of 128 crowded boxes, 9 passes always sufficed. A
+wherever no chain is longer. On 3000 random sets of 192 crowded boxes, 9 passes always sufficed. A
 longer chain leaves a box too many or too few, never an error.
 """
 
@@ -42,7 +42,13 @@ def matrix_nms(
 
 
 def select(
-    scores: Tensor, boxes_xyxy: Tensor, *, candidates: int, instances: int, iou_threshold: float
+    scores: Tensor,
+    boxes_xyxy: Tensor,
+    *,
+    candidates: int,
+    instances: int,
+    iou_threshold: float,
+    vote_iou: float | None = None,
 ) -> Found:
     """Keep the best boxes that do not repeat each other, class by class.
 
@@ -52,6 +58,8 @@ def select(
         candidates: how many of the best go into the suppression.
         instances: how many to return.
         iou_threshold: of the suppression.
+        vote_iou: candidates that overlap a kept box by this or more have a say in where it lies,
+            see `vote`; None: none have.
     """
     L, K = int(scores.shape[1]), int(scores.shape[2])
     top, index = scores.flatten(1).topk(min(candidates, L * K), dim=1)
@@ -63,7 +71,35 @@ def select(
         boxes = _rows(boxes_xyxy, point)
     kept = top * matrix_nms(boxes, iou_threshold=iou_threshold, labels=labels if K > 1 else None)
     best, order = kept.topk(min(instances, int(kept.shape[1])), dim=1)
-    return Found(_rows(boxes, order), best, labels.gather(1, order), point.gather(1, order))
+    found = Found(_rows(boxes, order), best, labels.gather(1, order), point.gather(1, order))
+    if vote_iou is None:
+        return found
+    weights = top[:, None]
+    if K > 1:
+        weights = weights * (found.labels[:, :, None] == labels[:, None]).to(top.dtype)
+    return found._replace(
+        boxes_xyxy=vote(found.boxes_xyxy, boxes, weights, iou_threshold=vote_iou)
+    )
+
+
+def vote(
+    kept_xyxy: Tensor, boxes_xyxy: Tensor, weights: Tensor, *, iou_threshold: float
+) -> Tensor:
+    """Replace boxes by the mean of those that nearly agree (Gidaris and Komodakis, ICCV 2015).
+
+    Args:
+        kept_xyxy: [B, N, 4], some of the following.
+        boxes_xyxy: [B, K, 4].
+        weights: [B, N or 1, K] of the latter in the mean of each of the former.
+        iou_threshold: least overlap of boxes that agree.
+
+    Returns:
+        [B, N, 4]
+    """
+    agree = box_iou(kept_xyxy[:, :, None], boxes_xyxy[:, None]) >= iou_threshold
+    weights = weights * agree.to(weights.dtype)
+    total = weights.sum(2, keepdim=True)
+    return torch.where(total > 0, weights @ boxes_xyxy / total.clamp(min=1e-9), kept_xyxy)
 
 
 def _rows(values: Tensor, index: Tensor) -> Tensor:

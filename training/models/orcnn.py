@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from training.batch import Batch, Detections
-from training.models.detector import image_size_hw, with_masks
+from training.models.detector import image_size_hw, scored_by_masks, with_masks
 from training.models.mask_heads import MASK_CELLS, ROI_CELLS, mask_loss
 from training.models.normalize import Normalize
 from training.models.parts import LightParts, Parts, Trunk
@@ -78,7 +78,8 @@ class Orcnn(nn.Module):
         found = self.detector.detect(levels, image_size_hw(images))
         features = self.pool(levels, found.boxes_xyxy, cells=ROI_CELLS)
         z = self.mask_heads(features, found.labels.flatten())
-        return with_masks(found, amodal=z.amodal.sigmoid(), visible=z.visible.sigmoid())
+        seen = with_masks(found, amodal=z.amodal.sigmoid(), visible=z.visible.sigmoid())
+        return scored_by_masks(seen) if self.settings.mask_scores else seen
 
     def losses(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         """Return the named terms of the training loss, weighted; their sum is minimised.
@@ -136,12 +137,15 @@ class OrcnnSettings(Parts):
             amodal boxes' area in the simulated scenes), and all that is known of the order of
             objects comes from them.
         independent: L_V and L_IV do not reach the amodal head and the features.
+        mask_scores: an unsure mask lowers the score of its object, see `scored_by_masks`; the
+            paper's scores are the detector's.
     """
 
     visible_weight: float = 1.0
     occluded_weight: float = 1.0
     hidden_weight: float = 1.0
     independent: bool = False
+    mask_scores: bool = False
 
     def build(self, num_classes: int) -> Orcnn:
         """Build the network with random weights."""

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torchvision.ops import batched_nms
 
-from training.models.nms import ITERATIONS, matrix_nms
+from training.models.nms import ITERATIONS, matrix_nms, select, vote
 
 
 def random_set(seed: int, count: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -20,7 +20,7 @@ def random_set(seed: int, count: int) -> tuple[torch.Tensor, torch.Tensor]:
 def test_equals_greedy_suppression_on_many_random_sets(iou_threshold):
     removed = 0
     for seed in range(300):
-        boxes, scores = random_set(seed, 128)
+        boxes, scores = random_set(seed, 192)
         keep = matrix_nms(boxes[None], iou_threshold=iou_threshold)[0]
         classes = torch.zeros(len(boxes), dtype=torch.int64)
         greedy = batched_nms(boxes, scores, classes, iou_threshold)
@@ -41,3 +41,26 @@ def test_padding_of_equal_empty_boxes_is_harmless():
     boxes = torch.zeros(1, 6, 4)
     boxes[0, 0] = torch.tensor([1.0, 1.0, 9.0, 9.0])
     assert matrix_nms(boxes, iou_threshold=0.5)[0, 0] == 1
+
+
+def test_boxes_that_nearly_agree_are_averaged_by_their_weights():
+    boxes = torch.tensor([[[0.0, 0, 10, 10], [0, 0, 10, 11], [0, 0, 10, 30], [50, 50, 60, 60]]])
+    weights = torch.tensor([0.8, 0.2, 0.9, 0.5]).expand(1, 2, 4)
+    found = vote(boxes[:, [0, 3]], boxes, weights, iou_threshold=0.8)
+    expected = torch.tensor([[[0, 0, 10, (0.8 * 10 + 0.2 * 11) / 1.0], [50, 50, 60, 60]]])
+    torch.testing.assert_close(found, expected)
+    nobody = vote(boxes[:, [0, 3]], boxes, 0 * weights, iou_threshold=0.8)
+    assert torch.equal(nobody, boxes[:, [0, 3]])
+
+
+def test_only_boxes_of_its_class_have_a_say_in_where_a_box_lies():
+    boxes = torch.tensor([[[0.0, 0, 10, 10], [0, 0, 10, 11], [0, 0, 11, 10]]])
+    scores = torch.tensor([[[0.9, 0.0], [0.3, 0.0], [0.0, 0.6]]])
+    given = {"candidates": 3, "instances": 2, "iou_threshold": 0.6}
+    plain = select(scores, boxes, **given)
+    assert torch.equal(plain.boxes_xyxy, boxes[:, [0, 2]])
+    found = select(scores, boxes, vote_iou=0.8, **given)
+    torch.testing.assert_close(found.boxes_xyxy[0, 0], torch.tensor([0, 0, 10, 10.25]))
+    torch.testing.assert_close(found.boxes_xyxy[0, 1], boxes[0, 2])
+    for name in ("scores", "labels", "index"):
+        assert torch.equal(getattr(found, name), getattr(plain, name))

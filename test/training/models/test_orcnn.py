@@ -5,6 +5,8 @@ import pytest
 import torch
 from small_networks import random_batch, small_orcnn
 
+from training.batch import Detections
+from training.models.detector import scored_by_masks
 from training.models.mask_heads import StandardMaskHead
 from training.models.orcnn import (
     MaskLogits,
@@ -121,6 +123,22 @@ def test_class_agnostic_masks_do_not_depend_on_the_class():
     heads, features = heads_of(1), torch.randn(3, 4, 14, 14)
     for a, b in zip(heads(features, LABELS), heads(features, LABELS.flip(0))):
         assert torch.equal(a, b)
+
+
+def test_unsure_masks_lower_the_score_of_their_object():
+    amodal, visible = torch.full((2, 1, 3, 4, 4), 0.1)
+    amodal[0, 0], visible[0, 0, :2] = 1.0, 1.0  # sure
+    amodal[0, 1, :2], visible[0, 1, 0] = 0.75, 0.6
+    amodal[0, 2] = 0.9  # and nothing is visible
+    visible[0, 2] = 0.4
+    boxes, labels = torch.arange(12.0).view(1, 3, 4), torch.tensor([[4, 5, 6]])
+    scores = torch.tensor([[0.4, 0.8, 0.9]])
+    found = scored_by_masks(Detections(boxes, scores, labels, amodal, visible))
+    torch.testing.assert_close(found.scores, torch.tensor([[0.4, 0.8 * 0.75 * 0.6, 0.0]]))
+
+    turned = Detections(*(x.flip(1) for x in (boxes, scores, labels, amodal, visible)))
+    for values, expected in zip(scored_by_masks(turned), found):
+        torch.testing.assert_close(values, expected)
 
 
 def mask_gradients(settings: OrcnnSettings, terms: tuple[str, ...]) -> tuple[bool, bool, bool]:
