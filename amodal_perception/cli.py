@@ -203,6 +203,12 @@ def _add_pipeline_options(parser: argparse.ArgumentParser, many_models: bool = F
         help="lowest score of an instance, 0..1 (default %(default)s)",
     )
     parser.add_argument(
+        "--min-own-share",
+        type=_fraction,
+        default=postprocess.min_own_share,
+        help="share of its pixels that no better instance may claim, 0..1 (default %(default)s)",
+    )
+    parser.add_argument(
         "--min-hidden-fraction",
         type=_fraction,
         default=ordering.min_hidden_fraction,
@@ -233,7 +239,9 @@ def _positive(text: str) -> float:
 
 def _pipeline_config(arguments: argparse.Namespace) -> PipelineConfig:
     return PipelineConfig(
-        postprocess=PostprocessConfig(score_threshold=arguments.score_threshold),
+        postprocess=PostprocessConfig(
+            score_threshold=arguments.score_threshold, min_own_share=arguments.min_own_share
+        ),
         ordering=OrderingConfig(min_hidden_fraction=arguments.min_hidden_fraction),
     )
 

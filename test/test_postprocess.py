@@ -64,6 +64,18 @@ def test_an_instance_whose_pixels_all_belong_to_better_ones_is_left_out():
     assert len(postprocess(raw, view_of(INPUT_HW))) == 1
 
 
+def test_an_instance_that_mostly_repeats_better_ones_is_left_out():
+    # 64 pixels each; 16 of the second's are its own, 24 of the third's, which the second claims.
+    raw = detections([[0, 0, 8, 8], [2, 0, 10, 8], [5, 0, 13, 8]], [0.9, 0.8, 0.7])
+    kept = {
+        share: postprocess(raw, view_of(INPUT_HW), PostprocessConfig(min_own_share=share))
+        .windows_xyxy[:, 0]
+        .tolist()
+        for share in (0.0, 0.25, 0.3, 0.65)
+    }
+    assert kept == {0.0: [0, 2, 5], 0.25: [0, 2, 5], 0.3: [0, 5], 0.65: [0]}
+
+
 def test_visible_pixels_outside_the_amodal_mask_are_dropped():
     left_half = np.zeros((M, M))
     left_half[:, : M // 2] = 1

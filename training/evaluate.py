@@ -116,7 +116,7 @@ def predict(
         ImageError: an image that is missing or damaged.
     """
     pipeline = Pipeline(
-        runtime, PipelineConfig(postprocess=PostprocessConfig(score_threshold=score_threshold))
+        runtime, PipelineConfig(postprocess=PostprocessConfig(score_threshold, min_own_share=0.0))
     )
     image_ids = sorted(truth.images)
     own = image_ids[distributed.rank() :: distributed.count()]

@@ -80,7 +80,10 @@ def scenes_in_true_boxes(runtime: Runtime, truth: AmodalCoco) -> Iterator[tuple[
     """
     label_of = labels_of(truth, runtime.metadata)
     pipeline = Pipeline(
-        runtime, PipelineConfig(postprocess=PostprocessConfig(max_instances=sys.maxsize))
+        runtime,
+        PipelineConfig(
+            postprocess=PostprocessConfig(min_own_share=0.0, max_instances=sys.maxsize)
+        ),
     )
     with told(runtime) as detector:
         assert isinstance(runtime, TorchRuntime)

@@ -103,6 +103,11 @@ class NodeParameters:
     mask_threshold: float = _parameter(
         PostprocessConfig.mask_threshold, "lowest probability of a mask's pixel", limits=(0, 1)
     )
+    min_own_share: float = _parameter(
+        PostprocessConfig.min_own_share,
+        "an instance needs this share of the pixels it claims for itself, or it repeats others",
+        limits=(0, 1),
+    )
     max_instances: int = _parameter(
         PostprocessConfig.max_instances, "most instances in a scene, best first", limits=(1, 1000)
     )
@@ -171,6 +176,7 @@ class NodeParameters:
             postprocess=PostprocessConfig(
                 score_threshold=self.score_threshold,
                 mask_threshold=self.mask_threshold,
+                min_own_share=self.min_own_share,
                 max_instances=self.max_instances,
             ),
             ordering=OrderingConfig(

@@ -3,8 +3,9 @@
 ORCNN's detector is Faster R-CNN. This one stands in for it in the light models: no proposals and
 no second box stage, so one pass of convolutions gives the boxes, which halves the cost and
 converges faster from scratch. The score predicts the IoU of the point's box (as in quality focal
-loss), so there is no separate centre-ness; see `assign` for the targets. `training.models.fcos`
-has the published FCOS.
+loss), so there is no separate centre-ness; see `assign` for the targets. Boxes that survive the
+suppression are averaged with those that nearly agree (`nms.vote`). `training.models.fcos` has the
+published FCOS.
 """
 
 from __future__ import annotations
