@@ -51,6 +51,7 @@ def run(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("export")
     write_scenes(folder / "drawn", count=2)
     values = {"data": str(folder / "drawn"), "out": str(folder / "run"), "input_hw": INPUT_HW}
+    values["model"] = {"name": "orcnn_light", "mask_scores": True}  # as the default model
     train(from_mapping({**values, "iterations": 2, "batch_size": 2, "workers": 0}, source="test"))
     return folder / "run"
 

@@ -110,7 +110,7 @@ def scored_by_masks(found: Detections) -> Detections:
 def _sureness(masks: Tensor) -> Tensor:
     """Return the mean of the probabilities of [B, N, m, m] from 0.5 on, 0 without any: [B, N]."""
     inside = (masks >= 0.5).to(masks.dtype)
-    return (masks * inside).sum((2, 3)) / inside.sum((2, 3)).clamp(min=1)
+    return (masks * inside).mean((2, 3)) / inside.mean((2, 3)).clamp(min=1e-9)
 
 
 def _reordered(values: Tensor, order: Tensor) -> Tensor:

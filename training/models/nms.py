@@ -98,8 +98,10 @@ def vote(
     """
     agree = box_iou(kept_xyxy[:, :, None], boxes_xyxy[:, None]) >= iou_threshold
     weights = weights * agree.to(weights.dtype)
-    total = weights.sum(2, keepdim=True)
-    return torch.where(total > 0, weights @ boxes_xyxy / total.clamp(min=1e-9), kept_xyxy)
+    sums = weights @ torch.cat([boxes_xyxy, torch.ones_like(boxes_xyxy[..., :1])], 2)
+    total = sums[..., 4:]
+    # Where nobody has a say, nothing moves.
+    return kept_xyxy + (sums[..., :4] - total * kept_xyxy) / total.clamp(min=1e-9)
 
 
 def _rows(values: Tensor, index: Tensor) -> Tensor:
