@@ -13,7 +13,7 @@ from tensorrt_builds import assert_builds
 
 from amodal_perception.errors import ModelFileError
 from amodal_perception.evaluation.flops import count_flops
-from amodal_perception.runtime import load_runtime
+from amodal_perception.runtime import DEFAULT_MODEL, load_runtime
 from training import checkpoints, weights
 from training.config import from_mapping
 from training.export import (
@@ -51,7 +51,6 @@ def run(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("export")
     write_scenes(folder / "drawn", count=2)
     values = {"data": str(folder / "drawn"), "out": str(folder / "run"), "input_hw": INPUT_HW}
-    values["model"] = {"name": "orcnn_light", "mask_scores": True}  # as the default model
     train(from_mapping({**values, "iterations": 2, "batch_size": 2, "workers": 0}, source="test"))
     return folder / "run"
 
@@ -69,6 +68,7 @@ def test_file_is_small_static_and_free_of_plugins(exported):
     assert exported.stat().st_size < 25e6
     assert [(o.domain, o.version) for o in model.opset_import] == [("", 18)]
     assert {node.op_type for node in model.graph.node} <= ALLOWED_OPS
+    assert {node.op_type for node in onnx.load(DEFAULT_MODEL).graph.node} <= ALLOWED_OPS
     for value in [*model.graph.input, *model.graph.output]:
         assert all(d.HasField("dim_value") for d in value.type.tensor_type.shape.dim), value.name
 
