@@ -206,7 +206,8 @@ def _add_pipeline_options(parser: argparse.ArgumentParser, many_models: bool = F
         "--min-own-share",
         type=_fraction,
         default=postprocess.min_own_share,
-        help="share of its pixels that no better instance may claim, 0..1 (default %(default)s)",
+        help="least share of an instance's pixels that no better one claims, 0..1; 0 keeps "
+        "repetitions (default %(default)s)",
     )
     parser.add_argument(
         "--min-hidden-fraction",

@@ -40,7 +40,8 @@ def postprocess(
 
     Guarantees: every visible mask is inside its amodal mask; a pixel is visible of one instance
     at most (of two that claim it, the likelier: probability times score); every instance has
-    visible pixels; masks lie in the image; scores descend.
+    visible pixels, and claims enough that no better one does; masks lie in the image; scores
+    descend.
 
     Args:
         raw: the network's outputs, input pixels.
@@ -64,17 +65,15 @@ def postprocess(
     crops = fit_crops(probability, boxes_xyxy, windows_xyxy)
     owner = np.zeros(view.camera_hw, np.min_scalar_type(len(windows)))  # 0: nobody
     belief = np.zeros(view.camera_hw, np.float32)
-    claimed = np.zeros(view.camera_hw, np.bool_)
     amodal: list[BoolArray] = []
     for i, window in enumerate(windows):
         amodal_p, visible_p = stretch_crop(crops[i], windows_xyxy[i])
         amodal.append(amodal_p >= config.mask_threshold)
         claims = visible_p >= config.mask_threshold
         claims &= amodal[i]
-        claimed_px, repeated_px = map(np.count_nonzero, (claims, claims & claimed[window]))
-        if claimed_px - repeated_px < config.min_own_share * claimed_px:
+        own = claims & (owner[window] == 0)  # what a better one claims has an owner
+        if np.count_nonzero(own) < config.min_own_share * np.count_nonzero(claims):
             continue
-        claimed[window] |= claims
         strength = visible_p * raw.scores[keep[i]]
         wins = strength > belief[window]
         wins &= claims

@@ -65,7 +65,7 @@ def test_an_instance_whose_pixels_all_belong_to_better_ones_is_left_out():
 
 
 def test_an_instance_that_mostly_repeats_better_ones_is_left_out():
-    # 64 pixels each; 16 of the second's are its own, 24 of the third's, which the second claims.
+    # Of 64 pixels each, the second has 16 of its own; the third 40, or 24 if the second is kept.
     raw = detections([[0, 0, 8, 8], [2, 0, 10, 8], [5, 0, 13, 8]], [0.9, 0.8, 0.7])
     kept = {
         share: postprocess(raw, view_of(INPUT_HW), PostprocessConfig(min_own_share=share))

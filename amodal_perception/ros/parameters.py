@@ -105,7 +105,7 @@ class NodeParameters:
     )
     min_own_share: float = _parameter(
         PostprocessConfig.min_own_share,
-        "an instance needs this share of the pixels it claims for itself, or it repeats others",
+        "least share of an instance's pixels that no better one claims; 0 keeps repetitions",
         limits=(0, 1),
     )
     max_instances: int = _parameter(

@@ -218,17 +218,22 @@ def test_scenes_are_compared_on_a_data_set(run, tmp_path, capsys):
         generator = torch.Generator().manual_seed(0)
         found["detector.score.weight"].normal_(std=0.1, generator=generator)
         found["detector.score.bias"].zero_()
+        for head in ("amodal", "visible"):  # nor any mask sure
+            found[f"mask_heads.{head}.logits.weight"].normal_(std=0.5, generator=generator)
+            found[f"mask_heads.{head}.logits.bias"].fill_(4.0)
         save_file(found, path)
     out, data = tmp_path / "m.onnx", run.parent / "drawn"
-    words = [str(sure), "--out", str(out), "--data", str(data), "input_hw=[64,96]"]
-    assert main(words) == 0, capsys.readouterr().err
+    overrides = ["input_hw=[64,96]", "model.mask_scores=true"]
+    assert main([str(sure), "--out", str(out), "--data", str(data), *overrides]) == 0, (
+        capsys.readouterr().err
+    )
     runtime = load_runtime(out)
-    model, _, _ = build(sure, ["input_hw=[64,96]"])
+    model, _, _ = build(sure, overrides)
     reference = TracedRuntime(model, runtime.metadata)
     found, failures = gate(reference, runtime, data)
     assert found.instances > 3
     assert failures == []
-    model, _, _ = build(sure, ["input_hw=[64,96]"], operating_point=0.4)
+    model, _, _ = build(sure, overrides, operating_point=0.4)
     other = TracedRuntime(model, runtime.metadata)
     assert "score is" in "; ".join(gate(other, runtime, data)[1])
 

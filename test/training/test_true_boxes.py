@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -31,17 +32,19 @@ def run(drawn):
 
 
 class FillsTheBox(nn.Module):
-    """Says that every object fills its box and hides nothing."""
+    """Says, not quite sure, that every object fills its box and hides nothing."""
 
     def forward(self, roi_features, labels):
-        full = torch.full((len(roi_features), 28, 28), 9.0)
+        full = torch.full((len(roi_features), 28, 28), 0.5)
         return MaskLogits(full, full, -full)
 
 
-def test_masks_are_asked_in_the_true_boxes(run, drawn):
+@pytest.mark.parametrize("mask_scores", [False, True])
+def test_masks_are_asked_in_the_true_boxes(run, drawn, mask_scores):
     truth = amodal_coco.read(drawn / evaluate.ANNOTATIONS)
     runtime = evaluate.load(run, CPU)
     runtime.model.mask_heads = FillsTheBox()
+    runtime.model.settings = replace(runtime.model.settings, mask_scores=mask_scores)
     seen = dict(scenes_in_true_boxes(runtime, truth))
     assert seen.keys() == truth.images.keys()
     for image_id, scene in seen.items():
@@ -51,6 +54,7 @@ def test_masks_are_asked_in_the_true_boxes(run, drawn):
         iou = np.stack([box_iou(box[None], boxes) for box in scene.instances.boxes_xyxy])
         # What a box in front covers whole is seen nowhere; all others are there, once each.
         assert len(scene.instances) >= 2
+        assert (scene.instances.scores == 1).all()
         assert (iou.max(-1) > 0.98).all()
         assert len(np.unique(iou.argmax(-1))) == len(scene.instances)
         for box, mask in zip(scene.instances.boxes_xyxy, scene.instances.amodal):
