@@ -147,8 +147,7 @@ def compare(
     Raises:
         ModelFileError: the reference finds nothing in any image, so there is nothing to compare.
     """
-    # With repetitions, which a pixel more or less could let in or out.
-    config = PipelineConfig(postprocess=PostprocessConfig(SCORE_THRESHOLD, min_own_share=0.0))
+    config = PipelineConfig(postprocess=PostprocessConfig(SCORE_THRESHOLD))
     see, see_too = Pipeline(reference, config), Pipeline(candidate, config)
     tally = _Tally()
     for image in images:
