@@ -17,7 +17,7 @@ from training.models import MODELS, ModelSettings
 from training.models.orcnn import OrcnnLightSettings
 
 CHOICES = {
-    "optimizer": ("adamw", "sgd"),
+    "optimizer": ("adamw", "sgd", "muon"),
     "schedule": ("cosine", "step"),
     "precision": ("auto", "fp32", "bf16", "fp16"),
     "device": ("auto", "cpu", "cuda"),
@@ -48,7 +48,7 @@ class TrainConfig:
         input_hw: height and width of the network's input, pixels, divisible by 32.
         iterations: optimiser steps.
         batch_size: images a step, over all processes.
-        optimizer: ``adamw`` or ``sgd``.
+        optimizer: ``adamw``, ``sgd`` or ``muon``.
         learning_rate: the highest, reached after `warmup` steps.
         warmup: steps of linear rise.
         schedule: ``cosine``, falling to 0, or ``step``, times `gamma` at each of `steps`.

@@ -47,7 +47,7 @@ def test_unknown_key_lists_the_valid_ones():
         ("keep=0", "keep must be at least 1"),
         ("learning_rate=.nan", "learning_rate must be at least 0"),
         ("precision=int8", "precision must be one of auto, fp32, bf16, fp16, but is 'int8'"),
-        ("optimizer=lion", "optimizer must be one of adamw, sgd"),
+        ("optimizer=lion", "optimizer must be one of adamw, sgd, muon"),
         ("schedule=step", r"schedule=step needs steps=\[ITERATION"),
     ],
 )

@@ -182,7 +182,9 @@ def test_unknown_figure_to_keep_the_best_by_is_found_before_training(
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("change", [{"optimizer": "sgd"}, {"precision": "fp16"}])
+@pytest.mark.parametrize(
+    "change", [{"optimizer": "sgd"}, {"optimizer": "muon"}, {"precision": "fp16"}]
+)
 def test_optimiser_and_scale_of_the_loss_go_on_exactly(data, tmp_path, change):
     values = settings(data, tmp_path / "straight", iterations=3, input_hw=[32, 64], batch_size=1)
     values |= {"schedule": "step", "steps": [2], "learning_rate": 0.01, **change}
