@@ -14,7 +14,7 @@ from amodal_perception.ordering import (
 )
 from amodal_perception.structures import Instances
 
-ANY = OrderingConfig(min_overlap_px=1, min_hidden_fraction=0.0)
+ANY = OrderingConfig(min_overlap_px=1, min_hidden_fraction=0.0, min_cover_share=0.0)
 
 
 def test_the_upper_of_two_hides_the_lower():
@@ -53,6 +53,21 @@ def test_mutual_occlusion_is_a_cycle_and_is_told():
     assert graph.edges.tolist() == [[0, 1], [1, 0]]
     np.testing.assert_allclose(graph.confidence, 0.5)
     assert graph.cycles == ((0, 1),)
+
+
+def test_the_lesser_cover_of_a_pair_is_no_occlusion():
+    a, b = mask("####...", "####..."), mask(".######", ".######")
+    # Of the six common cells a covers four, b one, and neither the last.
+    pair = instances([a, b], [mask("####...", "#.#...."), mask("....###", ".#..###")])
+    lengths = [
+        len(occlusion_graph(pair, OrderingConfig(1, 0.0, share)).edges)
+        for share in (0.0, 0.19, 0.21, 0.8, 0.81)
+    ]
+    assert lengths == [2, 2, 1, 1, 0]
+    kept = occlusion_graph(pair, OrderingConfig(1, 0.0, 0.21))
+    assert kept.edges.tolist() == [[0, 1]]
+    assert kept.confidence.tolist() == [np.float32(0.8)]
+    assert kept.acyclic
 
 
 def test_small_overlaps_are_no_occlusion():

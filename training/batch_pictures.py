@@ -9,7 +9,7 @@ import numpy as np
 from amodal_perception import files
 from amodal_perception.images import write_image
 from amodal_perception.masks import mask_windows
-from amodal_perception.ordering import occlusion_graph
+from amodal_perception.ordering import FOR_TRUTH, occlusion_graph
 from amodal_perception.structures import Instances, Scene, UInt8Array
 from amodal_perception.visualize import draw_scene
 from training.batch import Batch
@@ -36,5 +36,5 @@ def draw_truth(batch: Batch, number: int) -> UInt8Array:
         visible=visible,
         windows_xyxy=mask_windows(amodal),
     )
-    scene = Scene(0, "", instances, occlusion_graph(instances), "truth", ())
+    scene = Scene(0, "", instances, occlusion_graph(instances, FOR_TRUTH), "truth", ())
     return draw_scene(batch.images[number].cpu().numpy(), scene)

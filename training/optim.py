@@ -18,8 +18,8 @@ TRUNK = ("backbone", "fpn", "detector")
 def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
     """Build AdamW, SGD with momentum as the papers' schedules use it, or Muon.
 
-    Muon moves the matrices of the trunk, which all networks have, and AdamW the rest: with Muon the
-    mask heads, which see only a few places of an image, did worse in the one comparison made.
+    Muon moves the matrices of the trunk, which all networks have, and AdamW the rest: with Muon
+    the mask heads, which see a few places of an image, did worse in the one comparison made.
 
     Biases and normalisation do not decay. (Detectron's schedules let biases decay: at 1e-4 that
     makes no difference that can be measured.)

@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import IO, Any
 
 import numpy as np
@@ -253,8 +253,8 @@ def running_node(job: Job, is_compressed: bool) -> Iterator[subprocess.Popen]:
         "image_transport": "compressed" if is_compressed else "raw",
         "num_threads": job.model.num_threads,
         "provider": job.model.provider,
-        "score_threshold": float(config.postprocess.score_threshold),
-        "min_hidden_fraction": float(config.ordering.min_hidden_fraction),
+        **asdict(config.postprocess),
+        **asdict(config.ordering),
     }
     command = [sys.executable, "-m", "amodal_perception.ros", "--ros-args"]
     command += ["-r", f"image:={job.topic}"]

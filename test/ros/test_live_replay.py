@@ -17,6 +17,8 @@ from amodal_perception.bags import read_scenes
 from amodal_perception.errors import AmodalError, BagError
 from amodal_perception.evaluation.jobs import ModelSettings, plan
 from amodal_perception.images import encode_image
+from amodal_perception.pipeline import PipelineConfig
+from amodal_perception.postprocess import PostprocessConfig
 
 FRAMES = 8
 PERIOD_NS = 150_000_000
@@ -57,6 +59,14 @@ def test_what_a_running_node_saw(live, models, tmp_path):
     assert summary["age_in_use_ms"]["p50"] > summary["age_ms"]["p50"]
     # 1.05 s of bag at half the speed.
     assert 0 < summary["scenes_per_s"] < FRAMES
+
+
+def test_the_node_works_with_the_settings_of_the_job(live, models, tmp_path):
+    bag = write_bag(tmp_path / "bag", {"/eye": [image_message(IMAGE, s) for s in STAMPS_NS]})
+    job = job_of(bag, tmp_path / "out", models.quick)
+    one = PipelineConfig(postprocess=PostprocessConfig(max_instances=1))
+    summary = live.replay_live(replace(job, model=replace(job.model, config=one)), rate=1.0)
+    assert summary["instances_mean"] == 1
 
 
 def test_a_node_that_is_too_slow_drops_frames_and_all_are_told(live, models, tmp_path):

@@ -23,7 +23,7 @@ from tqdm import tqdm
 import amodal_perception
 from amodal_perception import amodal_coco
 from amodal_perception.errors import AmodalError
-from amodal_perception.ordering import occlusion_graph
+from amodal_perception.ordering import FOR_TRUTH, occlusion_graph
 from amodal_perception.structures import Scene
 from training.sim.camera_effects import encode_jpeg
 from training.sim.generate import CLASS_NAMES
@@ -120,7 +120,7 @@ def _truth_rows(
         stamp_ns=stamp_ns,
         frame_id=FRAME_ID,
         instances=frame.truth,
-        graph=occlusion_graph(frame.truth),
+        graph=occlusion_graph(frame.truth, FOR_TRUTH),
         model_id="truth",
         class_names=CLASS_NAMES,
     )

@@ -20,7 +20,7 @@ import numpy as np
 from tqdm import tqdm
 
 from amodal_perception import amodal_coco, files
-from amodal_perception.ordering import occlusion_graph
+from amodal_perception.ordering import FOR_TRUTH, occlusion_graph
 from amodal_perception.structures import Scene
 from training import numbered_images
 from training.numbered_images import (
@@ -189,7 +189,7 @@ def render_views(
                 stamp_ns=0,
                 frame_id="camera",
                 instances=instances,
-                graph=occlusion_graph(instances),
+                graph=occlusion_graph(instances, FOR_TRUTH),
                 model_id="truth",
                 class_names=CLASS_NAMES,
             )

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from amodal_perception import amodal_coco, files
 from amodal_perception.amodal_coco import Json
 from amodal_perception.images import read_image, write_image
-from amodal_perception.ordering import occlusion_graph
+from amodal_perception.ordering import FOR_TRUTH, occlusion_graph
 from amodal_perception.structures import Scene, UInt8Array
 from amodal_perception.visualize import draw_scene
 from training.numbered_images import (
@@ -109,7 +109,7 @@ def _overlay(out: Path, record: Json) -> UInt8Array:
     image_id = record["image"]["id"]
     truth = amodal_coco.AmodalCoco(out, {image_id: record["image"]}, {1: {}}, rows, (), {})
     instances = truth.instances_of(image_id)
-    scene = Scene(0, "", instances, occlusion_graph(instances), "truth", ("object",))
+    scene = Scene(0, "", instances, occlusion_graph(instances, FOR_TRUTH), "truth", ("object",))
     return draw_scene(read_image(out / record["image"]["file_name"]), scene)
 
 
