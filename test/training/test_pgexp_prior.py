@@ -126,7 +126,7 @@ def test_moved_copies_keep_visible_inside_amodal_and_boxes_around_both(seed):
     masks[1, :, : int(rng.integers(0, width // 2 + 1))] = 0
     (amodal_crop, visible_crop), boxes = moved_copy(masks.astype(bool), rng)
     assert not (visible_crop & ~amodal_crop).any()
-    assert amodal_crop.mean() > 0.3
+    assert amodal_crop.mean() > 0.15  # a thin one that was turned fills little of its frame
     assert (boxes[1, :2] >= boxes[0, :2]).all()
     assert (boxes[1, 2:] <= boxes[0, 2:]).all()
     assert (boxes[:, 2:] > boxes[:, :2]).all()
