@@ -24,7 +24,7 @@ from amodal_perception.amodal_coco import AmodalCoco
 from amodal_perception.boxes import xywh_to_xyxy
 from amodal_perception.errors import AmodalError, ConfigError
 from amodal_perception.evaluation.report import write_page
-from amodal_perception.images import data_url, read_image
+from amodal_perception.images import read_image
 from amodal_perception.preprocess import letterbox
 from amodal_perception.structures import FloatArray, UInt8Array
 from training.evaluate import ANNOTATIONS
@@ -34,9 +34,9 @@ from training.models.blade_losses import MapLogits, box_targets
 from training.models.condinst import MASK_STRIDE
 from training.models.detector import image_size_hw
 from training.models.expansion import neighbour_loss
+from training.strips import figure, heat, resized, section, strip, tile
 
 TILES = ("image", "seen: m_v", "region: m_r", "pull on m_a", "expanded: m_a", "result: m")
-TILE_PX = 128
 MARGIN = 0.15
 """Shown around an object's amodal box, as a part of its size."""
 
@@ -98,14 +98,15 @@ def strips(
     for i, (x0, y0, x1, y1) in enumerate(amodal_xyxy.tolist()):
         cut = _window(x0, y0, x1, y1, image.shape[1:3])
         pulled = pull[i].numpy() / max(float(pull[i].abs().max()), 1e-12)
-        maps = [(visible[i], _heat), (region[i], _heat), (pulled, _signed), (amodal[i], _heat)]
-        seen = cv2.resize(cut(image[0]), (TILE_PX, TILE_PX), interpolation=cv2.INTER_AREA)
-        tiles = [np.asarray(seen, np.uint8)]
-        for values, colours in [*maps, (result[i], _heat)]:
-            tiles.append(_tile(values, cut, colours))
-        gap = np.full((TILE_PX, 4, 3), 255, np.uint8)
-        spaced = [part for tile in tiles for part in (tile, gap)][:-1]
-        drawn.append(np.concatenate(spaced, 1))
+        tiles = [
+            tile(cut(image[0])),
+            heat(_part(visible[i], cut)),
+            heat(_part(region[i], cut)),
+            _signed(_part(pulled, cut)),
+            heat(_part(amodal[i], cut)),
+            heat(_part(result[i], cut)),
+        ]
+        drawn.append(strip(tiles))
     return drawn
 
 
@@ -119,24 +120,14 @@ def _window(
     return lambda picture: picture[top:bottom, left:right]
 
 
-def _tile(
-    values: FloatArray,
-    cut: Callable[[np.ndarray], np.ndarray],
-    colours: Callable[[FloatArray], UInt8Array],
-) -> UInt8Array:
+def _part(values: np.ndarray, cut: Callable[[np.ndarray], np.ndarray]) -> FloatArray:
     size = values.shape[1] * MASK_STRIDE, values.shape[0] * MASK_STRIDE
-    part = cut(cv2.resize(values, size, interpolation=cv2.INTER_LINEAR))
-    return colours(np.asarray(cv2.resize(part, (TILE_PX, TILE_PX))))
-
-
-def _heat(probability: FloatArray) -> UInt8Array:
-    """Colour 0 dark and 1 light."""
-    levels = np.asarray(255 * probability.clip(0, 1)).astype(np.uint8)
-    return np.asarray(cv2.applyColorMap(levels, cv2.COLORMAP_INFERNO)[..., ::-1])
+    return cut(cv2.resize(values, size, interpolation=cv2.INTER_LINEAR))
 
 
 def _signed(values: FloatArray) -> UInt8Array:
-    """Colour -1 blue, 0 white and 1 red."""
+    """Return a map as a tile, coloured from blue (-1) over white (0) to red (1)."""
+    values = resized(values)
     strength = np.abs(values.clip(-1, 1)) ** 0.5  # so that the weaker half shows too
     others = (255 * (1 - strength)).astype(np.uint8)
     full = np.full_like(others, 255)
@@ -175,16 +166,14 @@ def write_pictures(run: Path, data: Path, out: Path, *, images: int, objects: in
         visible, amodal = (torch.from_numpy((b * scale + shift).astype(np.float32)) for b in boxes)
         order = np.argsort([-_rate(row) for row in rows], kind="stable")[:objects]
         drawn = strips(model, image, visible, amodal, labels)
-        figures = "".join(
-            f'<figure><img src="{data_url(drawn[i])}" alt="maps of an object">'
-            f"<figcaption>{100 * _rate(rows[i]):.0f} % hidden</figcaption></figure>"
+        figures = [
+            figure(
+                drawn[i], caption=f"{100 * _rate(rows[i]):.0f} % hidden", alt="maps of an object"
+            )
             for i in order
             if _rate(rows[i]) > 0
-        )
-        sections.append(
-            f"<section><h2>{escape(name)}</h2>"
-            f'<img src="{data_url(image[0])}" alt="the image">{figures}</section>'
-        )
+        ]
+        sections.append(section(name, image[0], figures))
     path = out / "expansion.html"
     path.parent.mkdir(parents=True, exist_ok=True)
     write_page(path, "Expansion", sections)

@@ -11,7 +11,6 @@ import sys
 from html import escape
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from tqdm import tqdm
@@ -19,15 +18,14 @@ from tqdm import tqdm
 from amodal_perception import amodal_coco
 from amodal_perception.errors import AmodalError, ConfigError
 from amodal_perception.evaluation.report import write_page
-from amodal_perception.images import data_url, read_image
+from amodal_perception.images import read_image
 from amodal_perception.preprocess import letterbox
 from amodal_perception.structures import UInt8Array
 from training.evaluate import ANNOTATIONS, TorchRuntime, load
 from training.models.bcnet import Bcnet
+from training.strips import figure, heat, section, strip, tile
 
 LAYERS = ("occluder_contour", "occluder_mask", "occludee_contour", "occludee_mask")
-TILE_PX = 128
-GAP_PX = 4
 
 
 def strips(
@@ -43,7 +41,7 @@ def strips(
 
     Returns:
         Score and strip of every object, those first of which the occluder covers most: the RoI,
-        then the `LAYERS` the network has, each a square of `TILE_PX`.
+        then the `LAYERS` the network has, each a tile.
     """
     with torch.inference_mode():
         found, logits = model.layers(torch.from_numpy(image))
@@ -53,29 +51,21 @@ def strips(
         if getattr(logits, name) is not None
     }
     above = next((maps[name] for name in LAYERS[:2][::-1] if name in maps), None)
-    scores = found.scores[0].numpy()
+    scores, boxes = found.scores[0].numpy(), found.boxes_xyxy[0].numpy()
     covered = maps["occludee_mask"] * (1.0 if above is None else above)
     order = np.argsort(-covered.mean((1, 2)), kind="stable")
-    drawn = []
-    for i in order[scores[order] >= score_threshold][:count]:
-        tiles = [_crop(image[0], found.boxes_xyxy[0, i].numpy())]
-        tiles += [_heat(maps[name][i]) for name in maps]
-        gap = np.full((TILE_PX, GAP_PX, 3), 255, np.uint8)
-        spaced = [part for tile in tiles for part in (tile, gap)][:-1]
-        drawn.append((float(scores[i]), np.concatenate(spaced, 1)))
-    return drawn
+    return [
+        (
+            float(scores[i]),
+            strip([_crop(image[0], boxes[i]), *(heat(m[i]) for m in maps.values())]),
+        )
+        for i in order[scores[order] >= score_threshold][:count]
+    ]
 
 
 def _crop(image: UInt8Array, box_xyxy: np.ndarray) -> UInt8Array:
     x0, y0, x1, y1 = np.round(box_xyxy).astype(int)
-    inside = image[y0 : max(y1, y0 + 1), x0 : max(x1, x0 + 1)]
-    return np.asarray(cv2.resize(inside, (TILE_PX, TILE_PX), interpolation=cv2.INTER_AREA))
-
-
-def _heat(probability: np.ndarray) -> UInt8Array:
-    large = cv2.resize(probability, (TILE_PX, TILE_PX), interpolation=cv2.INTER_LINEAR)
-    colors = cv2.applyColorMap((255 * large).astype(np.uint8), cv2.COLORMAP_INFERNO)
-    return np.asarray(colors[..., ::-1])
+    return tile(image[y0 : max(y1, y0 + 1), x0 : max(x1, x0 + 1)])
 
 
 def write_heat_maps(
@@ -101,16 +91,11 @@ def write_heat_maps(
     for name in tqdm(names, "drawing", unit="image", delay=2, leave=False):
         image, _ = letterbox(read_image(data / name), runtime.metadata.input_hw)
         found = strips(runtime.model, image, count=objects, score_threshold=score_threshold)
-        rows = "".join(
-            f'<figure><img src="{data_url(strip)}" alt="layers of an object">'
-            f"<figcaption>score {score:.2f}</figcaption></figure>"
-            for score, strip in found
-        )
-        sections.append(
-            f"<section><h2>{escape(name)}</h2>"
-            f'<img src="{data_url(image[0])}" alt="the image">'
-            f"{rows or '<p>Nothing was found.</p>'}</section>"
-        )
+        figures = [
+            figure(drawn, caption=f"score {score:.2f}", alt="layers of an object")
+            for score, drawn in found
+        ]
+        sections.append(section(name, image[0], figures))
     path = out / "heat_maps.html"
     path.parent.mkdir(parents=True, exist_ok=True)
     write_page(path, "Two layers", sections)

@@ -6,8 +6,9 @@ import torch
 from drawn_scenes import write_scenes
 from small_networks import SIZE_HW, train_briefly
 
-from training.heat_maps import GAP_PX, TILE_PX, main, strips
+from training.heat_maps import main, strips
 from training.models.bcnet import BcnetLightSettings
+from training.strips import GAP_PX, TILE_PX
 
 
 def test_page_shows_every_layer_of_every_object(tmp_path, capsys):
@@ -32,9 +33,9 @@ def test_strip_has_the_layers_that_were_trained(changes, tiles):
     image = np.full((1, *SIZE_HW, 3), 90, np.uint8)
     drawn = strips(model, image, count=2, score_threshold=0.0)
     assert len(drawn) == 2
-    for score, strip in drawn:
+    for score, picture in drawn:
         assert 0 <= score <= 1
-        assert strip.shape == (TILE_PX, tiles * (TILE_PX + GAP_PX) - GAP_PX, 3)
+        assert picture.shape == (TILE_PX, tiles * (TILE_PX + GAP_PX) - GAP_PX, 3)
 
 
 def test_other_systems_have_no_layers_to_show(tmp_path, capsys):
