@@ -9,7 +9,7 @@ import numpy as np
 
 from amodal_perception import amodal_coco
 from amodal_perception.masks import mask_windows
-from amodal_perception.ordering import occlusion_graph
+from amodal_perception.ordering import FOR_TRUTH, occlusion_graph
 from amodal_perception.structures import Instances, Scene
 
 
@@ -55,7 +55,8 @@ def write_scenes(
         name = f"images/{image_id:04d}.jpg"
         cv2.imwrite(str(folder / name), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
         images.append(amodal_coco.image_record(image_id, name, size_hw))
-        scene = Scene(0, "", instances, occlusion_graph(instances), "truth", ("object",))
+        graph = occlusion_graph(instances, FOR_TRUTH)
+        scene = Scene(0, "", instances, graph, "truth", ("object",))
         rows, edges = amodal_coco.scene_to_annotations(
             scene, image_id=image_id, first_id=len(annotations) + 1, predicted=False
         )

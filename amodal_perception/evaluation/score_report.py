@@ -175,6 +175,7 @@ def _occlusion_section(evaluation: Evaluation) -> str:
     middles = {name: (low + high) / 2 for name, (low, high) in HIDDEN_RANGES.items()}
     columns = ["amodal_mask_AP", "visible_mask_AP", "recall"]
     columns += ["amodal_mask_mean_IoU", "visible_mask_mean_IoU"]
+    columns += ["edge_recall"] * evaluation.comparison.truth_has_order
     table: dict[str, list[float]] = {}
     for name in HIDDEN_RANGES:
         cells = [values.get(f"per_occlusion.hidden_{name}.{c}", np.nan) for c in columns]
@@ -200,7 +201,7 @@ def _occlusion_section(evaluation: Evaluation) -> str:
         '</table></div></div><p class="note">AP counts every prediction that matches nothing as a '
         "false alarm in every range, so it falls with the number of objects in the range, too. "
         "Recall and mean IoU, of objects found with a score and amodal IoU of 0.5 at least, do "
-        "not.</p></section>"
+        "not. Edge recall is of the edges that end at such an object.</p></section>"
     )
 
 

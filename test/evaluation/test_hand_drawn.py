@@ -309,6 +309,15 @@ def test_order_matrices(edges, accuracy_all, accuracy_occluded, matrix_accuracy)
     assert order["matched_pairs.matrix_accuracy"] == pytest.approx(matrix_accuracy)
 
 
+@pytest.mark.parametrize(
+    ("edges", "share"), [([], 0), ([(1, 2)], 1), ([(2, 1)], 0), ([(1, 2), (2, 1), (1, 3)], 1)]
+)
+def test_edges_count_where_what_they_hide_is_hidden(edges, share):
+    figures = measured(truth(), order_scene(*edges), "per_occlusion")
+    assert figures["hidden_40_60.edge_recall"] == share
+    assert "hidden_0.edge_recall" not in figures
+
+
 def test_missed_objects_cost_end_to_end():
     found = predictions(thing(FRONT, score=0.9), thing(LONE, score=0.7))
     pcnet = measured(truth(), found, "pcnet")

@@ -28,7 +28,7 @@ import numpy as np
 
 from amodal_perception.amodal_coco import Json
 from amodal_perception.evaluation.comparison import Comparison, Float64, Int64, Objects, shared_px
-from amodal_perception.evaluation.matching import match_objects
+from amodal_perception.evaluation.matching import ObjectMatches, match_objects
 from amodal_perception.evaluation.measures import Figures, Ratio, mean_over_images
 from amodal_perception.structures import BoolArray
 
@@ -199,6 +199,15 @@ class _Pairs:
             for state in (both, self.predicted_state, self.true_state)
         )
         return hits, predicted + self.stray_edges, true
+
+
+def edges_found(comparison: Comparison, matches: ObjectMatches) -> BoolArray:
+    """Tell of each true edge, [E], whether its ends were found, and an edge between them."""
+    ends = matches.true_of[comparison.predicted_edges]
+    ends = ends[(ends >= 0).all(axis=1)]
+    num_true = len(comparison.truth)
+    true, found = (edges[:, 0] * num_true + edges[:, 1] for edges in (comparison.true_edges, ends))
+    return np.isin(true, found)
 
 
 def _edges(state: Int64) -> Int64:

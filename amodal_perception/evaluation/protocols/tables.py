@@ -9,6 +9,7 @@ from amodal_perception.evaluation.comparison import Comparison
 from amodal_perception.evaluation.matching import match_objects
 from amodal_perception.evaluation.measures import Figures, Ratio
 from amodal_perception.evaluation.protocols.coco import curve, targets
+from amodal_perception.evaluation.protocols.order import edges_found
 
 HIDDEN_RANGES = {
     "0": (0.0, 0.0),
@@ -38,10 +39,11 @@ def per_occlusion(comparison: Comparison) -> Figures:
 
     AP counts every unmatched prediction as a false alarm in every range, as `strict` does, so it
     falls with the number of objects in the range, too; recall and mean IoU (score and amodal IoU
-    of 0.5 at least) do not.
+    of 0.5 at least) do not. `edge_recall` is of the edges that end at such an object.
     """
     truth, pairs = comparison.truth, comparison.overlaps
     matches = match_objects(comparison)
+    edge_is_found, (hiding, hidden) = edges_found(comparison, matches), comparison.true_edges.T
     figures: Figures = {}
     for name, (low, high) in HIDDEN_RANGES.items():
         inside = truth.occlusion_rate <= high
@@ -65,6 +67,13 @@ def per_occlusion(comparison: Comparison) -> Figures:
             if target.endswith("mask"):
                 iou = comparison.sum_by_image(image, pairs.iou[target][pair])
                 figures[f"{key}.{target}_mean_IoU"] = Ratio(iou, found_by_image)
+        if comparison.truth_has_order:
+            edge = asked[hidden] & ~comparison.ignored[hiding]
+            image = truth.image[hidden]
+            figures[f"{key}.edge_recall"] = Ratio(
+                comparison.sum_by_image(image[edge & edge_is_found]),
+                comparison.sum_by_image(image[edge]),
+            )
     return figures
 
 
