@@ -41,7 +41,7 @@ soak: setup $(STAMPS)/test
 
 faults: setup $(STAMPS)/test
 	$(WITH_ROS) python -m pytest test/ros/test_survival.py test/ros/test_input.py \
-		test/ros/test_camera_faults.py test/ros/test_lifecycle.py
+		test/ros/test_camera_faults.py test/ros/test_lifecycle_services.py
 
 clean:
 	rm -rf build install log out .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

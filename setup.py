@@ -40,7 +40,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=find_packages(include=["amodal_perception", "amodal_perception.*"]),
-    package_data={"amodal_perception": ["assets/**", "evaluation/*.css"]},
+    package_data={"amodal_perception": ["assets/**"]},
     cmdclass={"build_py": BuildWithDefinitions},
     install_requires=["numpy>=1.26", "opencv-python-headless", "PyYAML", "tqdm"],
     extras_require={**EXTRAS, "all": [name for names in EXTRAS.values() for name in names]},

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from amodal_perception.engines import command as build_engine
+from amodal_perception.commands import build_engine as build_engine
 from amodal_perception.errors import AmodalError
 from amodal_perception.ordering import OrderingConfig
 from amodal_perception.pipeline import Pipeline, PipelineConfig
@@ -21,7 +21,7 @@ from amodal_perception.postprocess import PostprocessConfig
 from amodal_perception.runtime import DEFAULT_MODEL, PROVIDERS, load_runtime
 
 if TYPE_CHECKING:
-    from amodal_perception.evaluation.jobs import Job, Outcome
+    from amodal_perception.replay.jobs import Job, Outcome
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -255,9 +255,9 @@ def _load_pipeline(arguments: argparse.Namespace) -> Pipeline:
 
 
 def _replay(arguments: argparse.Namespace) -> int:
-    from amodal_perception.evaluation import batch, executors
-    from amodal_perception.evaluation.jobs import ModelSettings, plan
-    from amodal_perception.evaluation.run import RunOptions, print_table
+    from amodal_perception.replay import batch_summary, executors
+    from amodal_perception.replay.jobs import ModelSettings, plan
+    from amodal_perception.replay.run_folder import RunOptions, print_table
 
     if arguments.live and arguments.ray:
         raise AmodalError("--live plays in real time on this machine; leave out --ray")
@@ -279,10 +279,10 @@ def _replay(arguments: argparse.Namespace) -> int:
         outcomes = list(executors.run_on_ray(jobs, arguments.ray))
     else:
         outcomes = list(executors.run_on_cores(jobs, arguments.workers))
-    summary, failures = batch.finish(arguments.out, outcomes, unreadable)
+    summary, failures = batch_summary.finish(arguments.out, outcomes, unreadable)
     if summary:
         print_table(summary)
-        batch.print_runs(summary)
+        batch_summary.print_runs(summary)
         kept = sum(outcome.is_kept for outcome in outcomes)
         if kept:
             print(f"{kept} of {len(outcomes)} runs were finished before, from the same inputs")
@@ -294,7 +294,7 @@ def _replay(arguments: argparse.Namespace) -> int:
 
 def _replay_live(jobs: Sequence[Job], arguments: argparse.Namespace) -> list[Outcome]:
     """Play the jobs one after the other to a node."""
-    from amodal_perception.evaluation.executors import run_in_turn
+    from amodal_perception.replay.executors import run_in_turn
 
     try:
         from amodal_perception.ros.live_replay import replay_live, ros
@@ -311,7 +311,7 @@ def _replay_live(jobs: Sequence[Job], arguments: argparse.Namespace) -> list[Out
 
 
 def _predict(arguments: argparse.Namespace) -> int:
-    from amodal_perception.predict import predict
+    from amodal_perception.commands.predict import predict
 
     unreadable = predict(
         arguments.images,
@@ -326,7 +326,7 @@ def _predict(arguments: argparse.Namespace) -> int:
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
-    from amodal_perception.evaluation.metrics import evaluate_files
+    from amodal_perception.evaluation.evaluate import evaluate_files
 
     evaluate_files(
         arguments.truth,
@@ -341,8 +341,8 @@ def _evaluate(arguments: argparse.Namespace) -> int:
 
 
 def _bench(arguments: argparse.Namespace) -> int:
-    from amodal_perception.evaluation.benchmark import run_benchmark
-    from amodal_perception.evaluation.jobs import ModelSettings
+    from amodal_perception.benchmark.benchmark import run_benchmark
+    from amodal_perception.replay.jobs import ModelSettings
 
     config = _pipeline_config(arguments)
     run_benchmark(
@@ -360,7 +360,7 @@ def _bench(arguments: argparse.Namespace) -> int:
 
 
 def _inspect(arguments: argparse.Namespace) -> int:
-    from amodal_perception.inspect_file import browse, describe
+    from amodal_perception.commands.inspect_file import browse, describe
 
     if arguments.limit < 1:
         raise AmodalError(f"--limit {arguments.limit}: the page needs at least one image")

@@ -1,4 +1,4 @@
-"""Write files so that a reader never meets a half-written one."""
+"""Atomic writes, so that a reader never meets a half-written file; the package's own files."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+ASSETS = Path(__file__).resolve().parent / "assets"
+"""What ships with the package: the default model, a sample bag with its truth, page styles."""
 
 
 @contextmanager

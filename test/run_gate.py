@@ -18,10 +18,10 @@ import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 
-from contract_model import write_model
 from gates import delivery, fuzz, restarts, soak
 from gates.watch import conclude
-from moody_model import write_moody_model
+from helpers.contract_model import write_model
+from helpers.moody_model import write_moody_model
 
 
 def main() -> int:

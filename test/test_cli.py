@@ -5,15 +5,13 @@ import os
 import resource
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
-from contract_model import write_model
+from helpers.contract_model import write_model
+from helpers.paths import ROOT
 
-from amodal_perception.images import write_image
-
-ROOT = Path(__file__).parents[1]
+from amodal_perception.storage.image_files import write_image
 
 
 def amodal(*words, **options):

@@ -1,34 +1,20 @@
-"""The run time must start without torch, and everything outside ros/ without rclpy."""
+"""The run time starts without torch, and everything outside ros/ without rclpy.
 
-import pkgutil
+The arrows between packages are `importlinter.ini`'s, which ``make lint`` checks without importing
+anything; here the modules are imported for real, with what they must not need taken away.
+"""
+
 import subprocess
 import sys
 
 import pytest
+from helpers.paths import ROOT
 
-import amodal_perception
-
-MODULES = sorted(
-    info.name
-    for info in pkgutil.walk_packages(amodal_perception.__path__, "amodal_perception.")
-    # Generated message packages load libraries of ROS, which is theirs to test.
-    if not info.name.startswith(("amodal_perception.msg", "amodal_perception.srv"))
-)
-NEEDS_RCLPY = {
-    f"amodal_perception.ros.{name}"
-    for name in (
-        "__main__",
-        "demo",
-        "depth",
-        "inputs",
-        "live_replay",
-        "managed",
-        "node",
-        "outputs",
-        "planner",
-        "scene_publisher",
-    )
+MODULES = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    for path in (ROOT / "amodal_perception").rglob("*.py")
 }
+IN_ROS = {name for name in MODULES if name.startswith("amodal_perception.ros.")}
 BLOCK = """
 import importlib, sys
 for name in {blocked}:
@@ -41,8 +27,8 @@ for name in {modules}:
 @pytest.mark.parametrize(
     ("blocked", "modules"),
     [
-        (["torch", "torchvision", "training", "rclpy"], set(MODULES) - NEEDS_RCLPY),
-        (["torch", "torchvision", "training"], NEEDS_RCLPY & set(MODULES)),
+        (["torch", "torchvision", "training", "rclpy"], MODULES - IN_ROS),
+        (["torch", "torchvision", "training"], IN_ROS),
     ],
     ids=["without torch and rclpy", "without torch"],
 )
@@ -53,4 +39,4 @@ def test_modules_import_without(blocked, modules):
     code = BLOCK.format(blocked=blocked, modules=sorted(modules))
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "amodal_perception.pipeline" in MODULES
+    assert modules

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from drawing import mask
+from helpers.drawing import mask
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp

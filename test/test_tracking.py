@@ -1,18 +1,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from helpers.paths import ASSETS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from amodal_perception import amodal_coco, bags
-from amodal_perception.evaluation.identity import count_identities, tracked_truth
+from amodal_perception.evaluation.id_switches import count_identities, tracked_truth
 from amodal_perception.masks import mask_windows
+from amodal_perception.storage import amodal_coco, bag_frames
 from amodal_perception.structures import Frame, Instances
 from amodal_perception.tracking import Tracker, TrackingConfig
 
@@ -186,9 +186,8 @@ def test_order_of_instances_does_not_matter():
 @pytest.mark.parametrize(("every", "lose"), [(1, 0.0), (2, 0.0), (1, 0.3)])
 def test_ids_stay_with_the_objects_of_the_sample_bag(every, lose):
     pytest.importorskip("rosbags", reason="needs rosbags")
-    assets = Path(bags.__file__).parent / "assets"
-    truth = amodal_coco.read(assets / "sample_truth.json")
-    frames = list(bags.read_frames(assets / "sample_bag"))[::every]
+    truth = amodal_coco.read(ASSETS / "sample_truth.json")
+    frames = list(bag_frames.read_frames(ASSETS / "sample_bag"))[::every]
     counts = count_identities(tracked_truth(frames, truth, lose=lose))
     assert counts.objects >= 60
     # Six scenes of eleven objects each; today none or one of either kind.

@@ -5,12 +5,11 @@ from __future__ import annotations
 import ast
 import json
 import re
-from pathlib import Path
 
 import pytest
 import yaml
+from helpers.paths import ROOT
 
-ROOT = Path(__file__).parents[1]
 NODE = "/amodal_perception/"
 
 

@@ -19,19 +19,20 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from amodal_perception import amodal_coco
-from amodal_perception.amodal_coco import AmodalCoco, Json
+from amodal_perception.drawing.overlay import draw_scene
 from amodal_perception.errors import AmodalError, ConfigError
-from amodal_perception.evaluation.metrics import QUICK, evaluate_files, evaluate_in_detail
-from amodal_perception.images import read_image
+from amodal_perception.evaluation.evaluate import QUICK, evaluate_files, evaluate_in_detail
 from amodal_perception.ordering import occlusion_graph
 from amodal_perception.pipeline import Pipeline, PipelineConfig
 from amodal_perception.postprocess import PostprocessConfig
 from amodal_perception.runtime import ModelMetadata, RawDetections, Runtime, load_runtime
+from amodal_perception.storage import amodal_coco
+from amodal_perception.storage.amodal_coco import AmodalCoco, Json
+from amodal_perception.storage.image_files import read_image
 from amodal_perception.structures import Frame, Scene, UInt8Array
-from amodal_perception.visualize import draw_scene
-from training import checkpoints, distributed
-from training.config import TrainConfig, model_name
+from training import distributed
+from training.loop import checkpoints
+from training.loop.config import TrainConfig, model_name
 
 ANNOTATIONS = "annotations.json"
 SCORE_THRESHOLD = 0.02

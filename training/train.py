@@ -1,7 +1,7 @@
 """Train a model: ``python -m training.train CONFIG.yaml data=DIR out=RUN [key=value ...]``.
 
-`training.config.TrainConfig` lists the keys. Running the same command again resumes the run; on
-the CPU it goes on exactly as if it had not stopped. To start from other weights, for one's own
+`training.loop.config.TrainConfig` lists the keys. Running the same command again resumes the run;
+on the CPU it goes on exactly as if it had not stopped. To start from other weights, for one's own
 data or a larger input, give ``weights=RUN`` or ``weights=MODEL.onnx``. For several GPUs or
 machines: ``torchrun --nproc_per_node=N -m training.train CONFIG.yaml ...``.
 """
@@ -21,18 +21,19 @@ import torch
 from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 
-from amodal_perception import amodal_coco
 from amodal_perception.errors import AmodalError, ConfigError
-from training import checkpoints, distributed, environment, evaluate, weights
-from training.batch import Batch
-from training.batch_pictures import save_batch
-from training.checkpoints import Learner
-from training.config import TrainConfig, load
+from amodal_perception.storage import amodal_coco
+from training import distributed, evaluate
 from training.datasets import DATASETS
-from training.log import RunLog
+from training.loop import checkpoints, initial_weights, provenance
+from training.loop.batch_pictures import save_batch
+from training.loop.checkpoints import Learner
+from training.loop.config import TrainConfig, load
+from training.loop.optim import freeze, learning_rate, make_optimizer, update_average
+from training.loop.run_log import RunLog
+from training.loop.sample_stream import batches
 from training.models import Network
-from training.optim import freeze, learning_rate, make_optimizer, update_average
-from training.stream import batches
+from training.structures import Batch
 
 
 def train(config: TrainConfig) -> None:
@@ -57,7 +58,7 @@ def train(config: TrainConfig) -> None:
 
 def precision_of(run: Path, device: torch.device) -> str:
     """Return what a run was started with, or what is best on this device; say which."""
-    precision = "bf16" if environment.has_bf16(device) else "fp32"
+    precision = "bf16" if provenance.has_bf16(device) else "fp32"
     if distributed.rank() == 0:
         if (run / "config.json").exists():
             precision = checkpoints.read_config(run)[0].precision
@@ -178,7 +179,7 @@ def make_learner(
     torch.manual_seed(config.seed)
     model = config.model.build(num_classes)
     if config.weights:
-        weights.start_from(model, Path(config.weights), made=prepared)
+        initial_weights.start_from(model, Path(config.weights), made=prepared)
     model.load_state_dict(prepared, strict=False)
     model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     ema = copy.deepcopy(model).eval()

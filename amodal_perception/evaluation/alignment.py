@@ -9,9 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from amodal_perception import amodal_coco
-from amodal_perception.amodal_coco import AmodalCoco, Json
 from amodal_perception.errors import DatasetError
+from amodal_perception.storage import amodal_coco
+from amodal_perception.storage.amodal_coco import AmodalCoco, Json
 
 
 def read_predictions(path: Path, truth: AmodalCoco) -> AmodalCoco:

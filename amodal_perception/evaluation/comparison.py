@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 from tqdm import tqdm
 
-from amodal_perception.amodal_coco import AmodalCoco, Json
 from amodal_perception.errors import DatasetError
 from amodal_perception.evaluation.regions import (
     Rle,
@@ -29,6 +28,7 @@ from amodal_perception.evaluation.regions import (
     visible_rle,
 )
 from amodal_perception.evaluation.strip import described_px
+from amodal_perception.storage.amodal_coco import AmodalCoco, Json
 from amodal_perception.structures import BoolArray, IntArray
 
 Float64 = NDArray[np.float64]

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from amodal_perception import files
-from amodal_perception.evaluation.flicker import SceneChange
 from amodal_perception.evaluation.matching import ImageMatches
+from amodal_perception.evaluation.temporal_stability import SceneChange
 from amodal_perception.structures import Scene
 
 Cell = str | int | float | None

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
-from amodal_perception.amodal_coco import AmodalCoco, Json
 from amodal_perception.errors import DatasetError
+from amodal_perception.storage.amodal_coco import AmodalCoco, Json
 
 Rle = dict[str, Any]
 """COCO's compressed run lengths: ``size`` (height, width) and ``counts``."""

@@ -13,7 +13,7 @@ from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.utilities import remove_ros_args
 
 from amodal_perception.errors import AmodalError, EngineError
-from amodal_perception.ros.managed import spin
+from amodal_perception.ros.lifecycle import spin
 from amodal_perception.ros.node import AmodalNode
 from amodal_perception.ros.parameters import NodeParameters
 

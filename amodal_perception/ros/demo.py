@@ -14,14 +14,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from amodal_perception.errors import AmodalError
-from amodal_perception.evaluation import batch
-from amodal_perception.evaluation.executors import run_in_turn
-from amodal_perception.evaluation.jobs import ModelSettings, plan
-from amodal_perception.evaluation.run import print_table
+from amodal_perception.files import ASSETS
+from amodal_perception.replay import batch_summary
+from amodal_perception.replay.executors import run_in_turn
+from amodal_perception.replay.jobs import ModelSettings, plan
+from amodal_perception.replay.run_folder import print_table
 from amodal_perception.ros.live_replay import replay_live, ros
 from amodal_perception.runtime import DEFAULT_MODEL
-
-ASSETS = Path(__file__).resolve().parents[1] / "assets"
 
 
 def run(bag: Path, truth_path: Path | None, model: Path, out_dir: Path) -> None:
@@ -33,7 +32,7 @@ def run(bag: Path, truth_path: Path | None, model: Path, out_dir: Path) -> None:
     jobs, _ = plan([bag], out_dir, ModelSettings(model), truth_path=truth_path)
     with ros(is_alone=True):
         outcomes = list(run_in_turn(jobs, replay_live))
-    summary, failures = batch.finish(out_dir, outcomes, {})
+    summary, failures = batch_summary.finish(out_dir, outcomes, {})
     if failures:
         raise AmodalError(failures[0].error)
     assert summary is not None

@@ -10,11 +10,11 @@ from rclpy.node import Node
 from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import CameraInfo, Image
 
+from amodal_perception.conversions.images import message_to_depth
 from amodal_perception.errors import ImageError
-from amodal_perception.ros.extents import Extent, Intrinsics, measure_extents
-from amodal_perception.ros.images import message_to_depth
+from amodal_perception.planning.extents import Extent, Intrinsics, measure_extents
 from amodal_perception.ros.inputs import Input, cdr_stamp_ns
-from amodal_perception.ros.nearby import Nearby
+from amodal_perception.ros.stamp_buffer import Nearby
 from amodal_perception.structures import Scene
 
 # Depth is often published a little after the colours. Wait for it, but only while it comes.

@@ -6,7 +6,7 @@ import sys
 from dataclasses import dataclass, field
 from typing import Any
 
-from amodal_perception.ros.health import DROPS, Report
+from amodal_perception.ros.frame_statistics import DROPS, Report
 from amodal_perception.runtime import ModelMetadata
 
 # The levels of diagnostic_msgs/DiagnosticStatus.

@@ -27,20 +27,20 @@ from rclpy.parameter import Parameter
 from rclpy.qos import ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
 
+from amodal_perception.conversions.images import EncodingError, message_to_frame
+from amodal_perception.conversions.scenes import MessageTypes, scene_to_msg
 from amodal_perception.errors import AmodalError, EngineError, GpuLostError, ImageError
 from amodal_perception.pipeline import Pipeline
 from amodal_perception.ros import diagnostics
 from amodal_perception.ros.component import Component
 from amodal_perception.ros.depth import DepthInput, deserialized
-from amodal_perception.ros.health import Health
-from amodal_perception.ros.images import EncodingError, message_to_frame
+from amodal_perception.ros.frame_statistics import Health
 from amodal_perception.ros.inputs import Input, image_topic
+from amodal_perception.ros.lifecycle import ManagedNode
 from amodal_perception.ros.loading import load_pipeline, model_path
-from amodal_perception.ros.managed import ManagedNode
-from amodal_perception.ros.messages import MessageTypes, scene_to_msg
 from amodal_perception.ros.outputs import Outputs, Sight
 from amodal_perception.ros.parameters import NodeParameters, descriptor
-from amodal_perception.ros.planner import Planner
+from amodal_perception.ros.planner_services import Planner
 from amodal_perception.ros.worker import Arrival, Worker
 from amodal_perception.runtime import ModelMetadata
 from amodal_perception.structures import Frame, Scene

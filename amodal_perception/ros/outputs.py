@@ -12,15 +12,15 @@ from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy
 from sensor_msgs.msg import Image
 
-from amodal_perception.adapters import label_image
-from amodal_perception.graspable import graspable_masks
+from amodal_perception.conversions.images import array_to_message, rgb_to_message
+from amodal_perception.conversions.vision_msgs import VisionMessages
+from amodal_perception.drawing.overlay import draw_scene
 from amodal_perception.msg import AmodalScene, ObjectExtent, ObjectExtents
-from amodal_perception.ros.extents import Extent
-from amodal_perception.ros.images import array_to_message, rgb_to_message
+from amodal_perception.planning.extents import Extent
+from amodal_perception.planning.grasp_regions import graspable_masks
+from amodal_perception.planning.planner_inputs import label_image
 from amodal_perception.ros.inputs import newest_only
-from amodal_perception.ros.vision import VisionMessages
 from amodal_perception.structures import Frame, Scene
-from amodal_perception.visualize import draw_scene
 
 
 @dataclass(frozen=True, eq=False)

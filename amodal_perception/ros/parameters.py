@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
+from amodal_perception.conversions.images import MAX_PIXELS
 from amodal_perception.errors import ConfigError
 from amodal_perception.ordering import OrderingConfig
 from amodal_perception.pipeline import PipelineConfig
 from amodal_perception.postprocess import PostprocessConfig
-from amodal_perception.ros.images import MAX_PIXELS
 from amodal_perception.runtime import PROVIDERS
 from amodal_perception.tracking import TrackingConfig
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from amodal_perception.errors import EngineError, GpuLostError
 from amodal_perception.pipeline import Pipeline
-from amodal_perception.ros.latest import Latest
+from amodal_perception.ros.latest_slot import Latest
 from amodal_perception.runtime import ModelMetadata, RawDetections, Runtime
 from amodal_perception.structures import Scene, UInt8Array
 

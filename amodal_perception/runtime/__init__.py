@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from amodal_perception.errors import ModelFileError
+from amodal_perception.files import ASSETS
 from amodal_perception.runtime.contract import ModelMetadata, RawDetections, Runtime
 
 __all__ = [
@@ -16,7 +17,7 @@ __all__ = [
     "load_runtime",
 ]
 
-DEFAULT_MODEL = Path(__file__).resolve().parents[1] / "assets" / "default_model.onnx"
+DEFAULT_MODEL = ASSETS / "default_model.onnx"
 """The model that comes with the package."""
 
 PROVIDERS = {
@@ -59,7 +60,7 @@ def _load_onnx(path: Path, num_threads: int, provider: str) -> Runtime:
 
 
 def _load_tensorrt(path: Path, num_threads: int, provider: str) -> Runtime:
-    from amodal_perception.runtime.tensorrt_runtime import TensorRtRuntime
+    from amodal_perception.runtime.tensorrt.runtime import TensorRtRuntime
 
     return TensorRtRuntime(path)
 

@@ -15,7 +15,7 @@ from amodal_perception.runtime.contract import (
     TensorSpec,
     check_contract,
 )
-from amodal_perception.runtime.external_data import check_self_contained
+from amodal_perception.runtime.self_contained import check_self_contained
 from amodal_perception.structures import UInt8Array
 
 ORT_DTYPES = {

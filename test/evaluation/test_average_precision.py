@@ -8,18 +8,18 @@ import io
 
 import numpy as np
 import pytest
+from helpers.scene_files import mask, random_scenes, scenes, thing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as COCO_MASK
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
-from scene_files import mask, random_scenes, scenes, thing
 
-from amodal_perception.amodal_coco import AmodalCoco
 from amodal_perception.errors import DatasetError
 from amodal_perception.evaluation.comparison import TARGETS, compare
-from amodal_perception.evaluation.metrics import evaluate, evaluate_in_detail
+from amodal_perception.evaluation.evaluate import evaluate, evaluate_in_detail
 from amodal_perception.evaluation.protocols.orcnn import orcnn
+from amodal_perception.storage.amodal_coco import AmodalCoco
 
 NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 

@@ -4,13 +4,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from scene_files import random_scenes
+from helpers.scene_files import random_scenes
 
-from amodal_perception.amodal_coco import AmodalCoco
 from amodal_perception.evaluation import bootstrap, protocols
 from amodal_perception.evaluation.alignment import align
 from amodal_perception.evaluation.comparison import compare
 from amodal_perception.evaluation.measures import MeanOf, Ratio
+from amodal_perception.storage.amodal_coco import AmodalCoco
 
 
 def repeated(scenes: AmodalCoco, times: list[int]) -> AmodalCoco:

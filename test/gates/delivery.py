@@ -8,17 +8,17 @@ import subprocess
 import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import cv2
 import numpy as np
+from helpers.paths import ROOT
 from tqdm import tqdm
 
 from gates.watch import Figure, percentile
 
 IMAGES_PER_S = 30
 SIZE_HW = 480, 640
-SETTINGS_FILE = Path(__file__).parents[2] / "config" / "fastdds.xml"
+SETTINGS_FILE = ROOT / "config" / "fastdds.xml"
 LARGE_DATA = {"FASTDDS_BUILTIN_TRANSPORTS": "LARGE_DATA"}
 LARGE_SEGMENT = {"FASTRTPS_DEFAULT_PROFILES_FILE": str(SETTINGS_FILE)}
 
@@ -85,7 +85,7 @@ def _measure(case: Case, model: str, count: int) -> tuple[int, list[float]]:
     """Return how many images the node received, and how long each scene's image was under way."""
     os.environ.update(case.environment)
     import rclpy
-    from running_node import Camera, Monitor, node_process
+    from helpers.running_node import Camera, Monitor, node_process
 
     from amodal_perception.msg import AmodalScene
 

@@ -7,10 +7,10 @@ from contextlib import ExitStack
 
 import cv2
 import numpy as np
-from running_node import Camera, Monitor, node_process
+from helpers.running_node import Camera, Monitor, node_process
 from tqdm import tqdm
 
-from amodal_perception.ros.health import DROPS
+from amodal_perception.ros.frame_statistics import DROPS
 from gates.watch import Figure, growth, rss_mb
 
 ENCODINGS = (

@@ -7,8 +7,8 @@ import subprocess
 import time
 
 import numpy as np
-from moody_model import ENDLESS
-from running_node import PATIENCE_S, Camera, Monitor, node_process
+from helpers.moody_model import ENDLESS
+from helpers.running_node import PATIENCE_S, Camera, Monitor, node_process
 from tqdm import tqdm
 
 from gates.watch import Figure, percentile

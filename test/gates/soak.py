@@ -7,8 +7,8 @@ import time
 from pathlib import Path
 
 import numpy as np
-from contract_model import INPUT_HW, write_model
-from running_node import Camera, Monitor, node_process
+from helpers.contract_model import INPUT_HW, write_model
+from helpers.running_node import Camera, Monitor, node_process
 from tqdm import tqdm
 
 from amodal_perception.runtime import load_runtime

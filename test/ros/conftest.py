@@ -6,7 +6,7 @@ import os
 from types import SimpleNamespace
 
 import pytest
-from running_node import Camera, Monitor
+from helpers.running_node import Camera, Monitor
 
 # One domain per process; 101 is the last whose ports Linux does not use otherwise.
 os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % 101)
@@ -43,8 +43,8 @@ def monitor(camera):
 def models(tmp_path_factory):
     """Give tiny model files: two discs in every image, at once, slowly, or as the image says."""
     pytest.importorskip("onnx", reason="needs onnx to write the tests' models")
-    from contract_model import write_model
-    from moody_model import write_moody_model
+    from helpers.contract_model import write_model
+    from helpers.moody_model import write_moody_model
 
     folder = tmp_path_factory.mktemp("models")
     return SimpleNamespace(

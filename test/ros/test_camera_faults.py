@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from running_node import node_process
+from helpers.running_node import node_process
 
 OK, WARN, ERROR, STALE = range(4)
 

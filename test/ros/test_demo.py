@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.paths import ROOT
 
 pytest.importorskip("rosbags", reason="needs rosbags")
-from bag_writing import image_message, write_bag
+from helpers.bag_writing import image_message, write_bag
 
-ROOT = Path(__file__).parents[2]
 FRAMES = 8
 PERIOD_NS = 100_000_000
 

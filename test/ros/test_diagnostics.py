@@ -20,7 +20,7 @@ from amodal_perception.ros.diagnostics import (
     judge_input,
     judge_processing,
 )
-from amodal_perception.ros.health import Health
+from amodal_perception.ros.frame_statistics import Health
 from amodal_perception.runtime import ModelMetadata
 
 IMAGE = "sensor_msgs/msg/Image"

@@ -8,12 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from running_node import PATIENCE_S, node_process
+from helpers.paths import ROOT, SAMPLE_BAG
+from helpers.running_node import PATIENCE_S, node_process
 
-from amodal_perception import bags
-
-ROOT = Path(__file__).parents[2]
-BAG = Path(bags.__file__).parent / "assets" / "sample_bag"
 BUILT = ROOT / "install/amodal_perception/lib/amodal_perception/planner_client"
 TOPIC = "/camera/color/image_raw/compressed"
 
@@ -30,7 +27,7 @@ def images():
     from rosbags.typesys import Stores, get_typestore
 
     store = get_typestore(Stores.ROS2_JAZZY)
-    with highlevel.AnyReader([BAG], default_typestore=store) as reader:
+    with highlevel.AnyReader([SAMPLE_BAG], default_typestore=store) as reader:
         connections = [c for c in reader.connections if c.topic == TOPIC]
         return [bytes(cdr) for _, _, cdr in reader.messages(connections)]
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from running_node import PATIENCE_S, node_process
+from helpers.running_node import PATIENCE_S, node_process
 
-from amodal_perception.ros.messages import msg_to_scene
+from amodal_perception.conversions.scenes import msg_to_scene
 
 OK = 0
 TYPES = {"rgb8": 3, "bgr8": 3, "bgra8": 4, "mono8": 1, "bayer_gbrg8": 1, "yuv422_yuy2": 2}
@@ -114,8 +114,8 @@ def test_time_may_jump(models, camera, monitor):
 def test_distance_comes_from_the_depth_of_the_same_moment(models, camera, monitor):
     from sensor_msgs.msg import CameraInfo
 
+    from amodal_perception.conversions.images import array_to_message
     from amodal_perception.msg import ObjectExtents
-    from amodal_perception.ros.images import array_to_message
 
     remap = "image:=/camera/image"
     extents: list = []
@@ -226,7 +226,7 @@ def test_detections_are_the_visible_boxes(models, camera):
 
 
 def test_parameters_answer_while_the_engine_is_busy(models, camera, monitor):
-    from moody_model import ENDLESS
+    from helpers.moody_model import ENDLESS
 
     with node_process(f"model_file_path:={models.moody}") as process:
         camera.publisher().publish(camera.image(5, np.full((48, 64, 3), ENDLESS, np.uint8)))

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 import pytest
 import yaml
-from running_node import PATIENCE_S
+from helpers.running_node import PATIENCE_S
 
 pytest.importorskip("launch_ros", reason="needs launch_ros, which has no wheel")
 pytestmark = pytest.mark.skipif(shutil.which("ros2") is None, reason="needs the ros2 command")

@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 
 pytest.importorskip("rosbags", reason="needs rosbags")
-from bag_writing import compressed_message, image_message, write_bag
-from running_node import node_process
+from helpers.bag_writing import compressed_message, image_message, write_bag
+from helpers.running_node import node_process
 
-from amodal_perception.bags import read_scenes
 from amodal_perception.errors import AmodalError, BagError
-from amodal_perception.evaluation.jobs import ModelSettings, plan
-from amodal_perception.images import encode_image
 from amodal_perception.pipeline import PipelineConfig
 from amodal_perception.postprocess import PostprocessConfig
+from amodal_perception.replay.jobs import ModelSettings, plan
+from amodal_perception.storage.bag_frames import read_scenes
+from amodal_perception.storage.image_files import encode_image
 
 FRAMES = 8
 PERIOD_NS = 150_000_000

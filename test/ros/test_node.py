@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from running_node import node_process
+from helpers.running_node import node_process
 
-from amodal_perception.ros.messages import msg_to_scene
+from amodal_perception.conversions.scenes import msg_to_scene
 
 
 @pytest.fixture(scope="module")

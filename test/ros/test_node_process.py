@@ -6,7 +6,7 @@ import signal
 from contextlib import ExitStack
 
 import pytest
-from running_node import PATIENCE_S, node_process
+from helpers.running_node import PATIENCE_S, node_process
 
 
 def test_compressed_images_at_the_base_topic_plus_suffix(models, camera):

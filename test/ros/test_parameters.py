@@ -1,17 +1,15 @@
 from __future__ import annotations
 
 from dataclasses import asdict, fields
-from pathlib import Path
 
 import pytest
 import yaml
+from helpers.paths import ROOT
 
 from amodal_perception.errors import ConfigError
 from amodal_perception.ordering import OrderingConfig
 from amodal_perception.postprocess import PostprocessConfig
 from amodal_perception.ros.parameters import NodeParameters
-
-ROOT = Path(__file__).parents[2]
 
 
 def test_yaml_and_dataclass_agree():

@@ -5,8 +5,8 @@ from __future__ import annotations
 import signal
 
 import pytest
-from running_node import PATIENCE_S, end, node_process
-from service_calls import Caller, seconds
+from helpers.running_node import PATIENCE_S, end, node_process
+from helpers.service_calls import Caller, seconds
 
 pytest.importorskip("amodal_perception.srv", reason="needs the built messages (make setup)")
 from amodal_perception.srv import GetAmodalScene, GetRemovalPlan

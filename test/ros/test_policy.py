@@ -5,12 +5,12 @@ from __future__ import annotations
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
-from pathlib import Path
 
 import pytest
-from running_node import end
+from helpers.paths import ROOT
+from helpers.running_node import end
 
-POLICY = Path(__file__).parents[2] / "config/amodal_perception.policy.xml"
+POLICY = ROOT / "config/amodal_perception.policy.xml"
 NODE = "amodal_perception"
 # Only where vision_msgs is installed.
 VISION = {f"/{NODE}/{name}" for name in ("detections", "detections_3d", "label_info")}

@@ -2,7 +2,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from constant_model import INPUT_HW, METADATA, M, N, build, outputs
+from helpers.constant_model import INPUT_HW, METADATA, M, N, build, outputs
 from onnx import TensorProto
 
 from amodal_perception.errors import ConfigError, ModelFileError

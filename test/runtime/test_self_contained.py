@@ -3,12 +3,12 @@
 import numpy as np
 import onnx
 import pytest
-from contract_model import write_model
+from helpers.contract_model import write_model
 from onnx import TensorProto, helper
 
 from amodal_perception.errors import ModelFileError
 from amodal_perception.runtime import DEFAULT_MODEL, load_runtime
-from amodal_perception.runtime.external_data import check_self_contained
+from amodal_perception.runtime.self_contained import check_self_contained
 
 
 def elsewhere(name: str, location: str) -> TensorProto:

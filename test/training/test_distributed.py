@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from drawn_scenes import write_scenes
+from helpers.drawn_scenes import write_scenes
+from helpers.paths import ROOT
+from helpers.two_processes import gradients
 from safetensors.torch import load_file
-from two_processes import gradients
 
 from training import evaluate
 
-ROOT = Path(__file__).parents[2]
 MODEL = ROOT / "amodal_perception/assets/default_model.onnx"
 
 
@@ -26,7 +26,7 @@ def data(tmp_path_factory) -> Path:
 def of_two(data, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("of_two")
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command += ["--nproc-per-node=2", str(ROOT / "test/two_processes.py")]
+    command += ["--nproc-per-node=2", str(ROOT / "test/helpers/two_processes.py")]
     subprocess.run(
         [*command, str(data), str(MODEL), str(out)],
         cwd=ROOT,

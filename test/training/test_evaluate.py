@@ -2,14 +2,15 @@ import json
 from pathlib import Path
 
 import pytest
-from drawn_scenes import write_scenes
+from helpers.drawn_scenes import write_scenes
+from helpers.paths import ASSETS
 
-from amodal_perception import amodal_coco
+from amodal_perception.storage import amodal_coco
 from training import evaluate
-from training.config import from_mapping
+from training.loop.config import from_mapping
 from training.train import train
 
-MODEL = Path(__file__).parents[2] / "amodal_perception/assets/default_model.onnx"
+MODEL = ASSETS / "default_model.onnx"
 
 
 @pytest.fixture(scope="module")

@@ -9,15 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from drawn_scenes import write_scenes
+from helpers.drawn_scenes import write_scenes
+from helpers.paths import ROOT
 
 from amodal_perception.errors import AmodalError, ConfigError
-from training import checkpoints, environment
-from training.config import from_mapping
-from training.optim import learning_rate
+from training.loop import checkpoints, provenance
+from training.loop.config import from_mapping
+from training.loop.optim import learning_rate
 from training.train import main, train
 
-ROOT = Path(__file__).parents[2]
 CONFIG = Path(os.devnull)  # defaults: the tests' settings come as words
 
 
@@ -199,9 +199,9 @@ def test_optimiser_and_scale_of_the_loss_go_on_exactly(data, tmp_path, change):
 
 def test_precision_is_chosen_for_the_device_and_kept(data, tmp_path, monkeypatch):
     values = settings(data, tmp_path / "run", iterations=1, precision="auto")
-    monkeypatch.setattr(environment, "has_bf16", lambda device: False)
+    monkeypatch.setattr(provenance, "has_bf16", lambda device: False)
     train(from_mapping(values, source="test"))
-    monkeypatch.setattr(environment, "has_bf16", lambda device: True)
+    monkeypatch.setattr(provenance, "has_bf16", lambda device: True)
     train(from_mapping({**values, "iterations": 2}, source="test"))
     assert checkpoints.read_config(tmp_path / "run")[0].precision == "fp32"
 

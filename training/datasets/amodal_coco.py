@@ -1,4 +1,4 @@
-"""Read the amodal COCO format (see `amodal_perception.amodal_coco`) for training."""
+"""Read the amodal COCO format (see `amodal_perception.storage.amodal_coco`) for training."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from amodal_perception.errors import DatasetError, ImageError
 from amodal_perception.preprocess import letterbox
 from amodal_perception.structures import ViewTransform
 from training.datasets.cache import SharedCache
+from training.datasets.packed_objects import BORDER_PX, read_objects
 from training.datasets.sample import Sample
-from training.objects import BORDER_PX, read_objects
 
 FILE_NAME = "annotations.json"
 CACHE_MB = 2048

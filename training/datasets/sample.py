@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from amodal_perception.masks import mask_windows
-from training.batch import Batch
+from training.structures import Batch
 
 MIN_VISIBLE_PX = 10
 """Objects that show less at the network's input size are left out: nothing can be learnt there."""

@@ -2,7 +2,7 @@
 
 Settings are a frozen dataclass with a default for every field; ``build(num_classes)`` makes the
 network. A network has ``losses(batch, generator)``, the weighted terms of its loss, and
-``forward(images)``, which returns `training.batch.Detections`.
+``forward(images)``, which returns `training.structures.Detections`.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from training.models.asn import Asn, AsnLightSettings, AsnSettings
-from training.models.bcnet import Bcnet, BcnetLightSettings, BcnetSettings
-from training.models.blade import (
+from training.models.bcnet.bcnet import Bcnet, BcnetLightSettings, BcnetSettings
+from training.models.blade.blade import (
     Blade,
     BladeLightSettings,
     BladeSettings,
@@ -30,7 +30,7 @@ from training.models.mask_rcnn import (
     MaskRcnnSettings,
 )
 from training.models.orcnn import Orcnn, OrcnnLightSettings, OrcnnSettings
-from training.models.pgexp import Pgexp, PgexpLightSettings, PgexpSettings
+from training.models.pgexp.pgexp import Pgexp, PgexpLightSettings, PgexpSettings
 
 Network = Asn | Bcnet | Blade | MaskRcnn | Orcnn | Pgexp
 

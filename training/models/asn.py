@@ -21,18 +21,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.batch import Batch, Detections
 from training.distributed import mean_over_processes
+from training.models.backbones.normalize import Normalize
 from training.models.detector import image_size_hw, with_masks
-from training.models.mask_heads import (
-    MASK_CELLS,
-    ROI_CELLS,
-    initialise,
-    mask_loss,
-)
-from training.models.normalize import Normalize
 from training.models.parts import LightParts, Parts, Trunk
-from training.models.roi_align import crop_masks
+from training.models.roi.mask_heads import MASK_CELLS, ROI_CELLS, initialise, mask_loss
+from training.models.roi.roi_align import crop_masks
+from training.structures import Batch, Detections
 
 BRANCH_CELLS = 7
 BRANCH_CONVS = 4

@@ -1,6 +1,6 @@
 """What every detector gives to the systems built on it.
 
-A detector is a module with two methods; `training.models.light_detector`, `fcos` and
+A detector is a module with two methods; `training.models.detectors.light`, `fcos` and
 `faster_rcnn` are the ones there are.
 """
 
@@ -11,7 +11,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from training.batch import Batch, Detections
+from training.structures import Batch, Detections
 
 
 class Found(NamedTuple):

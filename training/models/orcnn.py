@@ -16,12 +16,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.batch import Batch, Detections
+from training.models.backbones.normalize import Normalize
 from training.models.detector import image_size_hw, scored_by_masks, with_masks
-from training.models.mask_heads import MASK_CELLS, ROI_CELLS, mask_loss
-from training.models.normalize import Normalize
 from training.models.parts import LightParts, Parts, Trunk
-from training.models.roi_align import crop_masks
+from training.models.roi.mask_heads import MASK_CELLS, ROI_CELLS, mask_loss
+from training.models.roi.roi_align import crop_masks
+from training.structures import Batch, Detections
 
 
 class MaskLogits(NamedTuple):

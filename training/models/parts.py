@@ -17,15 +17,15 @@ import torch
 from torch import Tensor, nn
 
 from amodal_perception.errors import ConfigError
-from training.models.backbone import Backbone
+from training.models.backbones.fpn import FeaturePyramid, StandardPyramid
+from training.models.backbones.light import Backbone
+from training.models.backbones.torchvision import MobileNet, ResNet
 from training.models.detector import Detector
-from training.models.faster_rcnn import FasterRcnn
-from training.models.fcos import Fcos
-from training.models.fpn import FeaturePyramid, StandardPyramid
-from training.models.light_detector import LightDetector
-from training.models.mask_heads import LightMaskHead, StandardMaskHead
-from training.models.roi_align import RoiPooler
-from training.models.torchvision_backbones import MobileNet, ResNet
+from training.models.detectors.faster_rcnn import FasterRcnn
+from training.models.detectors.fcos import Fcos
+from training.models.detectors.light import LightDetector
+from training.models.roi.mask_heads import LightMaskHead, StandardMaskHead
+from training.models.roi.roi_align import RoiPooler
 
 CHOICES = {
     "backbone": ("resnet18", "resnet50", "resnet101", "mobilenet", "light"),

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from amodal_perception.errors import AmodalError, ConfigError
 from training import distributed
-from training.config import from_mapping
-from training.models.pgexp import PgexpSettings
+from training.loop.config import from_mapping
+from training.models.pgexp.pgexp import PgexpSettings
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -62,7 +62,7 @@ def _settings(name: str, words: list[str]) -> PgexpSettings:
 
 
 def _report(folder: Path, seconds: float) -> None:
-    from training.prior.stages import figures
+    from training.models.pgexp.prior.stages import figures
 
     for name, facts in figures(folder).items():
         shown = {k: v for k, v in facts.items() if isinstance(v, float)}

@@ -21,9 +21,9 @@ from rosbags.typesys import Stores, get_typestore
 from tqdm import tqdm
 
 import amodal_perception
-from amodal_perception import amodal_coco
 from amodal_perception.errors import AmodalError
 from amodal_perception.ordering import FOR_TRUTH, occlusion_graph
+from amodal_perception.storage import amodal_coco
 from amodal_perception.structures import Scene
 from training.sim.camera_effects import encode_jpeg
 from training.sim.generate import CLASS_NAMES

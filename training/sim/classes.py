@@ -13,8 +13,8 @@ import os
 import sys
 from pathlib import Path
 
-from amodal_perception import amodal_coco
 from amodal_perception.errors import AmodalError, ConfigError, DatasetError
+from amodal_perception.storage import amodal_coco
 
 FILE_NAME = "annotations.json"
 

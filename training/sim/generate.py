@@ -19,11 +19,12 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from amodal_perception import amodal_coco, files
+from amodal_perception import files
 from amodal_perception.ordering import FOR_TRUTH, occlusion_graph
+from amodal_perception.storage import amodal_coco
 from amodal_perception.structures import Scene
-from training import numbered_images
-from training.numbered_images import (
+from training.datasets import resumable
+from training.datasets.resumable import (
     claim,
     end_with_parent,
     image_name,
@@ -105,7 +106,7 @@ def _render_all(
 def merge(out: Path) -> int:
     """Write ``annotations.json`` from the records there are; return the number of images."""
     info = {"description": "simulated scenes with exact amodal truth", **read_settings(out)}
-    return numbered_images.merge(out, CLASS_NAMES, info)
+    return resumable.merge(out, CLASS_NAMES, info)
 
 
 def _claim(config: DatasetConfig, out: Path) -> None:

@@ -12,13 +12,13 @@ from amodal_perception.errors import ConfigError
 from amodal_perception.evaluation.comparison import Comparison
 from amodal_perception.evaluation.measures import Figures
 from amodal_perception.evaluation.protocols.amodalapi import amodalapi
+from amodal_perception.evaluation.protocols.breakdowns import per_class, per_occlusion
 from amodal_perception.evaluation.protocols.calibration import calibration
 from amodal_perception.evaluation.protocols.coco import coco
-from amodal_perception.evaluation.protocols.levels import bayesian_amodal, blade
+from amodal_perception.evaluation.protocols.iou_by_occlusion import bayesian_amodal, blade
 from amodal_perception.evaluation.protocols.matched import matched
 from amodal_perception.evaluation.protocols.orcnn import orcnn
 from amodal_perception.evaluation.protocols.order import instaorder, order, pcnet
-from amodal_perception.evaluation.protocols.tables import per_class, per_occlusion
 from amodal_perception.evaluation.protocols.uoais import uoais
 from amodal_perception.evaluation.protocols.visible_rate import strict, vrsp
 

@@ -26,10 +26,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from amodal_perception.amodal_coco import Json
 from amodal_perception.evaluation.comparison import Comparison, Float64, Int64, Objects, shared_px
 from amodal_perception.evaluation.matching import ObjectMatches, match_objects
 from amodal_perception.evaluation.measures import Figures, Ratio, mean_over_images
+from amodal_perception.storage.amodal_coco import Json
 from amodal_perception.structures import BoolArray
 
 SCOPES = ("matched_pairs", "end_to_end")

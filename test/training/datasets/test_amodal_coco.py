@@ -5,17 +5,17 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from drawn_coco import ellipse, write_coco
-from drawn_scenes import draw_scene, write_scenes
+from helpers.drawn_coco import ellipse, write_coco
+from helpers.drawn_scenes import draw_scene, write_scenes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from amodal_perception import amodal_coco
 from amodal_perception.errors import DatasetError
 from amodal_perception.preprocess import PAD_VALUE, letterbox
-from training.config import from_mapping
+from amodal_perception.storage import amodal_coco
 from training.datasets.amodal_coco import AmodalCocoDataset
-from training.stream import batches
+from training.loop.config import from_mapping
+from training.loop.sample_stream import batches
 
 
 def test_samples_at_camera_size_are_the_files_content(tmp_path):

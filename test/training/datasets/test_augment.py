@@ -2,11 +2,10 @@ import json
 
 import numpy as np
 import pytest
-from drawn_scenes import draw_scene
+from helpers.drawn_scenes import draw_scene
 
 from amodal_perception.errors import ConfigError
 from amodal_perception.preprocess import PAD_VALUE
-from training.config import from_mapping, to_mapping
 from training.datasets.augment import (
     Augmentation,
     augment,
@@ -18,6 +17,7 @@ from training.datasets.augment import (
     recolour,
 )
 from training.datasets.sample import Sample
+from training.loop.config import from_mapping, to_mapping
 
 
 def drawn(seed: int = 0) -> Sample:

@@ -3,13 +3,13 @@ import math
 import pytest
 import torch
 import torchvision
+from helpers.small_networks import random_batch
 from safetensors.torch import save_file
-from small_networks import random_batch
 
 from amodal_perception.errors import ConfigError, ModelFileError
+from training.loop.initial_weights import start_from
 from training.models import MODELS
 from training.models.asn import CodedMaskHead, Extraction, OcclusionBranch, is_occluded
-from training.models.mask_heads import StandardMaskHead, mask_loss
 from training.models.mask_rcnn import (
     AmodalMaskRcnnLightSettings,
     AmodalMaskRcnnSettings,
@@ -19,7 +19,7 @@ from training.models.mask_rcnn import (
 )
 from training.models.orcnn import OrcnnLightSettings, OrcnnSettings
 from training.models.parts import Parts
-from training.weights import start_from
+from training.models.roi.mask_heads import StandardMaskHead, mask_loss
 
 LIGHT = [name for name in MODELS if name.endswith("_light")]
 

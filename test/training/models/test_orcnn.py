@@ -3,11 +3,9 @@ from dataclasses import replace
 
 import pytest
 import torch
-from small_networks import random_batch, small_orcnn
+from helpers.small_networks import random_batch, small_orcnn
 
-from training.batch import Detections
 from training.models.detector import scored_by_masks
-from training.models.mask_heads import StandardMaskHead
 from training.models.orcnn import (
     MaskLogits,
     OcclusionMaskHeads,
@@ -15,6 +13,8 @@ from training.models.orcnn import (
     OrcnnSettings,
     occlusion_losses,
 )
+from training.models.roi.mask_heads import StandardMaskHead
+from training.structures import Detections
 
 LABELS = torch.tensor([0, 2, 1])
 

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from drawn_scenes import write_scenes
+from helpers.drawn_scenes import write_scenes
 
-from amodal_perception import amodal_coco
+from amodal_perception.storage import amodal_coco
 from training import evaluate
-from training.config import from_mapping
+from training.loop.config import from_mapping
 from training.train import train
 
 VARIANTS = {

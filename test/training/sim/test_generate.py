@@ -2,20 +2,19 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from helpers.paths import ROOT
 
-from amodal_perception import amodal_coco
 from amodal_perception.errors import DatasetError
 from amodal_perception.ordering import FOR_TRUTH, occlusion_graph
-from training.numbered_images import record_path
+from amodal_perception.storage import amodal_coco
+from training.datasets.resumable import record_path
 from training.sim.generate import VIEWS, DatasetConfig, generate, merge
 from training.sim.shapes import HELDOUT_FAMILIES, TRAIN_FAMILIES
 
-ROOT = Path(__file__).parents[3]
 CONFIG = DatasetConfig(seed=11, images=4, families="train", size_hw=(120, 160), depth=True)
 
 

@@ -1,0 +1,217 @@
+"""How fast: models, a peer and the machine's peak, timed in turn: ratios hold under load."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import trange
+
+from amodal_perception import files
+from amodal_perception.benchmark.fixed_objects import SIZE_HW
+from amodal_perception.benchmark.timed_processes import (
+    Contestant,
+    blas_threads,
+    model_turns,
+    product_turns,
+    torchvision_turns,
+)
+from amodal_perception.errors import ConfigError
+from amodal_perception.replay.jobs import ModelSettings
+from amodal_perception.reports.benchmark_report import write_benchmark_page
+from amodal_perception.storage.amodal_coco import Json
+
+OBJECTS = 20
+WARM_UP_ROUNDS = 3
+PEER_TURNS = 10
+SEEING = ("preprocess", "engine", "postprocess")
+"""The stages that do what the peer does: from an image to instances at its resolution."""
+PEERS = {"torchvision": torchvision_turns}
+
+
+def run_benchmark(
+    models: Sequence[ModelSettings],
+    *,
+    frames: int = 200,
+    objects: int = OBJECTS,
+    peer: str | None = None,
+    json_path: Path | None = None,
+    page_path: Path | None = None,
+) -> Json:
+    """Run `benchmark`, print a table, and write the figures and a page of plots where asked to.
+
+    Raises:
+        ConfigError: no frames, an unknown peer, or one that is not installed.
+        ModelFileError: a model that cannot be loaded.
+    """
+    for name, value in (("frames", frames), ("objects", objects)):
+        if value < 1:
+            raise ConfigError(f"{name} is {value}, but at least 1 is needed")
+    if peer is not None and peer not in PEERS:
+        raise ConfigError(f"unknown peer {peer!r}; known are: {', '.join(PEERS)}")
+    figures = benchmark(models, frames=frames, objects=objects, peer=peer)
+    if json_path:
+        files.write_json(Path(json_path), figures, indent=1)
+    if page_path:
+        write_benchmark_page(Path(page_path), figures)
+    print_figures(figures)
+    return figures
+
+
+def benchmark(
+    models: Sequence[ModelSettings], *, frames: int, objects: int, peer: str | None
+) -> Json:
+    """Time all stages of every model on 640 x 480 JPEG frames.
+
+    Args:
+        models: at least one; all with as many threads.
+        frames: rounds, in each of which every model sees one frame, after a warm-up.
+        objects: in every frame, as far as a model has room for them.
+        peer: name of something else that sees an image of the model's input size with as many
+            instances, in `PEER_TURNS` of the rounds.
+
+    Returns:
+        Figures. Times are percentiles in milliseconds. A peer's or the peak's share is the median
+        of ratios within one round.
+    """
+    num_threads = models[0].num_threads or os.cpu_count() or 1
+    with blas_threads(num_threads):
+        ours = [Contestant(model_turns, settings, objects) for settings in models]
+        products = Contestant(product_turns)
+        peers = [
+            Contestant(
+                PEERS[peer],
+                tuple(one.facts["input_hw"]),
+                one.facts["instances"],
+                one.facts["classes"],
+                num_threads,
+            )
+            for one in ours
+            if peer
+        ]
+    for _ in range(WARM_UP_ROUNDS):
+        for one in (*ours, products):
+            one.turn()
+    rows: list[list[dict[str, float]]] = [[] for _ in ours]
+    peer_ms: list[dict[int, float]] = [{} for _ in peers]
+    peak_gflops = []
+    peer_every = max(frames // PEER_TURNS, 1)
+    for i in trange(frames, desc="bench", unit="round"):
+        for one, own_rows in zip(ours, rows):
+            own_rows.append(one.turn())
+        peak_gflops.append(products.turn()["gflops"])
+        if i % peer_every == 0:
+            for one, times in zip(peers, peer_ms):
+                times[i] = one.turn()["see"]
+    products.end()
+    figures: Json = {
+        "machine": {"cpu": _cpu_name(), "cpus": os.cpu_count(), "threads": num_threads},
+        "image_hw": list(SIZE_HW),
+        "frames": frames,
+        "sgemm_gflops": _percentiles(peak_gflops),
+        "models": [
+            one.facts | summarise(own_rows, one.facts["gflop"], np.array(peak_gflops))
+            for one, own_rows in zip(ours, rows)
+        ],
+    }
+    for row, one in zip(figures["models"], ours):
+        row["peak_memory_mib"] = round(one.end(), 1)
+    for row, own_rows, one, times in zip(figures["models"], rows, peers, peer_ms):
+        seeing_ms = [sum(own_rows[i][stage] for stage in SEEING) for i in times]
+        row["peer"] = {
+            "name": peer,
+            "instances": one.facts["instances"],
+            "see_ms": _percentiles(list(times.values())),
+            "our_share": _ratio(seeing_ms, list(times.values())),
+            "peak_memory_mib": round(one.end(), 1),
+        }
+    return figures
+
+
+def summarise(
+    rows: list[dict[str, float]], gflop: float | None, peak_gflops: NDArray[np.float64]
+) -> Json:
+    """Sum up a model's rounds.
+
+    Args:
+        rows: milliseconds of every stage, for each round.
+        gflop: 1e9 operations of the engine for a frame, where known.
+        peak_gflops: [rounds] 1e9 operations a second of matrix products in the same rounds.
+    """
+    stages_ms = {name: np.array([row[name] for row in rows]) for name in rows[0]}
+    total_ms = np.sum(list(stages_ms.values()), axis=0)
+    after_ms = stages_ms["postprocess"] + stages_ms["ordering"] + stages_ms["encode"]
+    summary: Json = {
+        "stages_ms": {name: _percentiles(values) for name, values in stages_ms.items()},
+        "total_ms": _percentiles(total_ms),
+        "all_but_engine_ms": _percentiles(total_ms - stages_ms["engine"]),
+        "postprocess_ordering_encode_ms": _percentiles(after_ms),
+        "frames_per_second": round(1e3 / float(np.median(total_ms)), 2),
+    }
+    if gflop is not None:
+        rate = gflop / stages_ms["engine"] * 1e3
+        summary["engine_gflops"] = _percentiles(rate)
+        summary["sgemm_share"] = _ratio(rate, peak_gflops)
+    return summary
+
+
+def _percentiles(values: Sequence[float] | NDArray[np.float64]) -> dict[str, float]:
+    p50, p95, p99 = np.percentile(values, [50, 95, 99]).tolist()
+    return {"p50": round(p50, 3), "p95": round(p95, 3), "p99": round(p99, 3)}
+
+
+def _ratio(a: Sequence[float] | NDArray, b: Sequence[float] | NDArray) -> float:
+    return round(float(np.median(np.asarray(a) / np.asarray(b))), 3)
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
+
+
+def print_figures(figures: Json) -> None:
+    """Print what `benchmark` found as a table for each model."""
+    height, width = figures["image_hw"]
+    machine = figures["machine"]
+    cpus = f"{machine['threads']} of {machine['cpus']} CPUs"
+    print(f"{machine['cpu']}, {cpus}; {width} x {height} JPEG frames")
+    print(f"matrix products (sgemm): {figures['sgemm_gflops']['p50']:.0f} GFLOP/s")
+    for model in figures["models"]:
+        print(
+            f"\n{model['model_id']}: {model['objects']} objects, {model['instances']} instances, "
+            f"{model['classes']} classes, input {model['input_hw'][1]} x {model['input_hw'][0]}"
+        )
+        print(f"{'milliseconds':<34} {'p50':>9} {'p95':>9} {'p99':>9}")
+        rows = {
+            **model["stages_ms"],
+            "postprocess + ordering + encode": model["postprocess_ordering_encode_ms"],
+            "all but the engine": model["all_but_engine_ms"],
+            "total": model["total_ms"],
+        }
+        if "peer" in model:
+            rows[f"peer: {model['peer']['name']}"] = model["peer"]["see_ms"]
+        for name, row in rows.items():
+            print(f"{name:<34} {row['p50']:>9.2f} {row['p95']:>9.2f} {row['p99']:>9.2f}")
+        print(f"{model['frames_per_second']:.1f} frames per second", end="")
+        if model["gflop"] is not None:
+            print(
+                f"; engine: {model['gflop']:.2f} GFLOP a frame, "
+                f"{model['engine_gflops']['p50']:.0f} GFLOP/s, "
+                f"{model['sgemm_share']:.0%} of sgemm",
+                end="",
+            )
+        print(f"; memory: {model['memory_mib']:.0f} MiB for the model")
+        if "peer" in model:
+            print(
+                f"from image to instances in {model['peer']['our_share']:.2f} of the peer's time"
+            )
+    if any(model["gflop"] is None for model in figures["models"]):
+        print("GFLOP are counted of .onnx files, where the package onnx is installed")

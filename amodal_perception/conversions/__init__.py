@@ -1,0 +1,1 @@
+"""Scenes and images to ROS messages and back; no ROS is imported."""

@@ -1,0 +1,1 @@
+"""Pictures: overlays, charts, graphs, films."""

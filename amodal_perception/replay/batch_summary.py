@@ -1,0 +1,280 @@
+"""One summary and one report over many runs."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from html import escape
+from pathlib import Path
+
+from amodal_perception import files
+from amodal_perception.errors import ImageError
+from amodal_perception.evaluation.alignment import align
+from amodal_perception.evaluation.evaluate import evaluate
+from amodal_perception.evaluation.frame_table import percentiles_ms, read_column
+from amodal_perception.replay.jobs import Job, Outcome
+from amodal_perception.replay.replay import read_stamped_truth
+from amodal_perception.replay.run_folder import common_frames
+from amodal_perception.reports.run_report import write_page
+from amodal_perception.storage import amodal_coco
+from amodal_perception.storage.amodal_coco import AmodalCoco, Json
+from amodal_perception.storage.image_files import data_url, read_image
+
+THUMBNAIL_WIDTH_PX = 220
+PAIR_KEYS = ("occluder_id", "occludee_id", "closer_id", "farther_id")
+MEANS = ("instances_mean", "occluded_mean", "edges_mean")
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A bag, or one camera of it (``topic``), that could not be replayed, and why."""
+
+    bag: str
+    error: str
+    topic: str = ""
+
+
+def finish(
+    out_dir: Path, outcomes: Sequence[Outcome], unreadable: dict[str, str]
+) -> tuple[Json | None, list[Failure]]:
+    """Sum up what became of all jobs.
+
+    Of a single job its own summary is the summary. Of several, ``summary.json`` and
+    ``report.html`` over all are written to `out_dir`.
+
+    Args:
+        out_dir: folder of all results.
+        outcomes: one for each job, in any order.
+        unreadable: by bag the errors of those that gave no job.
+
+    Returns:
+        The summary, None where nothing succeeded; and what failed.
+    """
+    outcomes = sorted(outcomes, key=lambda outcome: str(outcome.job.out_dir))
+    failures = [Failure(bag, error) for bag, error in unreadable.items()]
+    failures += [
+        Failure(str(outcome.job.bag), outcome.error, outcome.job.topic)
+        for outcome in outcomes
+        if outcome.summary is None
+    ]
+    done = [(outcome.job, outcome.summary) for outcome in outcomes if outcome.summary]
+    if len(done) == 1 and not failures and done[0][0].out_dir == out_dir:
+        return done[0][1], []
+    if not done:
+        return None, failures
+    summary = summary_over(out_dir, done, failures)
+    _write_report(out_dir, summary)
+    files.write_json(out_dir / "summary.json", summary, indent=1)
+    return summary, failures
+
+
+def summary_over(
+    out_dir: Path, done: Sequence[tuple[Job, Json]], failures: Sequence[Failure]
+) -> Json:
+    """Put the figures of several runs together.
+
+    Frames are added up, times are percentiles over all frames of all runs, means are weighted by
+    frames, flicker by pairs of frames, and metrics are measured over all images at once.
+    """
+    summaries = [summary for _, summary in done]
+    seen = [summary["frames_processed"] for summary in summaries]
+    tables = [job.out_dir / "frames.csv" for job, _ in done]
+    stages = list(dict.fromkeys(stage for summary in summaries for stage in summary["stages_ms"]))
+    models = sorted({summary["model_id"] for summary in summaries})
+    digest = hashlib.sha256("".join(s["scenes_sha256"] for s in summaries).encode())
+    over: Json = {
+        "model_id": ", ".join(models),
+        **{
+            name: sum(summary[name] for summary in summaries)
+            for name in ("frames_sent", "frames_processed", "frames_dropped", "frames_undecodable")
+        },
+        "latency_ms": _percentiles(tables, "latency_ms"),
+        "stages_ms": {stage: _percentiles(tables, f"{stage}_ms") for stage in stages},
+        **{name: _weighted([(s[name], n) for s, n in zip(summaries, seen)]) for name in MEANS},
+        "flicker": _flicker([summary["flicker"] for summary in summaries]),
+        "scenes_sha256": digest.hexdigest(),
+    }
+    if all("age_ms" in summary for summary in summaries):
+        over["age_ms"] = _percentiles(tables, "age_ms")
+    measured = [(job, summary) for job, summary in done if "metrics" in summary]
+    if measured:
+        metrics = _metrics([job for job, _ in measured])
+        over["metrics"] = {name: round(value, 6) for name, value in metrics.items()}
+    over["runs"] = [
+        {"folder": str(job.out_dir.relative_to(out_dir)), **_row(job, summary)}
+        for job, summary in done
+    ]
+    over["failed"] = [vars(failure) for failure in failures]
+    return over
+
+
+def print_runs(summary: Json) -> None:
+    """Print one line for each run; nothing of a summary of one."""
+    if "runs" not in summary:
+        return
+    print(f"\n{'run':<44} {'frames':>8} {'dropped':>8} {'objects':>8} {'IoU next':>9} {'AP':>6}")
+    for row in summary["runs"]:
+        counts = f"{row['frames_processed']:>8} {row['frames_dropped']:>8}"
+        figures = f"{row['instances_mean']:>8.2f} {_text(row['amodal_iou']):>9}"
+        print(f"{row['folder'][-44:]:<44} {counts} {figures} {_text(row['AP']):>6}")
+
+
+def _row(job: Job, summary: Json) -> Json:
+    return {
+        "bag": str(job.bag),
+        "topic": job.topic,
+        "frames_sent": summary["frames_sent"],
+        "frames_processed": summary["frames_processed"],
+        "frames_dropped": summary["frames_dropped"],
+        "latency_p50_ms": summary["latency_ms"]["p50"],
+        "instances_mean": summary["instances_mean"],
+        "edges_mean": summary["edges_mean"],
+        "objects_kept": summary["flicker"].get("objects_kept"),
+        "amodal_iou": summary["flicker"].get("amodal_iou"),
+        "AP": summary.get("metrics", {}).get("coco.amodal_mask.AP"),
+        "scenes_sha256": summary["scenes_sha256"],
+    }
+
+
+def _percentiles(tables: Iterable[Path], column: str) -> dict[str, float | None]:
+    return percentiles_ms([value for table in tables for value in read_column(table, column)])
+
+
+def _weighted(values: Sequence[tuple[float, float]]) -> float:
+    total = sum(weight for _, weight in values)
+    return round(sum(value * weight for value, weight in values) / max(total, 1), 3)
+
+
+def _flicker(parts: Sequence[dict[str, float]]) -> dict[str, float]:
+    names = dict.fromkeys(name for part in parts for name in part if name != "pairs")
+    over: dict[str, float] = {"pairs": sum(part["pairs"] for part in parts)}
+    for name in names:
+        having = [(part[name], part["pairs"]) for part in parts if name in part]
+        over[name] = _weighted(having)
+    return over
+
+
+def _metrics(jobs: Sequence[Job]) -> dict[str, float]:
+    """Measure all runs at once; of truths with other classes nothing is said."""
+    truths, predictions = [], []
+    for job in jobs:
+        assert job.truth_path is not None
+        common = common_frames(
+            read_stamped_truth(job.truth_path, job.topic),
+            amodal_coco.read(job.out_dir / "predictions.json"),
+        )
+        assert common is not None, "a run with metrics has frames with truth"
+        truths.append(common[0])
+        predictions.append(align(*common))
+    if len({str(truth.categories) for truth in truths}) > 1:
+        return {}
+    return evaluate(pooled(truths), pooled(predictions))
+
+
+def pooled(parts: Sequence[AmodalCoco]) -> AmodalCoco:
+    """Put files with the same categories together; images, named by part and stamp, stay apart."""
+    images: dict[int, Json] = {}
+    annotations: dict[int, Json] = {}
+    occlusions: list[Json] = []
+    depth_orders: list[Json] = []
+    for number, part in enumerate(parts):
+        first_image = max(images, default=0) + 1
+        image_id = {old: first_image + i for i, old in enumerate(sorted(part.images))}
+        for old, row in part.images.items():
+            kept = {key: value for key, value in row.items() if key != "stamp_ns"}
+            name = f"{number}/{row['stamp_ns']}"
+            images[image_id[old]] = kept | {"id": image_id[old], "file_name": name}
+        first = max(annotations, default=0) + 1
+        annotation_id = {old: first + i for i, old in enumerate(sorted(part.annotations))}
+        for old, row in part.annotations.items():
+            ids = {"id": annotation_id[old], "image_id": image_id[row["image_id"]]}
+            annotations[ids["id"]] = row | ids
+        occlusions += [_moved(edge, annotation_id, annotations) for edge in part.occlusions]
+        depth_orders += [_moved(order, annotation_id, annotations) for order in part.depth_orders]
+    return replace(
+        parts[0],
+        images=images,
+        annotations=annotations,
+        occlusions=tuple(occlusions),
+        depth_orders=tuple(depth_orders),
+    )
+
+
+def _moved(pair: Json, annotation_id: dict[int, int], annotations: dict[int, Json]) -> Json:
+    """Give a pair of annotations its new ids, and that of their image."""
+    ends = {key: annotation_id[pair[key]] for key in PAIR_KEYS if key in pair}
+    return pair | ends | {"image_id": annotations[next(iter(ends.values()))]["image_id"]}
+
+
+def _write_report(out_dir: Path, summary: Json) -> None:
+    rows = "".join(_report_row(out_dir, row) for row in summary["runs"])
+    failed = "".join(
+        f"<li><code>{escape(row['bag'])} {escape(row['topic'])}</code> {escape(row['error'])}</li>"
+        for row in summary["failed"]
+    )
+    tiles = (
+        (f"{len(summary['runs'])}", "runs", f"{len(summary['failed'])} failed"),
+        (
+            f"{summary['frames_processed']}<small> of {summary['frames_sent']}</small>",
+            "frames processed",
+            f"{summary['frames_dropped']} dropped",
+        ),
+        (_text(summary["latency_ms"]["p50"], 1), "latency, median, ms", ""),
+        (_text(summary.get("metrics", {}).get("coco.amodal_mask.AP")), "AP of amodal masks", ""),
+    )
+    cells = "".join(
+        f'<div class="tile"><b>{value}</b><span>{label}</span><em>{detail}</em></div>'
+        for value, label, detail in tiles
+    )
+    head = "".join(
+        f"<th>{name}</th>"
+        for name in (
+            "", "run", "frames", "dropped", "latency, ms", "objects", "edges", "kept", "IoU next",
+            "AP",
+        )
+    )  # fmt: skip
+    sections = [
+        "<header><h1>Amodal perception: all runs</h1>"
+        f'<p class="model">model <code>{escape(summary["model_id"])}</code></p></header>',
+        f'<section class="tiles">{cells}</section>',
+        f'<section><h2>Runs</h2><table class="runs"><tr>{head}</tr>{rows}</table>'
+        '<p class="note">Kept: share of objects that are found again in the next frame; IoU next: '
+        "of their amodal masks.</p></section>",
+        f"<section><h2>Failed</h2><ul>{failed}</ul></section>" if failed else "",
+    ]
+    write_page(out_dir / "report.html", "Amodal perception: all runs", sections)
+
+
+def _report_row(out_dir: Path, row: Json) -> str:
+    folder = row["folder"]
+    cells = (
+        f'<a href="{escape(folder)}/report.html">{_thumbnail(out_dir / folder)}</a>',
+        f'<a href="{escape(folder)}/report.html">{escape(folder)}</a><br>'
+        f"<small>{escape(row['topic'])}</small>",
+        f"{row['frames_processed']}",
+        f"{row['frames_dropped']}",
+        _text(row["latency_p50_ms"], 1),
+        _text(row["instances_mean"], 1),
+        _text(row["edges_mean"], 1),
+        _text(row["objects_kept"], 2),
+        _text(row["amodal_iou"], 2),
+        _text(row["AP"]),
+    )
+    return "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
+
+
+def _thumbnail(folder: Path) -> str:
+    """Show the middle one of a run's overlays, small."""
+    overlays = sorted((folder / "overlays").glob("*.png"))
+    if not overlays:
+        return ""
+    try:
+        picture = read_image(overlays[len(overlays) // 2])
+    except ImageError:  # a run that was kept, and touched since
+        return ""
+    return f'<img alt="" src="{data_url(picture, max_width_px=THUMBNAIL_WIDTH_PX)}">'
+
+
+def _text(value: float | None, digits: int = 3) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"

@@ -1,0 +1,266 @@
+"""What there is to replay: one job for every camera of every bag."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import lru_cache
+from pathlib import Path
+
+from amodal_perception.errors import AmodalError, BagError, DatasetError
+from amodal_perception.pipeline import Pipeline, PipelineConfig
+from amodal_perception.replay.replay import replay_bag
+from amodal_perception.replay.run_folder import DEFAULTS, LEFTOVER_PREFIX, RunOptions
+from amodal_perception.runtime import DEFAULT_MODEL, load_runtime
+from amodal_perception.storage import amodal_coco, bag_frames
+from amodal_perception.storage.amodal_coco import Json
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """How to make the pipeline; unlike a pipeline, this can be sent to other processes.
+
+    Attributes:
+        path: the model file.
+        num_threads: CPU threads of the engine; 0: it chooses.
+        config: thresholds.
+        provider: what runs the model inside ONNX Runtime.
+    """
+
+    path: Path = DEFAULT_MODEL
+    num_threads: int = 0
+    config: PipelineConfig = field(default_factory=PipelineConfig)
+    provider: str = "cpu"
+
+    def load(self) -> Pipeline:
+        """Load the model."""
+        runtime = load_runtime(self.path, num_threads=self.num_threads, provider=self.provider)
+        return Pipeline(runtime, self.config)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One camera of one bag.
+
+    Attributes:
+        bag: rosbag2 folder or file.
+        topic: image topic.
+        message_count: messages on the topic.
+        out_dir: folder of the run.
+        model: what sees.
+        truth_path: amodal COCO file with ``stamp_ns``.
+        is_only: whether there is no other: then it is done anew in any case, and the truth must be
+            about it.
+        options: what of the run is left out.
+        live: how it is played to a node; empty: read from the bag.
+    """
+
+    bag: Path
+    topic: str
+    message_count: int
+    out_dir: Path
+    model: ModelSettings
+    truth_path: Path | None = None
+    is_only: bool = True
+    options: RunOptions = DEFAULTS
+    live: str = ""
+
+    def fingerprint(self) -> str:
+        """Return a hash of everything that decides the result: files, model, settings."""
+        inputs = {
+            "files": [_file_state(path) for path in bag_frames.storage_files(self.bag)],
+            "topic": self.topic,
+            "model": _sha256(self.model.path),
+            "config": asdict(self.model.config),
+            "truth": self.truth_path and _file_state(self.truth_path),
+            "options": asdict(self.options),
+            "live": self.live,
+        }
+        return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a job: the content of its ``summary.json``, or an error in one line."""
+
+    job: Job
+    summary: Json | None
+    error: str = ""
+    is_kept: bool = False
+
+
+Runner = Callable[[Job, Callable[[], None]], Json]
+"""Does one job, calls back after each frame, and returns its summary."""
+
+
+def plan(
+    paths: Sequence[Path],
+    out_dir: Path,
+    model: ModelSettings,
+    *,
+    topics: Sequence[str] = (),
+    truth_path: Path | None = None,
+    options: RunOptions = DEFAULTS,
+) -> tuple[list[Job], dict[str, str]]:
+    """List what there is to do.
+
+    A single job writes to `out_dir` itself, several to folders in it that are named after the bags
+    and, where a bag has several cameras, after their topics.
+
+    Args:
+        paths: bags, and folders of bags.
+        out_dir: folder for all results.
+        model: what sees.
+        topics: image topics; none takes every camera.
+        truth_path: amodal COCO file, or a folder with one for each bag, ``<bag's name>.json``.
+        options: what of the runs is left out.
+
+    Returns:
+        The jobs, and by bag the errors of those that cannot be read.
+
+    Raises:
+        BagError: no bags, or the only one cannot be read.
+        ModelFileError: the model cannot be used.
+        DatasetError: the truth does not tell a bag's cameras apart.
+    """
+    load_runtime(model.path)  # better now than in every job
+    found = [
+        (Path(path), bag)
+        for path in paths
+        for bag in bag_frames.find_bags(path)
+        if bag == Path(path) or not _is_result(bag)
+    ]
+    names = _unique_names([_name_in(root, bag) for root, bag in found])
+    jobs: list[Job] = []
+    errors: dict[str, str] = {}
+    for (_, bag), name in zip(found, names):
+        try:
+            cameras = bag_frames.camera_topics(bag, topics)
+        except BagError as error:
+            if len(found) == 1:
+                raise
+            errors[str(bag)] = str(error)
+            continue
+        several = len(cameras) > 1
+        truth = _truth_of(truth_path, bag)
+        if several and truth:
+            _check_topics_named(truth)
+        camera_names = _unique_names([_camera_name(camera.name) for camera in cameras])
+        for camera, camera_name in zip(cameras, camera_names):
+            inside = camera_name if several else Path()
+            jobs.append(
+                Job(
+                    bag=bag,
+                    topic=camera.name,
+                    message_count=camera.message_count,
+                    out_dir=out_dir / name / inside,
+                    model=model,
+                    truth_path=truth,
+                    options=replace(options, namespace=str(Path(bag_frames.NAMESPACE) / inside)),
+                )
+            )
+    if len(jobs) == 1 and not errors:
+        return [replace(jobs[0], out_dir=out_dir)], {}
+    return [replace(job, is_only=False) for job in jobs], errors
+
+
+def attempt(job: Job, run: Runner, on_frame: Callable[[], None]) -> Outcome:
+    """Do a job, or keep what an equal one left earlier; what fails is told, not raised."""
+    try:
+        inputs = job.fingerprint()
+        earlier = None if job.is_only else _earlier_summary(job.out_dir)
+        if earlier and earlier.get("inputs_sha256") == inputs:
+            return Outcome(job, earlier, is_kept=True)
+        for leftover in job.out_dir.glob(f"{LEFTOVER_PREFIX}*"):
+            shutil.rmtree(leftover, ignore_errors=True)  # of a run that was killed
+        return Outcome(job, run(job, on_frame))
+    except AmodalError as error:
+        return Outcome(job, None, str(error))
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        return Outcome(job, None, f"{where}{error.strerror or error}")
+
+
+def replay_job(job: Job, on_frame: Callable[[], None]) -> Json:
+    """Replay one camera of a bag; the model stays loaded for the next job in this process."""
+    return replay_bag(
+        job.bag,
+        _load(job.model),
+        job.out_dir,
+        topic=job.topic,
+        truth_path=job.truth_path,
+        is_measured=job.is_only,
+        about={"inputs_sha256": job.fingerprint()},
+        options=job.options,
+        on_frame=on_frame,
+    )
+
+
+@lru_cache(maxsize=1)
+def _load(model: ModelSettings) -> Pipeline:
+    return model.load()
+
+
+@lru_cache
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _file_state(path: Path) -> list[str | int]:
+    state = path.stat()
+    return [path.name, state.st_size, state.st_mtime_ns]
+
+
+def _earlier_summary(folder: Path) -> Json | None:
+    try:
+        content = json.loads((folder / "summary.json").read_text())
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def _name_in(root: Path, bag: Path) -> Path:
+    """Name a bag after its place in the folder that was given."""
+    inside = bag.relative_to(root) if root in bag.parents else Path(bag.name)
+    return inside.with_name(bag_frames.bag_name(bag))
+
+
+def _is_result(bag: Path) -> bool:
+    """Tell whether a bag is what an earlier run left, and so no recording."""
+    return bag.name == "scenes.mcap" and (bag.parent / "summary.json").exists()
+
+
+def _camera_name(topic: str) -> Path:
+    return Path(topic.strip("/").replace("/", "_"))
+
+
+def _unique_names(names: Sequence[Path]) -> list[Path]:
+    """Number names that would meet in one folder."""
+    unique: list[Path] = []
+    for name in names:
+        candidate, number = name, 2
+        while candidate in unique:
+            candidate = name.with_name(f"{name.name}_{number}")
+            number += 1
+        unique.append(candidate)
+    return unique
+
+
+def _truth_of(truth_path: Path | None, bag: Path) -> Path | None:
+    if truth_path is None or not truth_path.is_dir():
+        return truth_path
+    own = truth_path / f"{bag_frames.bag_name(bag)}.json"
+    return own if own.exists() else None
+
+
+@lru_cache
+def _check_topics_named(truth_path: Path) -> None:
+    for row in amodal_coco.read(truth_path).images.values():
+        if "topic" not in row:
+            raise DatasetError(
+                f"{truth_path}: image {row['id']} names no 'topic', and the bag has several "
+                "cameras; name it, or choose the camera by --topic"
+            )

@@ -1,0 +1,1 @@
+"""HTML pages of runs, evaluations, benchmarks and data sets."""

@@ -1,0 +1,1 @@
+"""Files: images, masks, data sets, predictions, bags, memory banks."""

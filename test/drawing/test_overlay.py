@@ -1,0 +1,40 @@
+import numpy as np
+from helpers.drawing import mask, stacked
+
+from amodal_perception.drawing.overlay import draw_scene, instance_colors
+from amodal_perception.ordering import occlusion_graph
+from amodal_perception.structures import Instances, Scene
+
+
+def scene_of(instances):
+    return Scene(0, "", instances, occlusion_graph(instances), "m", ("object",))
+
+
+def test_nothing_found_leaves_the_picture_as_it_is():
+    image = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
+    np.testing.assert_array_equal(draw_scene(image, scene_of(Instances.empty((20, 30)))), image)
+
+
+def test_visible_pixels_are_tinted_and_others_are_not():
+    block = np.zeros((120, 120), np.bool_)
+    block[40:80, 20:100] = True
+    lower = np.zeros_like(block)
+    lower[60:110, 30:90] = True
+    image = np.full((120, 120, 3), 90, np.uint8)
+    image.flags.writeable = False
+    picture = draw_scene(image, scene_of(stacked(block, lower)))
+    assert (picture[:30] == 90).all()
+    assert (picture[45, 22:26] != 90).any(axis=-1).all()
+    assert (picture[105, 40:50] != picture[45, 22]).any(axis=-1).all()
+    assert (image == 90).all()
+
+
+def test_a_one_pixel_object_can_be_drawn():
+    dot = mask("...", ".#.", "...")
+    draw_scene(np.zeros((3, 3, 3), np.uint8), scene_of(stacked(dot)))
+
+
+def test_colors_differ():
+    colors = instance_colors(20)
+    assert len({tuple(c) for c in colors.tolist()}) == 20
+    assert instance_colors(0).shape == (0, 3)

@@ -1,0 +1,1 @@
+"""What tests share: scenes, data sets, bags, models and nodes in the small."""

@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import threading
+
+from amodal_perception.ros.latest_slot import Latest
+
+
+def test_newer_replaces_older_and_says_so():
+    slot: Latest[str] = Latest()
+    assert not slot.put("first")
+    assert slot.put("second")
+    assert slot.take() == "second"
+    assert not slot.put("third")
+
+
+def test_take_waits_for_put():
+    slot: Latest[int] = Latest()
+    taken: list = []
+    worker = threading.Thread(target=lambda: taken.append(slot.take()))
+    worker.start()
+    slot.put(1)
+    worker.join(10)
+    assert taken == [1]
+
+
+def test_close_wakes_and_drops():
+    slot: Latest[int] = Latest()
+    taken: list = []
+    worker = threading.Thread(target=lambda: taken.append(slot.take()))
+    worker.start()
+    slot.close()
+    worker.join(10)
+    assert taken == [None]
+    slot.put(1)
+    assert slot.take() is None
+
+
+def test_urgent_items_come_first_and_are_few():
+    slot: Latest[str] = Latest(max_urgent=2)
+    slot.put("camera")
+    assert slot.put_urgent("first")
+    assert slot.put_urgent("second")
+    assert not slot.put_urgent("third")
+    assert [slot.take() for _ in range(3)] == ["first", "second", "camera"]
+
+
+def test_clear_and_close_tell_what_they_drop():
+    slot: Latest[str] = Latest()
+    slot.put("camera")
+    assert slot.clear()
+    assert not slot.clear()
+    slot.put_urgent("asked")
+    assert slot.close() == ["asked"]
+    assert not slot.put_urgent("late")

@@ -1,0 +1,171 @@
+"""Whatever is wrong with an engine is told before anything of it is executed."""
+
+import json
+import os
+import stat
+from dataclasses import replace
+
+import pytest
+
+from amodal_perception.errors import ModelFileError
+from amodal_perception.runtime import load_runtime
+from amodal_perception.runtime.tensorrt import gpu
+from amodal_perception.runtime.tensorrt import manifest as manifests
+from amodal_perception.runtime.tensorrt.build import BuildOptions, build_engine
+from amodal_perception.runtime.tensorrt.manifest import (
+    check_machine,
+    manifest_path,
+    read,
+    read_trusted,
+)
+from amodal_perception.runtime.tensorrt.private_files import cache_folder
+
+pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is not installed")
+
+
+@pytest.fixture
+def engine(model):
+    options = BuildOptions(backend="tensorrt-rtx", compute_capability=86)
+    return build_engine(model, model.with_name("discs.engine"), options).path
+
+
+def changed(engine, **values):
+    sidecar = manifest_path(engine)
+    content = json.loads(sidecar.read_text())
+    content.update({key: value for key, value in values.items() if value is not None})
+    for key in [key for key, value in values.items() if value is None]:
+        del content[key]
+    sidecar.write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize("damage", [lambda b: b[:-1], lambda b: b[:100], lambda b: b + b"\0"])
+def test_damaged_engine(engine, damage):
+    engine.write_bytes(damage(engine.read_bytes()))
+    with pytest.raises(ModelFileError, match=r"is damaged.*; rebuild it: amodal build-engine .*"):
+        load_runtime(engine)
+
+
+def test_engine_of_another_manifest(engine, tmp_path):
+    other = tmp_path / "other.engine"
+    other.write_bytes(engine.read_bytes()[::-1])
+    manifest_path(other).write_bytes(manifest_path(engine).read_bytes())
+    with pytest.raises(ModelFileError, match="not the engine of its manifest"):
+        load_runtime(other)
+
+
+def test_no_engine_no_manifest(engine):
+    with pytest.raises(ModelFileError, match="no such model file"):
+        load_runtime(engine.with_name("gone.engine"))
+    manifest_path(engine).unlink()
+    with pytest.raises(ModelFileError, match=r"has no manifest discs\.engine\.json beside it; b"):
+        load_runtime(engine)
+
+
+def test_stale_engine(engine, model):
+    model.write_bytes(model.read_bytes() + b"\0")
+    with pytest.raises(
+        ModelFileError, match=r"is stale, .*discs\.onnx has changed since; rebuild"
+    ):
+        load_runtime(engine)
+    model.unlink()  # on the robot the ONNX file need not be
+    read_trusted(engine)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"format_version": 2}, "is no manifest of format 1"),
+        ({"backend": None}, "missing or unknown: backend"),
+        ({"plugin": "x.so"}, "missing or unknown: plugin"),
+        ({"compute_capability": "86"}, "compute_capability is no int"),
+        ({"properties": {"format_version": 1}}, "properties are no texts"),
+        ({"inputs": {"image": 3}}, "is damaged"),
+        ({"inputs": {"x": {"shape": [1], "dtype": "uint8"}}}, r"inputs are \['x'\], expected one"),
+        ({"properties": {}}, "has no format_version"),
+    ],
+)
+def test_damaged_manifest(engine, values, message):
+    changed(engine, **values)
+    with pytest.raises(ModelFileError, match=message):
+        load_runtime(engine)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", "\x00"])
+def test_manifest_that_is_none(engine, text):
+    manifest_path(engine).write_text(text)
+    with pytest.raises(ModelFileError, match="is no manifest"):
+        load_runtime(engine)
+
+
+def test_other_version_and_other_gpu(engine):
+    manifest = read(engine)
+    version = manifest.backend_version
+    check_machine(engine, manifest, backend_version=version, compute_capability=86)
+    check_machine(engine, manifest, backend_version=version, compute_capability=None)
+    with pytest.raises(ModelFileError, match=r"built with tensorrt-rtx .* but 9\.9 is installed"):
+        check_machine(engine, manifest, backend_version="9.9", compute_capability=86)
+    with pytest.raises(ModelFileError, match=r"capability 86, but the GPU here has 89; rebuild"):
+        check_machine(engine, manifest, backend_version=version, compute_capability=89)
+
+
+def test_version_is_compared_before_the_engine_is_read(engine):
+    changed(engine, backend_version="1.0")
+    with pytest.raises(ModelFileError, match=r"was built with tensorrt-rtx 1\.0, but"):
+        load_runtime(engine)
+
+
+def test_a_good_engine_without_a_gpu(engine):
+    if gpu.compute_capability() is not None:
+        pytest.skip("a GPU is here")
+    with pytest.raises(ModelFileError, match=r"needs an NVIDIA GPU.*discs\.onnx runs without one"):
+        load_runtime(engine)
+
+
+@pytest.mark.parametrize("which", ["engine", "manifest", "folder"])
+def test_writable_by_anybody(engine, which):
+    place = {"engine": engine, "manifest": manifest_path(engine), "folder": engine.parent}[which]
+    place.chmod(place.stat().st_mode | stat.S_IWOTH)
+    with pytest.raises(ModelFileError, match=r"anybody can write to .*; chmod o-w"):
+        load_runtime(engine)
+
+
+def test_writable_by_anybody_behind_a_link(engine, tmp_path):
+    link = tmp_path / "current.engine"
+    link.symlink_to(engine)
+    manifest_path(link).symlink_to(manifest_path(engine))
+    read_trusted(link)
+    engine.chmod(0o666)
+    with pytest.raises(ModelFileError, match="anybody can write to"):
+        load_runtime(link)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give files away")
+@pytest.mark.parametrize("place", [lambda engine: engine, manifest_path])
+def test_of_another_user(engine, place, monkeypatch):
+    os.chown(place(engine), 12345, -1)
+    with pytest.raises(ModelFileError, match="belongs to user 12345; build the engine yourself"):
+        load_runtime(engine)
+
+
+def test_cache_behind_a_link_is_refused(tmp_path, cache_home):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (cache_home / "amodal_perception").mkdir(parents=True)
+    (cache_home / "amodal_perception" / "engines").symlink_to(elsewhere)
+    with pytest.raises(ModelFileError, match="is a link, where engines want a folder"):
+        cache_folder()
+
+
+def test_cache_that_others_can_write_to_is_refused(cache_home):
+    folder = cache_folder()
+    folder.chmod(0o755)  # readable by others is mended, for nothing can have been planted
+    assert cache_folder().stat().st_mode & 0o777 == 0o700
+    folder.chmod(0o777)
+    with pytest.raises(ModelFileError, match="others can write to it"):
+        cache_folder()
+
+
+def test_the_same_manifest_comes_back(engine):
+    manifest = replace(read(engine), layers={"a": "float16"}, precision={"float16": 1})
+    manifests.write(engine, manifest)
+    assert read(engine) == manifest

@@ -1,0 +1,125 @@
+"""Run lengths without pixels: the same answers as pycocotools and NumPy give with pixels."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from pycocotools import mask as coco_mask
+
+from amodal_perception.storage.coco_rle import (
+    checked_rle,
+    covered_pixels,
+    decode_counts,
+    overlap_areas,
+    subtract,
+    touching,
+)
+
+SIZES = st.tuples(st.integers(1, 9), st.integers(1, 9))
+MASKS = SIZES.flatmap(lambda size: arrays(np.bool_, size))
+PAIRS = SIZES.flatmap(lambda size: st.tuples(arrays(np.bool_, size), arrays(np.bool_, size)))
+
+
+def encode(mask):
+    return coco_mask.encode(np.asfortranarray(mask.view(np.uint8)))
+
+
+def decode(rle):
+    return coco_mask.decode(rle).astype(bool)
+
+
+def column_runs(mask):
+    """Count the runs of a mask, column by column, the plain way."""
+    runs, value = [0], False
+    for pixel in mask.T.reshape(-1):
+        if pixel != value:
+            runs.append(0)
+            value = pixel
+        runs[-1] += 1
+    return runs
+
+
+@given(st.lists(MASKS, max_size=5))
+def test_codes_decode_to_the_runs_of_each_mask(masks):
+    runs, bounds = decode_counts([encode(mask)["counts"] for mask in masks])
+    assert [runs[a:b].tolist() for a, b in itertools.pairwise(bounds)] == [
+        column_runs(mask) for mask in masks
+    ]
+    assert covered_pixels([encode(mask)["counts"] for mask in masks]).tolist() == [
+        mask.size for mask in masks
+    ]
+
+
+@given(st.lists(st.integers(0, 2**23), min_size=1, max_size=40))
+def test_long_runs_decode_as_pycocotools_encodes_them(lengths):
+    rle = coco_mask.frPyObjects({"size": [1, 1], "counts": lengths}, 1, 1)
+    assert decode_counts([rle["counts"]])[0].tolist() == lengths
+
+
+@given(SIZES.flatmap(lambda size: arrays(np.bool_, (3, *size))))
+def test_touching_is_dilating_by_a_cross_and_intersecting(masks):
+    pairs = [(0, 1), (1, 0), (1, 2), (0, 2), (2, 2)]
+    wanted = []
+    for a, b in pairs:
+        grown = np.pad(masks[a], 1)
+        cross = grown[1:-1, 1:-1] | grown[:-2, 1:-1] | grown[2:, 1:-1]
+        cross |= grown[1:-1, :-2] | grown[1:-1, 2:]
+        wanted.append(bool((cross & masks[b]).any()))
+    found = touching([encode(mask) for mask in masks], np.array(pairs))
+    assert found.tolist() == wanted
+
+
+@given(PAIRS)
+def test_subtract_and_overlap_are_those_of_pixels(pair):
+    a, b = pair
+    np.testing.assert_array_equal(decode(subtract(encode(a), encode(b))), a & ~b)
+    found = overlap_areas([encode(a), encode(b)], [encode(b)])
+    assert found.tolist() == [[(a & b).sum()], [b.sum()]]
+
+
+@given(MASKS)
+def test_runs_are_taken_as_text_bytes_or_list(mask):
+    code = encode(mask)["counts"]
+    for counts in (code, code.decode(), column_runs(mask)):
+        np.testing.assert_array_equal(decode(checked_rle(counts, mask.shape)), mask)
+
+
+@pytest.mark.parametrize(
+    ("counts", "message"),
+    [
+        ([10, 2], "runs of 12 pixels, but its image has 16"),  # pycocotools would read garbage
+        ([17], "runs of 17 pixels"),
+        ([-1, 17], "negative length"),
+        ([], "no runs"),
+        ([0] * 20 + [16], "more runs than pixels"),  # pycocotools would write past its memory
+        ("0" * 20, "runs of 0 pixels"),
+        (["a"], "no whole numbers"),
+        ("", "no run-length code"),
+        ("abc!", "no run-length code"),
+        ("o" * 40, "no run-length code"),
+        ("oooooooooooooooo0", "no run-length code"),
+        ("PPPPPP0", "no run-length code"),  # a zero of seven digits: more than 32 bits
+        (None, "counts of type NoneType"),
+        (7.5, "counts of type float"),
+    ],
+)
+def test_runs_that_do_not_cover_the_image_are_refused(counts, message):
+    with pytest.raises(ValueError, match=message):
+        checked_rle(counts, (4, 4))
+
+
+DIGITS = st.sampled_from([bytes([n]) for n in range(48, 112)])
+
+
+@given(st.binary(max_size=30) | st.lists(DIGITS, max_size=12).map(b"".join), SIZES)
+@settings(max_examples=300)
+def test_any_bytes_are_refused_or_cover_the_image(code, size_hw):
+    try:
+        rle = checked_rle(code, size_hw)
+    except ValueError:
+        return
+    assert decode(rle).shape == size_hw
+    assert decode(rle).sum() == coco_mask.area(rle)

@@ -1,0 +1,394 @@
+"""BLADE and BoxInst: heads that are made for each instance, switches, boxes only, the graph."""
+
+import copy
+from pathlib import Path
+
+import onnx
+import pytest
+import torch
+import torch.nn.functional as F
+from helpers.small_networks import random_batch
+from helpers.tensorrt_builds import assert_builds
+
+from amodal_perception.errors import ConfigError
+from training.datasets.amodal_boxes import filled_boxes
+from training.export.onnx_export import (
+    COMPARED_SCORE,
+    TOLERANCE,
+    SingleImage,
+    describe,
+    drawn_images,
+    largest_differences,
+    to_onnx,
+)
+from training.models.blade.blade import (
+    Blade,
+    BladeLightSettings,
+    BladeSettings,
+    BoxInstLightSettings,
+    BoxInstSettings,
+)
+from training.models.blade.condinst import (
+    Controller,
+    MaskBranch,
+    dynamic_head,
+    head_parameters,
+    relative_places,
+    upsample,
+)
+from training.models.blade.mask_frames import boxes_of_maps, crop_maps
+from training.models.detectors.instance_points import Points, Standing, choose
+from training.models.detectors.light import grid_points
+from training.models.mask_rcnn import boxes_of_masks
+from training.structures import Batch
+
+# Heads made at run time
+
+
+@pytest.mark.parametrize(
+    ("mask_channels", "further_inputs", "parameters"),
+    [(8, 0, 169), (16, 0, 233), (8, 1, 177), (16, 1, 241)],
+)
+def test_dynamic_heads_have_the_parameters_of_condinst_boxinst_and_blade(
+    mask_channels, further_inputs, parameters
+):
+    assert head_parameters(mask_channels + 2 + further_inputs) == parameters
+
+
+@pytest.mark.parametrize(
+    ("changes", "sizes"),
+    [
+        ({}, [233, 241, 233]),
+        ({"mask_channels": 8}, [169, 177, 169]),
+        ({"fusion": False}, [233, 241]),
+        ({"expansion": False}, [233]),
+    ],
+)
+def test_controller_makes_the_heads_that_there_are(changes, sizes):
+    settings = BladeLightSettings(**changes)
+    assert settings.head_sizes() == sizes
+    assert settings.build(1).controller.weight.shape == (sum(sizes), 64, 3, 3)
+
+
+def test_controller_is_a_convolution_at_the_points():
+    torch.manual_seed(0)
+    maps = [torch.randn(2, 5, 4, 6), torch.randn(2, 5, 2, 3), torch.randn(2, 5, 1, 2)]
+    controller = Controller(5, 7)
+    torch.nn.init.normal_(controller.bias)
+    index = torch.stack([torch.randperm(32), torch.randperm(32)])  # every point, borders too
+    everywhere = torch.cat(
+        [F.conv2d(x, controller.weight, controller.bias, padding=1).flatten(2) for x in maps], 2
+    )
+    expected = everywhere.transpose(1, 2).gather(1, index[..., None].expand(-1, -1, 7))
+    torch.testing.assert_close(controller(maps, index), expected)
+
+
+@pytest.mark.parametrize("own_inputs", [2, 3])
+def test_dynamic_head_is_three_convolutions_for_each_instance(own_inputs):
+    torch.manual_seed(0)
+    B, N, C, h, w = 2, 3, 4, 5, 6
+    features, own = torch.randn(B, C, h, w), torch.randn(B, N, own_inputs, h * w)
+    parameters = torch.randn(B, N, head_parameters(C + own_inputs))
+    found = dynamic_head(parameters, features, own)
+    for b in range(B):
+        for n in range(N):
+            p, start, x = parameters[b, n], 0, torch.cat([features[b], own[b, n].view(-1, h, w)])
+            for i, (inputs, outputs) in enumerate(((C + own_inputs, 8), (8, 8), (8, 1))):
+                weight = p[start : start + outputs * inputs].view(outputs, inputs, 1, 1)
+                start += outputs * inputs
+                x = F.conv2d(x[None], weight, p[start : start + outputs])[0]
+                start += outputs
+                x = F.relu(x) if i < 2 else x
+            assert start == len(p)
+            torch.testing.assert_close(found[b, n], x[0], atol=1e-4, rtol=1e-4)
+
+
+def test_places_are_in_sizes_of_objects_from_the_cell_to_the_point():
+    features = torch.zeros(1, 16, 2, 3)
+    points = Points(torch.tensor([[4.0, 4.0], [24.0, 8.0]]), torch.tensor([8.0, 16.0]), [])
+    found = relative_places(points, torch.tensor([[0, 1, 1]]), features)
+    assert found.shape == (1, 3, 2, 6)
+    # Cells' centres: x 4, 12, 20; y 4, 12.
+    assert found[0, 0, 0].tolist() == [0, -8 / 64, -16 / 64] * 2
+    assert found[0, 1, 0].tolist() == [20 / 128, 12 / 128, 4 / 128] * 2
+    assert found[0, 2, 1].tolist() == [4 / 128] * 3 + [-4 / 128] * 3
+
+
+def test_upsampled_logits_lie_where_the_targets_are_sampled():
+    coarse = grid_points(torch.zeros(1, 1, 6, 6), 8).view(6, 6, 2)[..., 0]
+    fine = grid_points(torch.zeros(1, 1, 12, 12), 4).view(12, 12, 2)[..., 0]
+    found = upsample(coarse[None, None], 2)[0, 0]
+    torch.testing.assert_close(found[:, 1:-1], fine[:, 1:-1])  # a ramp goes on as a ramp
+
+
+@pytest.mark.parametrize("first", [2, 3])
+def test_mask_branch_reads_the_pyramid_down_to_stride_8(first):
+    levels = [torch.randn(1, 8, 64 // 2**k, 96 // 2**k) for k in range(first, 8)]
+    branch = MaskBranch(8, width=8, out_channels=16, first=first)
+    assert len(branch.refine) == 6 - first
+    assert branch(levels).shape == (1, 16, 8, 12)
+
+
+def test_points_are_shared_evenly_by_the_instances():
+    # Instance 0 has four points, 1 has one, 2 has two; the scores say which are best.
+    positive = torch.tensor([[1, 1, 1, 1, 1, 1, 1, 0]], dtype=torch.bool)
+    instance = torch.tensor([[0, 0, 0, 0, 1, 2, 2, 2]])
+    score = torch.tensor([[0.9, 0.6, 0.8, 0.7, 0.1, 0.2, 0.3, 1.0]])
+    standing = Standing(positive, instance, score)
+    assert choose(standing, count=3).index.tolist() == [[0, 6, 4]]
+    chosen = choose(standing, count=6)
+    assert chosen.index.tolist() == [[0, 6, 4, 2, 5, 3]]
+    assert chosen.instance.tolist() == [[0, 2, 1, 0, 2, 0]]
+    chosen = choose(standing, count=9)
+    assert chosen.valid.tolist() == [[True] * 7 + [False] * 2]
+    nothing = Standing(torch.zeros_like(positive), instance, score)
+    assert not choose(nothing, count=3).valid.any()
+
+
+# Masks of the image become boxes with masks
+
+
+def test_box_of_a_map_lies_where_it_crosses_one_half():
+    maps = torch.zeros(1, 3, 6, 8)
+    maps[0, 0, 2:4, 3:6] = 1.0
+    maps[0, 0, 2:4, 6] = 0.25  # a third of the way from 1 to 0.25 is left
+    maps[0, 1, :, 0] = 0.6  # along the border
+    fallback = torch.tensor([[[1.0, 2.0, 3.0, 4.0]] * 3])
+    found = boxes_of_maps(maps, fallback, stride=4)[0]
+    expected = [4 * 3, 4 * 2, 4 * (5.5 + 2 / 3), 4 * 4]
+    assert found[0].tolist() == pytest.approx(expected)
+    assert found[1].tolist() == pytest.approx([0, 0, 4 * (0.5 + 1 / 6), 24])
+    assert found[2].tolist() == [1, 2, 3, 4]
+
+
+def test_crops_are_bilinear_samples():
+    torch.manual_seed(0)
+    maps = torch.rand(1, 2, 8, 10)
+    boxes = torch.tensor([[[0, 0, 40, 32], [5, 3, 27, 30]]], dtype=torch.float32)
+    found = crop_maps(maps, boxes, stride=4, cells=7)
+    for n in range(2):
+        x0, y0, x1, y1 = boxes[0, n].tolist()
+        part = (torch.arange(7) + 0.5) / 7
+        x, y = (x0 + (x1 - x0) * part) / 40 * 2 - 1, (y0 + (y1 - y0) * part) / 32 * 2 - 1
+        grid = torch.stack([x.expand(7, 7), y[:, None].expand(7, 7)], -1)[None]
+        expected = F.grid_sample(maps[:, n : n + 1], grid, "bilinear", "border", False)
+        torch.testing.assert_close(found[n], expected[0, 0], atol=1e-5, rtol=1e-5)
+
+
+# The networks
+
+
+TERMS = {
+    *("visible_projection", "visible_pairwise", "amodal_projection", "amodal_pairwise"),
+    *("neighbour", "uniform", "region"),
+}
+VARIANTS = [
+    ({}, TERMS),
+    ({"neighbour_weight": 0.0}, TERMS - {"neighbour"}),
+    ({"uniform_weight": 0.0}, TERMS - {"uniform"}),
+    ({"connectivity_weight": 0.0}, TERMS - {"neighbour", "uniform"}),
+    ({"fusion": False}, TERMS - {"region"}),
+    ({"expansion": False}, {"visible_projection", "visible_pairwise"}),
+]
+
+
+def light(**changes) -> Blade:
+    torch.manual_seed(0)
+    return BladeLightSettings(**changes).build(1)
+
+
+def overlapping_batch() -> Batch:
+    return random_batch(3)
+
+
+@pytest.mark.parametrize("detector", ["light", "fcos"])
+@pytest.mark.parametrize(("changes", "terms"), VARIANTS)
+def test_variants_learn_the_terms_they_name(changes, terms, detector):
+    model = light(**changes, detector=detector)
+    losses = model.losses(overlapping_batch(), torch.Generator())
+    assert terms == set(losses) - {"score", "box", "class", "centerness"}
+    sum(losses.values()).backward()
+    idle = [
+        n for n, p in model.named_parameters() if p.grad is None or not p.grad.isfinite().all()
+    ]
+    assert idle == []
+    assert model.controller.weight.grad.flatten(1).any(1).float().mean() > 0.9
+
+
+def test_boxinst_is_blade_without_expansion():
+    assert BoxInstSettings() == BoxInstSettings(**vars(BladeSettings(expansion=False)))
+    assert BoxInstLightSettings().head_sizes() == [233]
+    model = BoxInstLightSettings().build(1).eval()
+    with torch.inference_mode():
+        found = model(random_batch(1).images)
+    assert torch.equal(found.amodal, found.visible)
+
+
+@pytest.mark.parametrize(("target", "box"), [("visible", 0), ("amodal", 1)])
+def test_detector_and_boxinst_learn_the_boxes_that_are_named(monkeypatch, target, box):
+    batch = overlapping_batch()
+    expected = (boxes_of_masks(batch.visible), batch.boxes_xyxy)[box]
+    for settings in (
+        BladeLightSettings(box_target=target),
+        BoxInstLightSettings(box_target=target),
+    ):
+        model = settings.build(1)
+        seen = []
+        learn = model.detector.learn_points
+        monkeypatch.setattr(
+            model.detector,
+            "learn_points",
+            lambda levels, given, learn=learn, seen=seen: (
+                seen.append(given.boxes_xyxy),
+                learn(levels, given),
+            )[1],
+        )
+        model.losses(batch, torch.Generator())
+        assert torch.equal(seen[0], expected)
+
+
+def values_of(model: Blade, batch: Batch) -> dict[str, float]:
+    return {k: v.item() for k, v in model.losses(batch, torch.Generator()).items()}
+
+
+@pytest.mark.parametrize("changes", [{}, {"box_target": "amodal"}, {"expansion": False}])
+def test_masks_never_enter_the_training_step(changes):
+    """The same boxes with other masks in them give the same losses, to the last bit."""
+    batch = overlapping_batch()
+    only_boxes = batch._replace(
+        amodal=torch.zeros_like(batch.amodal),
+        visible=torch.stack(
+            [torch.from_numpy(filled_boxes(v.numpy() > 0)) for v in batch.visible]
+        ),
+    )
+    assert not torch.equal(only_boxes.visible, batch.visible.bool())
+    model = light(**changes)
+    found = [values_of(copy.deepcopy(model), b) for b in (batch, only_boxes)]
+    assert found[0] == found[1]
+    other = batch._replace(boxes_xyxy=batch.boxes_xyxy + 3, visible=batch.amodal)
+    assert values_of(model, other) != found[0]  # while other boxes give other losses
+
+
+def test_image_without_objects_has_losses_without_masks():
+    model = light()
+    losses = model.losses(random_batch(0), torch.Generator())
+    assert all(losses[name] == 0 for name in TERMS)
+    sum(losses.values()).backward()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
+
+
+def reaches_visible_head(model: Blade, term: str) -> bool:
+    """Tell whether a term teaches the rows of the controller that make the visible head."""
+    model.zero_grad()
+    model.losses(overlapping_batch(), torch.Generator())[term].backward()
+    return bool(model.controller.weight.grad[: model.settings.head_sizes()[0]].any())
+
+
+def test_gradients_stop_where_the_settings_say():
+    expected = {"amodal_projection": True, "uniform": True, "neighbour": True, "region": False}
+    for term, reached in expected.items():
+        assert reaches_visible_head(light(), term) == reached, term  # through the input m_v
+    stopped = light(detach_visible_input=True)
+    for term in ("amodal_projection", "uniform", "neighbour"):
+        assert not reaches_visible_head(stopped, term)
+    open_ = light(detach_visible_input=True, detach_visible_in_losses=False)
+    assert reaches_visible_head(open_, "uniform")
+    assert not reaches_visible_head(open_, "neighbour")  # counts pixels; nothing to learn there
+
+
+def test_pairwise_loss_warms_up_over_iterations_that_a_checkpoint_remembers():
+    model, batch = light(pairwise_warmup=4), overlapping_batch()
+    full = copy.deepcopy(model)
+    full.num_batches_tracked += 100
+    whole = full.losses(batch, torch.Generator())["amodal_pairwise"].item()
+    for step in (1, 2):
+        with torch.no_grad():
+            found = model.losses(batch, torch.Generator())["amodal_pairwise"].item()
+        if step == 1:  # later the statistics of normalisation have moved, not what training uses
+            assert found == pytest.approx(whole / 4)
+    assert model.state_dict()["num_batches_tracked"] == 2
+
+
+def test_hard_region_takes_one_mask_or_the_other():
+    soft, hard = light().eval(), light(hard_region=True).eval()
+    images = random_batch(1).images
+    with torch.inference_mode():
+        for model in (soft, hard):
+            levels = model.levels(images)
+            found, points = model.detector.detect_points(levels, (64, 96))
+            z = model.heads(model.mask_branch(levels), points, found.index)
+            maps = model.segment(levels, points, found.index)
+            if model is hard:
+                expected = torch.where(z.region > 0, z.amodal, z.visible).sigmoid()
+                torch.testing.assert_close(maps.amodal, expected)
+            else:
+                r = z.region.sigmoid()
+                expected = z.amodal.sigmoid() * r + z.visible.sigmoid() * (1 - r)
+                torch.testing.assert_close(maps.amodal, expected)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"box_target": "both"}, "model.box_target must be one of visible, amodal"),
+        ({"detector": "faster_rcnn"}, "model.detector must be fcos or light"),
+        ({"mask_channels": 0}, "model.mask_channels must be at least 1"),
+    ],
+)
+def test_settings_that_make_no_sense(changes, message):
+    with pytest.raises(ConfigError, match=message):
+        BladeSettings(**changes)
+
+
+# The exported graph
+
+
+SYSTEMS = {
+    "blade": BladeSettings(backbone="resnet18", channels=64, instances=8, branch_width=32),
+    "boxinst_light": BoxInstLightSettings(instances=8),
+}
+# Built by TensorRT without plugins, free of loops and of shapes that depend on the data.
+DATA_DEPENDENT = {"NonZero", "Loop", "If", "Scan", "NonMaxSuppression", "RoiAlign", "Unique"}
+
+
+@pytest.fixture(scope="module", params=SYSTEMS)
+def exported(request, tmp_path_factory) -> tuple[Blade, Path]:
+    torch.manual_seed(0)
+    network = SYSTEMS[request.param].build(2)
+    for name, value in network.named_parameters():  # so that untrained points and masks count
+        if name.endswith(("detector.score.weight", "detector.classes.weight")):
+            torch.nn.init.normal_(value, std=0.03)
+        if name.endswith(("detector.score.bias", "detector.classes.bias")):
+            torch.nn.init.zeros_(value)
+        if name == "controller.weight":
+            torch.nn.init.normal_(value, std=0.02)
+    for layer in network.modules():
+        if isinstance(layer, torch.nn.BatchNorm2d):
+            layer.momentum = 1.0
+    with torch.no_grad():  # statistics of normalisation, without which nothing passes
+        network.losses(random_batch(3, 2), torch.Generator())
+    path = tmp_path_factory.mktemp("blade") / "m.onnx"
+    to_onnx(SingleImage(network).eval(), path, (64, 96))
+    describe(path, {})
+    return network, path
+
+
+def test_graph_is_static_and_agrees_with_pytorch(exported):
+    network, path = exported
+    graph = onnx.load(path).graph
+    assert not {node.op_type for node in graph.node} & DATA_DEPENDENT
+    for value in graph.output:
+        assert all(d.HasField("dim_value") for d in value.type.tensor_type.shape.dim), value.name
+    model, images = SingleImage(network).eval(), drawn_images((64, 96), 2)
+    with torch.inference_mode():
+        boxes, scores, _, amodal, visible = model(torch.from_numpy(images[0][None]))
+    assert (scores > COMPARED_SCORE).sum() > 3
+    assert amodal.std() > 0.05  # masks that say something
+    assert visible.shape == amodal.shape == (8, network.settings.mask_cells, amodal.shape[-1])
+    assert (boxes[:, 2:] >= boxes[:, :2]).all()
+    worst = largest_differences(model, path, images)
+    assert all(difference < TOLERANCE[name] for name, difference in worst.items())
+
+
+def test_graph_builds_in_tensorrt(exported):
+    assert_builds(exported[1])

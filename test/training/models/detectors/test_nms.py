@@ -1,0 +1,66 @@
+import pytest
+import torch
+from torchvision.ops import batched_nms
+
+from training.models.detectors.nms import ITERATIONS, matrix_nms, select, vote
+
+
+def random_set(seed: int, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Clustered boxes, so that long chains of suppression occur, by descending score."""
+    generator = torch.Generator().manual_seed(seed)
+    centres = torch.rand(8, 2, generator=generator) * 200
+    chosen = torch.randint(8, (count,), generator=generator)
+    centre = centres[chosen] + torch.randn(count, 2, generator=generator) * 12
+    half = 15 + torch.rand(count, 2, generator=generator) * 40
+    scores = torch.rand(count, generator=generator).sort(descending=True).values
+    return torch.cat([centre - half, centre + half], 1), scores
+
+
+@pytest.mark.parametrize("iou_threshold", [0.4, 0.65])
+def test_equals_greedy_suppression_on_many_random_sets(iou_threshold):
+    removed = 0
+    for seed in range(300):
+        boxes, scores = random_set(seed, 192)
+        keep = matrix_nms(boxes[None], iou_threshold=iou_threshold)[0]
+        classes = torch.zeros(len(boxes), dtype=torch.int64)
+        greedy = batched_nms(boxes, scores, classes, iou_threshold)
+        assert sorted(greedy.tolist()) == torch.nonzero(keep)[:, 0].tolist()
+        removed += int((keep == 0).sum())
+    assert removed > 300 * 20
+
+
+@pytest.mark.parametrize("length", [2, ITERATIONS, ITERATIONS + 1])
+def test_chain_of_boxes_that_each_overlap_the_next_alternates(length):
+    x = torch.arange(float(length)) * 4
+    boxes = torch.stack([x, torch.zeros(length), x + 10, torch.full((length,), 10.0)], 1)
+    keep = matrix_nms(boxes[None], iou_threshold=0.4)[0]
+    assert keep.tolist() == [1.0 - i % 2 for i in range(length)]
+
+
+def test_padding_of_equal_empty_boxes_is_harmless():
+    boxes = torch.zeros(1, 6, 4)
+    boxes[0, 0] = torch.tensor([1.0, 1.0, 9.0, 9.0])
+    assert matrix_nms(boxes, iou_threshold=0.5)[0, 0] == 1
+
+
+def test_boxes_that_nearly_agree_are_averaged_by_their_weights():
+    boxes = torch.tensor([[[0.0, 0, 10, 10], [0, 0, 10, 11], [0, 0, 10, 30], [50, 50, 60, 60]]])
+    weights = torch.tensor([0.8, 0.2, 0.9, 0.5]).expand(1, 2, 4)
+    found = vote(boxes[:, [0, 3]], boxes, weights, iou_threshold=0.8)
+    expected = torch.tensor([[[0, 0, 10, (0.8 * 10 + 0.2 * 11) / 1.0], [50, 50, 60, 60]]])
+    torch.testing.assert_close(found, expected)
+    nobody = vote(boxes[:, [0, 3]], boxes, 0 * weights, iou_threshold=0.8)
+    assert torch.equal(nobody, boxes[:, [0, 3]])
+
+
+def test_only_boxes_of_its_class_have_a_say_in_where_a_box_lies():
+    boxes = torch.tensor([[[0.0, 0, 10, 10], [0, 0, 10, 11], [0, 0, 11, 10]]])
+    scores = torch.tensor([[[0.9, 0.0], [0.3, 0.0], [0.0, 0.6]]])
+    given = {"candidates": 3, "instances": 2, "iou_threshold": 0.6}
+    plain = select(scores, boxes, **given)
+    assert torch.equal(plain.boxes_xyxy, boxes[:, [0, 2]])
+    found = select(scores, boxes, vote_iou=0.8, **given)
+    torch.testing.assert_close(found.boxes_xyxy[0, 0], torch.tensor([0, 0, 10, 10.25]))
+    torch.testing.assert_close(found.boxes_xyxy[0, 1], boxes[0, 2])
+    for name in ("scores", "labels", "index"):
+        assert torch.equal(getattr(found, name), getattr(plain, name))

@@ -1,0 +1,68 @@
+"""Readers of the data sets that researchers have, by the name `training.convert` gives them."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from training.convert import (
+    coco,
+    cocoa,
+    cocoa_cls,
+    cocoa_flat,
+    d2sa,
+    kins,
+    occluded_vehicles,
+    two_boxes,
+    two_masks,
+    uoais_sim,
+)
+from training.convert.source import Reading, Source
+
+
+@dataclass(frozen=True)
+class Format:
+    """A format that can be read.
+
+    Attributes:
+        help: one line for the list of formats.
+        read: makes a `Source` of the command's arguments.
+        add_options: adds what only this format needs.
+        many: takes several source files (``arguments.sources``), not one (``arguments.source``).
+    """
+
+    help: str
+    read: Callable[[argparse.Namespace, Reading], Source]
+    add_options: Callable[[argparse.ArgumentParser], None] | None = None
+    many: bool = False
+
+
+FORMATS: dict[str, Format] = {
+    "cocoa": Format(
+        "COCOA as released, regions by image", cocoa.read, cocoa.add_options, many=True
+    ),
+    "cocoa-flat": Format("COCOA as a flat COCO file (*_detectron_no_stuff.json)", cocoa_flat.read),
+    "cocoa-cls": Format("COCOA-cls as released (*_with_classes.json)", cocoa_flat.read),
+    "cocoa-cls-merge": Format(
+        "COCOA-cls made from COCOA and COCO 2014", cocoa_cls.read, cocoa_cls.add_options, many=True
+    ),
+    "d2sa": Format("D2S amodal", d2sa.read),
+    "kins-2019": Format(
+        "KINS, first release (instances_*.json)", kins.read_2019, kins.add_options
+    ),
+    "kins-2020": Format("KINS, release of 2020 (update_*)", kins.read_2020, kins.add_options),
+    "occluded-vehicles": Format("OccludedVehicles, a split's folder", occluded_vehicles.read),
+    "coco": Format("COCO instances: visible masks, no amodal truth", coco.read),
+    "uoais-sim": Format("UOAIS-Sim and its like", uoais_sim.read, uoais_sim.add_options),
+    "two-layers": Format(
+        "your own labels from CVAT or Label Studio: a visible and an amodal mask an object",
+        two_masks.read,
+        two_masks.add_options,
+    ),
+    "boxes": Format(
+        "your own boxes: a visible and an amodal box an object, for training BLADE",
+        two_boxes.read,
+        two_boxes.add_options,
+    ),
+}

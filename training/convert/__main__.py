@@ -1,0 +1,120 @@
+"""Convert a data set to amodal COCO: ``python -m training.convert FORMAT SOURCE --out T.json``.
+
+Everything that follows from the masks is recomputed; every repair is counted and printed, and
+kept in the file's ``info``. What cannot be understood stops the conversion with the annotation's
+id and key, before anything is written.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from amodal_perception.errors import AmodalError
+from training.convert import FORMATS
+from training.convert.source import Reading, Source
+from training.convert.write_amodal_coco import Tables, convert
+
+SHOWN_LEFT_OUT = 20
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; return the exit code."""
+    arguments = _parser().parse_args(argv)
+    chosen = FORMATS[arguments.format]
+    reading = Reading(leave_out=arguments.leave_out)
+    files = arguments.sources if chosen.many else [arguments.source]
+    try:
+        source = chosen.read(arguments, reading)
+        if arguments.one_class:
+            source = source.of_one_class(arguments.one_class)
+        tables = convert(
+            source,
+            reading,
+            arguments.out,
+            images_dir=arguments.images,
+            edges=arguments.edges,
+            info={"converted_from": arguments.format, "source": [path.name for path in files]},
+        )
+        _report(source, reading, tables, arguments.out)
+    except AmodalError as error:
+        print(f"convert: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"convert: {where}{error.strerror or error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("convert: stopped; nothing was written", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m training.convert",
+        description="Convert a data set to amodal COCO, the format that everything here reads.",
+    )
+    formats = parser.add_subparsers(dest="format", required=True, metavar="FORMAT")
+    for name, chosen in FORMATS.items():
+        one = formats.add_parser(name, help=chosen.help, description=chosen.help)
+        if chosen.many:
+            one.add_argument("sources", type=Path, nargs="+", metavar="SOURCE", help="JSON files")
+        else:
+            one.add_argument("source", type=Path, metavar="SOURCE", help="JSON file, or folder")
+        one.add_argument(
+            "--out",
+            type=Path,
+            required=True,
+            help="file to write; training reads annotations.json",
+        )
+        one.add_argument(
+            "--images",
+            type=Path,
+            help="folder of the photographs; their names are then written relative to --out",
+        )
+        one.add_argument(
+            "--edges",
+            choices=["given", "masks"],
+            default="given",
+            help="occlusions from the order the data gives, where it does, or from masks alone",
+        )
+        one.add_argument(
+            "--one-class", metavar="NAME", help="make all objects of one class, of this name"
+        )
+        one.add_argument(
+            "--leave-out",
+            action="store_true",
+            help="leave out what cannot be understood, and list it, instead of stopping",
+        )
+        if chosen.add_options:
+            chosen.add_options(one)
+    return parser
+
+
+def _report(source: Source, reading: Reading, tables: Tables, out: Path) -> None:
+    """Print what was written, what was repaired, and what was left out."""
+    print(
+        f"{out}: {len(tables.images)} images, {len(tables.annotations)} annotations, "
+        f"{len(source.categories)} categories, {len(tables.occlusions)} occlusions"
+    )
+    for origin, count in tables.occlusions_from.most_common():
+        print(f"  occlusions from {origin}: {count} images")
+    for remark in source.remarks:
+        print(f"  {remark}")
+    repairs = +reading.repairs
+    print(f"  repairs: {sum(repairs.values()) or 'none'}")
+    for what, count in repairs.most_common():
+        print(f"    {count:8} {what}")
+    if reading.left_out:
+        print(f"  left out: {len(reading.left_out)}")
+        for line in reading.left_out[:SHOWN_LEFT_OUT]:
+            print(f"    {line}")
+        if len(reading.left_out) > SHOWN_LEFT_OUT:
+            print(f"    ... all are in info.left_out of {out}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

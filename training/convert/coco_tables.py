@@ -1,0 +1,228 @@
+"""The three tables of a flat COCO file, mended: images, categories, annotations."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from amodal_perception.errors import DatasetError
+from amodal_perception.storage.coco_rle import Rle, subtract
+from training.convert.source import (
+    Json,
+    Reading,
+    SourceImage,
+    SourceObject,
+    is_hidden,
+    read_json,
+    whole_number,
+)
+
+
+@dataclass(frozen=True)
+class CocoTables:
+    """A flat COCO file.
+
+    Attributes:
+        path: of the file.
+        images: rows by id.
+        categories: rows with ``id`` and ``name``.
+        rows_of: annotation rows by image id, in file order.
+    """
+
+    path: Path
+    images: dict[int, Json]
+    categories: list[Json]
+    rows_of: dict[int, list[Json]]
+
+    def name_of(self, row: Json) -> str:
+        """Say where a row is, for messages."""
+        return f"{self.path}: annotation {row.get('id', '(no id)')}"
+
+
+def read_tables(path: Path, reading: Reading, names: dict[int, str] | None = None) -> CocoTables:
+    """Read a flat COCO file.
+
+    Args:
+        path: the JSON file.
+        reading: repairs are counted here.
+        names: category names, where the file should have none.
+
+    Raises:
+        DatasetError: no COCO file, or rows that contradict each other.
+    """
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise DatasetError(f"{path}: is no COCO file: expected an object with images, annotations")
+    for key in ("images", "annotations"):
+        if not isinstance(content.get(key), list):
+            raise DatasetError(f"{path}: has no list '{key}'")
+    images = _images(content["images"], path, reading)
+    rows_of: dict[int, list[Json]] = defaultdict(list)
+    seen: dict[Any, Json] = {}
+    for row in content["annotations"]:
+        if not isinstance(row, dict):
+            raise DatasetError(f"{path}: annotation {row!r:.40} is no JSON object")
+        where = f"{path}: annotation {row.get('id', '(no id)')}"
+        twin = seen.setdefault(row.get("id"), row)
+        if twin is not row and row.get("id") is not None and twin == row:
+            reading.repairs["annotations stored twice: one kept"] += 1
+            continue
+        with reading.understanding():
+            image_id = whole_number(row, "image_id", where)
+            if image_id not in images:
+                raise DatasetError(f"{where}, 'image_id': no image {image_id} is in the file")
+            rows_of[image_id].append(row)
+    used = {row.get("category_id") for rows in rows_of.values() for row in rows}
+    categories = _categories(content.get("categories"), used, names or {}, path, reading)
+    return CocoTables(path, images, categories, rows_of)
+
+
+def _images(rows: list[Any], path: Path, reading: Reading) -> dict[int, Json]:
+    images: dict[int, Json] = {}
+    for row in rows:
+        if not isinstance(row, dict):
+            raise DatasetError(f"{path}: image {row!r:.40} is no JSON object")
+        where = f"{path}: image {row.get('id', '(no id)')}"
+        image_id = whole_number(row, "id", where)
+        if not isinstance(row.get("file_name"), str):
+            raise DatasetError(f"{where}, 'file_name': is missing")
+        known = images.get(image_id)
+        if known is not None:
+            if any(known.get(key) != row.get(key) for key in ("file_name", "height", "width")):
+                raise DatasetError(
+                    f"{where}: is listed twice, as {known['file_name']} and {row['file_name']}, "
+                    "or with different sizes"
+                )
+            reading.repairs["image rows stored twice: one kept"] += 1
+            continue
+        images[image_id] = row
+    return images
+
+
+def _categories(
+    rows: Any, used: set[Any], names: dict[int, str], path: Path, reading: Reading
+) -> list[Json]:
+    categories = {}
+    for row in rows if isinstance(rows, list) else []:
+        where = f"{path}: category {row!r:.40}"
+        if not isinstance(row, dict):
+            raise DatasetError(f"{where} is no JSON object")
+        number = whole_number(row, "id", where)
+        categories[number] = {**row, "id": number, "name": str(row.get("name", number))}
+    numbers = {int(float(n)) for n in used if str(n).removesuffix(".0").isdigit()}
+    for number in sorted(numbers - set(categories)):
+        categories[number] = {"id": number, "name": names.get(number, f"category {number}")}
+        reading.repairs["categories used but not listed: added"] += 1
+    return [categories[number] for number in sorted(categories)]
+
+
+def image_size(image: Json, rows: list[Json], path: Path, reading: Reading) -> tuple[int, int]:
+    """Return height and width, from the row, or from the masks where the row has none.
+
+    Raises:
+        DatasetError: neither has them.
+    """
+    where = f"{path}: image {image['id']}"
+    if image.get("height") and image.get("width"):
+        return whole_number(image, "height", where), whole_number(image, "width", where)
+    for row in rows:
+        for value in row.values():
+            if isinstance(value, dict) and isinstance(value.get("size"), list):
+                reading.repairs["image rows without a size: the masks' was taken"] += 1
+                return int(value["size"][0]), int(value["size"][1])
+    raise DatasetError(f"{where}, 'height' and 'width': are missing, and no mask states them")
+
+
+def visible_mask(
+    row: Json,
+    size_hw: tuple[int, int],
+    amodal: Rle,
+    where: str,
+    reading: Reading,
+    *,
+    visible_key: str = "visible_mask",
+    hidden_key: str = "invisible_mask",
+    rate_key: str = "occlude_rate",
+) -> Rle | None:
+    """Read the visible mask, or the amodal mask without the hidden one; None: all is in view.
+
+    Raises:
+        DatasetError: neither is stored, though the row says that something is hidden.
+    """
+    if row.get(visible_key) not in (None, []):
+        return reading.mask(row, visible_key, size_hw, where)
+    if row.get(hidden_key) not in (None, []):
+        reading.repairs["visible masks missing: amodal without hidden mask taken"] += 1
+        return subtract(amodal, reading.mask(row, hidden_key, size_hw, where))
+    if is_hidden(row, rate_key, where):
+        raise DatasetError(
+            f"{where}, '{visible_key}': is missing, though '{rate_key}' is {row[rate_key]}"
+        )
+    return None
+
+
+def walk(
+    tables: CocoTables,
+    reading: Reading,
+    read_object: Callable[[Json, int, tuple[int, int]], SourceObject],
+    finish: Callable[[SourceImage, list[Json]], SourceImage] = lambda image, rows: image,
+) -> Iterator[SourceImage]:
+    """Yield the images of a file, once: their rows are taken out of the tables.
+
+    Args:
+        tables: the file.
+        reading: repairs are counted here.
+        read_object: makes an object of an annotation row, its key and the image's height, width.
+        finish: adds what the image's rows know together, such as an order.
+    """
+    for image_id, image in tables.images.items():
+        rows = tables.rows_of.pop(image_id, [])  # large files: what was read is let go
+        if not rows and not (image.get("height") and image.get("width")):
+            reading.repairs["images without size and objects: left out"] += 1
+            continue
+        size_hw = image_size(image, rows, tables.path, reading)
+        reading.look_ahead(rows)
+        objects = []
+        for key, row in enumerate(rows):
+            with reading.understanding():
+                objects.append(read_object(row, key, size_hw))
+        source = SourceImage(image_id, image["file_name"], size_hw, objects)
+        yield finish(source, rows)
+
+
+def recorded(row: Json, names: dict[str, str]) -> Json:
+    """Gather what a row says of its masks, under our names; what it lacks stays out."""
+    return {ours: row[theirs] for ours, theirs in names.items() if row.get(theirs) is not None}
+
+
+def parse_constraints(
+    text: Any, known: set[int], where: str, repairs: Counter[str]
+) -> list[tuple[int, int]]:
+    """Read COCOA's ``depth_constraint``: "1-3,2-3" says that 1 and 2 are in front of 3.
+
+    Args:
+        text: the constraints.
+        known: numbers that name an object.
+        where: for the message.
+        repairs: constraints on other numbers are left out and counted here.
+
+    Raises:
+        DatasetError: not of this form.
+    """
+    pairs = []
+    for part in str(text).split(",") if text else []:
+        if not part.strip():
+            continue
+        ends = part.split("-")
+        try:
+            front, behind = (int(end) for end in ends)
+        except ValueError:
+            raise DatasetError(f"{where}, 'depth_constraint': {part!r} is no pair 'i-j'") from None
+        if front in known and behind in known and front != behind:
+            pairs.append((front, behind))
+        else:
+            repairs["depth constraints on regions that are not there: left out"] += 1
+    return pairs

@@ -1,0 +1,271 @@
+"""One's own data, labelled in two layers: COCO exports of CVAT, Label Studio and the like.
+
+Every object is drawn twice: as far as it is seen (visible) and as it would be if nothing stood
+before it (amodal). The layers are two exports, or one in which an attribute ``layer`` (CVAT) or
+the label's name ("cup visible", "cup_amodal") tells them apart. An object's two masks belong
+together by an attribute that both carry, else by IoU among the labels of one class.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from pycocotools import mask as coco_mask
+
+from amodal_perception.errors import DatasetError
+from amodal_perception.storage.coco_rle import Rle, join, overlap_areas
+from training.convert.coco_tables import CocoTables, image_size, read_tables
+from training.convert.source import Json, Reading, Source, SourceImage, SourceObject, whole_number
+
+LAYERS = ("amodal", "visible")
+SUFFIX = re.compile(
+    r"^(?:(amodal|visible)[\s_.:/-]+(.+)|(.+?)[\s_.:/(-]+(amodal|visible)\)?)$", re.I
+)
+MIN_INSIDE = 0.5
+"""Share of a visible mask that must lie in an amodal mask before the two can be one object."""
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Describe the options of this format."""
+    parser.add_argument(
+        "--visible", type=Path, help="export of the visible layer, where it is a file of its own"
+    )
+    parser.add_argument(
+        "--id-attribute",
+        default="object",
+        metavar="NAME",
+        help="attribute that an object's two masks share (default %(default)r); "
+        "masks without it are paired by IoU",
+    )
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """One mask that somebody drew."""
+
+    row: Json
+    layer: str
+    label: str
+    where: str
+    object_id: str | None
+    mask: Rle
+
+
+def read(arguments: argparse.Namespace, reading: Reading) -> Source:
+    """Read one export with both layers, or two with one each.
+
+    Raises:
+        DatasetError: no COCO file; a mask that cannot be understood; a layer cannot be told.
+    """
+    files = [read_tables(arguments.source, reading)]
+    if arguments.visible:
+        files.append(read_tables(arguments.visible, reading))
+    return source_of(files, arguments.id_attribute, reading)
+
+
+def source_of(files: list[CocoTables], id_attribute: str, reading: Reading) -> Source:
+    """Bring the two layers of one or two files together.
+
+    Args:
+        files: one with both layers, or the amodal and the visible one.
+        id_attribute: what an object's two masks share.
+        reading: repairs are counted here.
+    """
+    labels = _labels(files)
+    number_of = {label: i for i, label in enumerate(labels, 1)}
+    images = _images(files, id_attribute, number_of, reading)
+    categories = [{"id": number, "name": label} for label, number in number_of.items()]
+    return Source(categories, images, len(files[0].images), extend=True)
+
+
+def split_label(name: str) -> tuple[str, str | None]:
+    """Split a label's name into the class and the layer it names, if it names one."""
+    match = SUFFIX.match(name.strip())
+    if match is None:
+        return name.strip(), None
+    return (match[2] or match[3]).strip(), (match[1] or match[4]).lower()
+
+
+def _labels(files: list[CocoTables]) -> list[str]:
+    """List the classes that are used, without the names of layers, as the files order them."""
+    used = {
+        str(row.get("category_id"))
+        for file in files
+        for rows in file.rows_of.values()
+        for row in rows
+    }
+    names = [row["name"] for file in files for row in file.categories if str(row["id"]) in used]
+    return list(dict.fromkeys(split_label(name)[0] for name in names))
+
+
+def _images(
+    files: list[CocoTables],
+    id_attribute: str,
+    number_of: dict[str, int],
+    reading: Reading,
+) -> Iterator[SourceImage]:
+    for image_id, image, parts in _same_images(files, reading):
+        rows = [row for file, file_id in parts for row in file.rows_of.get(file_id, [])]
+        size_hw = image_size(image, rows, files[0].path, reading)
+        reading.look_ahead(rows)
+        drawn: list[_Drawn] = []
+        for index, (file, file_id) in enumerate(parts):
+            fixed = LAYERS[index] if len(files) == 2 else None
+            for row in file.rows_of.get(file_id, []):
+                with reading.understanding():
+                    drawn.append(_drawn(row, file, fixed, size_hw, id_attribute, reading))
+        objects = pair(drawn, number_of, reading)
+        yield SourceImage(image_id, image["file_name"], size_hw, objects)
+
+
+def _same_images(
+    files: list[CocoTables], reading: Reading
+) -> Iterator[tuple[int, Json, list[tuple[CocoTables, int]]]]:
+    """Bring together the images of two exports, by file name: tools number them as they like."""
+    first = files[0]
+    if len(files) == 1:
+        for image_id, image in first.images.items():
+            yield image_id, image, [(first, image_id)]
+        return
+    second = {Path(row["file_name"]).name: number for number, row in files[1].images.items()}
+    for image_id, image in first.images.items():
+        other = second.pop(Path(image["file_name"]).name, None)
+        parts = [(first, image_id)]
+        if other is not None:
+            parts.append((files[1], other))
+        else:
+            reading.repairs["images without a visible layer: objects taken as in full view"] += 1
+        yield image_id, image, parts
+    left = sum(bool(files[1].rows_of.get(number)) for number in second.values())
+    reading.repairs["images of the visible layer without an amodal one: left out"] += left
+
+
+def _drawn(
+    row: Json,
+    file: CocoTables,
+    fixed: str | None,
+    size_hw: tuple[int, int],
+    id_attribute: str,
+    reading: Reading,
+) -> _Drawn:
+    where = file.name_of(row)
+    number = whole_number(row, "category_id", where)
+    name = next(category["name"] for category in file.categories if category["id"] == number)
+    label, layer = split_label(name)
+    attributes = row.get("attributes") if isinstance(row.get("attributes"), dict) else {}
+    stated = str(attributes.get("layer", "")).strip().lower()  # type: ignore[union-attr]
+    layer = fixed or (stated if stated in LAYERS else layer)
+    if layer is None:
+        raise DatasetError(
+            f"{where}: is it visible or amodal? Neither an attribute 'layer' nor its label "
+            f"{name!r} says so; or give the visible layer with --visible"
+        )
+    if row.get("segmentation") in (None, []) and row.get("bbox"):
+        raise DatasetError(f"{where}, 'segmentation': is a box only; draw a polygon or a mask")
+    identity = attributes.get(id_attribute)  # type: ignore[union-attr]
+    return _Drawn(
+        row,
+        layer,
+        label,
+        where,
+        None if identity in (None, "", 0, "0") else str(identity),
+        reading.mask(row, "segmentation", size_hw, where),
+    )
+
+
+def pair(drawn: list[_Drawn], number_of: dict[str, int], reading: Reading) -> list[SourceObject]:
+    """Make objects of what was drawn on one image.
+
+    By the shared attribute first. The rest by IoU, highest first, among masks of one class of
+    which the visible one lies mostly in the amodal one; visible masks that are left over become
+    further parts of the amodal mask they lie in, for what hides an object may cut it in two. What
+    stays alone is taken as in full view, which saves a labeller work, and is counted.
+
+    Raises:
+        DatasetError: two amodal masks share an id, or one id is on different classes.
+    """
+    amodal = [d for d in drawn if d.layer == "amodal"]
+    visible = [d for d in drawn if d.layer == "visible"]
+    parts: list[list[_Drawn]] = [[] for _ in amodal]
+    rest = _pair_by_id(amodal, visible, parts)
+    alone = [i for i, found in enumerate(parts) if not found]
+    rest = _pair_by_iou([amodal[i] for i in alone], rest, [parts[i] for i in alone], reading)
+    without = sum(not found for found in parts)
+    reading.repairs["amodal masks without a visible one: taken as in full view"] += without
+    reading.repairs["visible masks without an amodal one: taken as in full view"] += len(rest)
+    objects = [
+        (whole, join([part.mask for part in found]) if found else None)
+        for whole, found in zip(amodal, parts)
+    ]
+    objects += [(part, None) for part in rest]
+    return [
+        SourceObject(
+            key=key,
+            category_id=number_of[whole.label],
+            amodal=whole.mask,
+            visible=mask,
+            id=whole.row["id"] if isinstance(whole.row.get("id"), int) else None,
+        )
+        for key, (whole, mask) in enumerate(objects)
+    ]
+
+
+def _pair_by_id(
+    amodal: list[_Drawn], visible: list[_Drawn], parts: list[list[_Drawn]]
+) -> list[_Drawn]:
+    """Give amodal masks the visible ones with their id; return the visible ones left."""
+    index_of: dict[str, int] = {}
+    for i, whole in enumerate(amodal):
+        if whole.object_id is None:
+            continue
+        if whole.object_id in index_of:
+            raise DatasetError(
+                f"{whole.where}: has the same object id {whole.object_id!r} as annotation "
+                f"{amodal[index_of[whole.object_id]].row.get('id')}; both are amodal"
+            )
+        index_of[whole.object_id] = i
+    rest = []
+    for part in visible:
+        if part.object_id not in index_of:
+            rest.append(part)
+            continue
+        index = index_of[part.object_id]
+        if part.label != amodal[index].label:
+            raise DatasetError(
+                f"{part.where}: is a {part.label!r}, but the amodal mask with its object id "
+                f"{part.object_id!r} is a {amodal[index].label!r}"
+            )
+        parts[index].append(part)
+    return rest
+
+
+def _pair_by_iou(
+    amodal: list[_Drawn], visible: list[_Drawn], parts: list[list[_Drawn]], reading: Reading
+) -> list[_Drawn]:
+    """Give amodal masks the visible ones that fit best; return the visible ones left."""
+    if not amodal or not visible:
+        return visible
+    masks, wholes = [d.mask for d in visible], [d.mask for d in amodal]
+    common = overlap_areas(masks, wholes)
+    visible_px = np.maximum(coco_mask.area(masks), 1)[:, None]
+    iou = common / (visible_px + coco_mask.area(wholes)[None] - common)
+    same = np.array([[v.label == a.label for a in amodal] for v in visible])
+    allowed = same & (common >= MIN_INSIDE * visible_px)
+    left = set(range(len(visible)))
+    for flat in np.argsort(-np.where(allowed, iou, -1.0), axis=None, kind="stable"):
+        i, j = divmod(int(flat), len(amodal))
+        if allowed[i, j] and i in left and not parts[j]:
+            parts[j].append(visible[i])
+            left.remove(i)
+    inside = np.where(allowed, common / visible_px, 0.0)
+    for i in sorted(left):
+        if inside[i].any():
+            parts[int(inside[i].argmax())].append(visible[i])
+            left.remove(i)
+            reading.repairs["visible masks added to an amodal mask that has one: parts"] += 1
+    return [visible[i] for i in sorted(left)]

@@ -1,0 +1,109 @@
+"""UOAIS-Sim (Back et al., ICRA 2022), and tabletop generators that write the same layout.
+
+Image rows have ``depth_file_name`` and ``occlusion_order_file_name``, relative to the data set's
+folder; the latter is an N x N array (.npy) whose rows and columns follow the image's annotations:
+entry (i, j) is 1 when i hides a part of j. Annotations have ``segmentation`` (amodal),
+``visible_mask`` and ``occluded_mask`` (RLE), ``bbox``, ``visible_bbox`` and ``occluded_rate``.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from amodal_perception.errors import DatasetError
+from training.convert.coco_tables import CocoTables, read_tables, recorded, visible_mask, walk
+from training.convert.source import (
+    Json,
+    Reading,
+    Source,
+    SourceImage,
+    SourceObject,
+    annotation_id,
+    whole_number,
+)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Describe the options of this format."""
+    parser.add_argument(
+        "--root",
+        type=Path,
+        help="folder that the paths in the file start from (default: the file's own or one above)",
+    )
+
+
+def read(arguments: argparse.Namespace, reading: Reading) -> Source:
+    """Read one file, and the order matrices it names.
+
+    Raises:
+        DatasetError: not of this format, or an annotation or matrix that cannot be understood.
+    """
+    tables = read_tables(arguments.source, reading, {1: "object"})
+    root = arguments.root or _find_root(tables)
+    return Source(tables.categories, _images(tables, root, reading), len(tables.images))
+
+
+def _images(tables: CocoTables, root: Path | None, reading: Reading) -> Iterator[SourceImage]:
+    def finish(image: SourceImage, rows: list[Json]) -> SourceImage:
+        row = tables.images[image.id]
+        extra = {key: row[key] for key in ("depth_file_name",) if key in row}
+        image = replace(image, extra=extra)
+        name = row.get("occlusion_order_file_name")
+        if not isinstance(name, str):
+            return image
+        if root is None or not (root / name).is_file():
+            reading.repairs["order matrices that are not there: order from masks"] += 1
+            return image
+        matrix = _matrix(root / name)
+        if matrix.shape != (len(rows), len(rows)):
+            reading.repairs["order matrices of another size than the image: from masks"] += 1
+            return image
+        order = [(i, j) for i, j in np.argwhere(matrix == 1).tolist() if i != j]
+        return replace(image, order=order, order_from="occlusion_order_file_name")
+
+    return walk(tables, reading, lambda *row: _object(tables, reading, *row), finish)
+
+
+def _object(
+    tables: CocoTables, reading: Reading, row: Json, key: int, size_hw: tuple[int, int]
+) -> SourceObject:
+    where = tables.name_of(row)
+    amodal = reading.mask(row, "segmentation", size_hw, where)
+    visible = visible_mask(
+        row, size_hw, amodal, where, reading, hidden_key="occluded_mask", rate_key="occluded_rate"
+    )
+    names = {
+        "area": "area",
+        "bbox": "bbox",
+        "visible_bbox": "visible_bbox",
+        "occlusion_rate": "occluded_rate",
+    }
+    return SourceObject(
+        key=key,
+        category_id=whole_number(row, "category_id", where, 1),
+        amodal=amodal,
+        visible=visible,
+        id=annotation_id(row, reading.repairs),
+        recorded=recorded(row, names),
+        extra={key: row[key] for key in ("object_name",) if key in row},
+    )
+
+
+def _matrix(path: Path) -> np.ndarray:
+    try:
+        return np.load(path, allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        raise DatasetError(f"{path}: is no array of numbers ({error})") from None
+
+
+def _find_root(tables: CocoTables) -> Path | None:
+    """Return the folder, the file's own or above it, in which the first matrix lies."""
+    names = (row.get("occlusion_order_file_name") for row in tables.images.values())
+    name = next((name for name in names if isinstance(name, str)), None)
+    folders = [tables.path.resolve().parent, *tables.path.resolve().parents][:4]
+    return next((folder for folder in folders if name and (folder / name).is_file()), None)

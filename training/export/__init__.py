@@ -1,0 +1,1 @@
+"""Trained networks as ONNX files, in float32 and in fewer bits."""

@@ -1,0 +1,387 @@
+"""Export a run to the network's contract: ``python -m training.export RUN --out MODEL.onnx``.
+
+One static ONNX file without plugins; normalisation, box decoding and suppression are in the graph.
+The file is written only if ONNX Runtime computes with it what PyTorch computes with the run; with
+``--data``, also if both tell the same of that folder's images (`training.export.parity`).
+``--precision`` goes on to `training.export.lower_precision`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+import yaml
+from onnx_ir.passes import common
+from onnxscript import ir
+from onnxscript.optimizer import fold_constants_ir
+from torch import Tensor, nn
+
+from amodal_perception import files
+from amodal_perception.benchmark.flops import count_flops
+from amodal_perception.errors import AmodalError, ConfigError, ModelFileError
+from amodal_perception.runtime import ModelMetadata, RawDetections
+from amodal_perception.runtime.onnx_runtime import OnnxRuntime
+from amodal_perception.structures import UInt8Array
+from training.export import lower_precision, parity
+from training.loop import checkpoints
+from training.loop.config import from_mapping, model_name, to_mapping
+from training.structures import Detections
+
+OPSET = 18
+FORMAT_VERSION = "1"
+INPUT_NAME = "image"
+TOLERANCE = {"boxes": 0.05, "scores": 1e-3, "amodal": 5e-3, "visible": 5e-3, "occluder": 5e-3}
+"""Largest difference between PyTorch and ONNX Runtime: pixels for boxes, else probability."""
+PARAMETER_PREFIX = "model."
+"""Before the PyTorch names of parameters in the file."""
+LARGEST_CONSTANT = 1 << 24
+"""Bytes of a constant that may be computed while exporting."""
+TIDYING = (
+    common.CommonSubexpressionEliminationPass(),
+    common.IdentityEliminationPass(),
+    common.RemoveUnusedNodesPass(),
+    common.RemoveUnusedFunctionsPass(),
+    common.RemoveUnusedOpsetsPass(),
+    common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
+)
+COMPARED_SCORE = 0.05
+"""Below, instances are noise, and equal scores may come in another order."""
+
+
+class SingleImage(nn.Module):
+    """The model without the batch dimension in its outputs, and with scores shifted.
+
+    Args:
+        model: the network.
+        operating_point: the network's score, in (0, 1), that becomes 0.5. A network's scores are
+            probabilities of this or that, so the best threshold is not 0.5 by itself. All scores
+            keep their order, and 0 stays 0.
+    """
+
+    def __init__(self, model: nn.Module, operating_point: float = 0.5) -> None:
+        super().__init__()
+        self.model = model
+        self.operating_point = operating_point
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        """Map [1, H, W, 3] uint8 RGB to the outputs of the contract, those of `names`."""
+        found = Detections(**self.model(image).of_image(0))
+        if self.operating_point != 0.5:
+            # The odds are divided by those of the operating point.
+            yes = found.scores * (1 - self.operating_point)
+            no = (1 - found.scores) * self.operating_point
+            found = found._replace(scores=yes / (yes + no))
+        return tuple(output for output in found if output is not None)
+
+    def names(self, input_hw: tuple[int, int]) -> list[str]:
+        """Return the names of the outputs, in order."""
+        with torch.inference_mode():
+            return list(self.model(_grey(input_hw)).of_image(0))
+
+
+def _grey(input_hw: tuple[int, int]) -> Tensor:
+    return torch.full((1, *input_hw, 3), 114, dtype=torch.uint8)
+
+
+def build(
+    run: Path, overrides: Sequence[str] = (), operating_point: float = 0.5
+) -> tuple[SingleImage, dict[str, str], tuple[int, int]]:
+    """Rebuild a run's model with its averaged weights, its metadata and its input size.
+
+    Args:
+        run: run folder, checkpoint or ``best.safetensors``.
+        overrides: ``key=value`` words over the run's settings: ``input_hw``, or settings of the
+            network that leave its weights as they are, such as ``model.instances``.
+        operating_point: see `SingleImage`.
+
+    Raises:
+        ModelFileError: no run.
+        ConfigError: an override that is none of these.
+    """
+    config, facts = checkpoints.read_config(run)
+    values = to_mapping(config)
+    for word in overrides:
+        key, _, text = word.partition("=")
+        if key == "input_hw":
+            values[key] = yaml.safe_load(text)
+        elif key.startswith("model.") and key != "model.name":
+            values["model"][key.removeprefix("model.")] = yaml.safe_load(text)
+        else:
+            raise ConfigError(f"'{word}': only input_hw= and model.KEY= can change on export")
+    config = from_mapping(values, source=str(run))
+    model = config.model.build(len(facts["class_names"]))
+    try:
+        model.load_state_dict(checkpoints.averaged_weights(run))
+    except RuntimeError as error:
+        raise ConfigError(
+            f"{run}: its weights do not fit {', '.join(overrides) or 'its settings'} "
+            f"({str(error).splitlines()[-1].strip()})"
+        ) from None
+    metadata = {
+        "format_version": FORMAT_VERSION,
+        "model_id": model_name(config),
+        "class_names": json.dumps(facts["class_names"]),
+        "input_hw": json.dumps(config.input_hw),
+        "training_data": Path(config.data).name,
+        "git_commit": facts["commit"],
+    }
+    return SingleImage(model, operating_point).eval(), metadata, config.input_hw
+
+
+def to_onnx(model: SingleImage, path: Path, input_hw: tuple[int, int]) -> None:
+    """Trace the model on a grey image and write it.
+
+    Every parameter stays in the file under its PyTorch name, normalisation included, so that
+    training can go on from the file. (The exporter's own optimisation would fold normalisation
+    into convolutions, which engines do themselves when they load the file.)
+    """
+    image = _grey(input_hw)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about the exporter's own dependencies
+        program = torch.onnx.export(
+            model,
+            (image,),
+            input_names=[INPUT_NAME],
+            output_names=model.names(input_hw),
+            opset_version=OPSET,
+            dynamo=True,
+            optimize=False,
+            verbose=False,
+        )
+    assert program is not None
+    common.InlinePass()(program.model)
+    fold_constants_ir(
+        program.model,
+        onnx_shape_inference=True,
+        input_size_limit=LARGEST_CONSTANT,
+        output_size_limit=LARGEST_CONSTANT,
+        should_fold=lambda node: False if _reads_parameter(node) else None,
+    )
+    for tidy in TIDYING:
+        tidy(program.model)
+    program.save(path)
+
+
+def _reads_parameter(node: ir.Node) -> bool:
+    return any(value and (value.name or "").startswith(PARAMETER_PREFIX) for value in node.inputs)
+
+
+def describe(path: Path, metadata: dict[str, str]) -> None:
+    """Check the file by ONNX's own rules and store the metadata in it."""
+    graph = onnx.load(path)
+    onnx.helper.set_model_props(graph, metadata)
+    onnx.checker.check_model(graph, full_check=True)
+    onnx.save(graph, path)
+
+
+def largest_differences(
+    model: SingleImage, path: Path, images: list[np.ndarray]
+) -> dict[str, float]:
+    """Compare PyTorch with ONNX Runtime.
+
+    Args:
+        model: what was exported, in evaluation mode.
+        path: the ONNX file.
+        images: [H, W, 3] uint8 RGB, at the network's input size.
+
+    Returns:
+        The largest absolute difference of every float output over the instances that count.
+    """
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    worst = {name: 0.0 for name in names if name in TOLERANCE}
+    for image in images:
+        batch = image[None]
+        with torch.inference_mode():
+            expected = model(torch.from_numpy(batch))
+        found = session.run(names, {INPUT_NAME: batch})
+        counts = expected[1].numpy() >= COMPARED_SCORE
+        for name, a, b in zip(names, expected, found):
+            if name in worst and counts.any():
+                difference = np.abs(a.numpy()[counts] - b[counts]).max()
+                worst[name] = max(worst[name], float(difference))
+    return worst
+
+
+class TracedRuntime:
+    """What was traced, in PyTorch, as the pipeline's engine: a reference for the file.
+
+    Args:
+        model: in evaluation mode.
+        metadata: of the file.
+    """
+
+    def __init__(self, model: SingleImage, metadata: ModelMetadata) -> None:
+        self.model = model
+        self.metadata = metadata
+        self._names = model.names(metadata.input_hw)
+
+    def __call__(self, image: UInt8Array) -> RawDetections:
+        """Run the network on [1, H, W, 3] uint8 RGB."""
+        with torch.inference_mode():
+            outputs = self.model(torch.from_numpy(image))
+        found = {name: values.numpy() for name, values in zip(self._names, outputs)}
+        return RawDetections(boxes_xyxy=found.pop("boxes"), **found)
+
+
+def drawn_images(input_hw: tuple[int, int], count: int = 4) -> list[np.ndarray]:
+    """Draw pictures of blobs on which to compare; the model was traced on a grey one."""
+    rng = np.random.default_rng(0)
+    height, width = input_hw
+    images = []
+    for _ in range(count):
+        image = np.full((height, width, 3), rng.integers(0, 256, 3), np.uint8)
+        for _ in range(8):
+            centre = (int(rng.integers(width)), int(rng.integers(height)))
+            axes = (int(rng.integers(10, width // 5)), int(rng.integers(10, height // 5)))
+            colour = tuple(int(c) for c in rng.integers(0, 256, 3))
+            cv2.ellipse(image, centre, axes, float(rng.uniform(0, 180)), 0, 360, colour, -1)
+        images.append(image)
+    return images
+
+
+def export(
+    run: Path,
+    out: Path,
+    overrides: Sequence[str] = (),
+    *,
+    operating_point: float = 0.5,
+    metrics: dict[str, float] | None = None,
+    data: Path | None = None,
+) -> dict[str, float]:
+    """Write the ONNX file, if it passes; return the largest differences found.
+
+    Args:
+        run: run folder, checkpoint or ``best.safetensors``.
+        out: ONNX file to write.
+        overrides: see `build`.
+        operating_point: see `SingleImage`.
+        metrics: figures to store in the file.
+        data: amodal COCO folder on whose images scenes are compared, too; None: none are.
+
+    Raises:
+        ModelFileError: no such run, or the exported graph computes something else.
+    """
+    model, metadata, input_hw = build(run, overrides, operating_point)
+    with files.replacing(out) as temporary:
+        to_onnx(model, temporary, input_hw)
+        describe(temporary, {**metadata, "metrics": json.dumps(metrics or {})})
+        worst = largest_differences(model, temporary, drawn_images(input_hw))
+        for name, difference in worst.items():
+            if not difference <= TOLERANCE[name]:
+                raise ModelFileError(
+                    f"{out}: not written, because its {name} differ from PyTorch's by "
+                    f"{difference:.4g} (allowed: {TOLERANCE[name]}); export with another opset"
+                )
+        if data:
+            _compare_scenes(model, temporary, out, data)
+    return worst
+
+
+def _compare_scenes(model: SingleImage, path: Path, out: Path, data: Path) -> None:
+    """Run the parity gate between PyTorch and the file at `path`, which is to become `out`."""
+    candidate = OnnxRuntime(path)
+    _, failures = parity.gate(TracedRuntime(model, candidate.metadata), candidate, data)
+    if failures:
+        raise ModelFileError(f"{out}: not written, it differs: {'; '.join(failures)}")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m training.export", description=__doc__.split("\n\n")[0]
+    )
+    parser.add_argument("run", type=Path, help="run folder; its newest averaged weights are used")
+    parser.add_argument(
+        "overrides",
+        nargs="*",
+        metavar="key=value",
+        help="input_hw=[H,W] or model.instances=N and the like, instead of the run's",
+    )
+    parser.add_argument("--out", type=Path, required=True, help="ONNX file to write")
+    parser.add_argument(
+        "--metrics", type=Path, help="metrics.json of an evaluation, stored in the file"
+    )
+    parser.add_argument(
+        "--operating-point",
+        type=float,
+        default=0.5,
+        metavar="SCORE",
+        help="trained score, 0 to 1, that becomes 0.5 in the file: where F1 is best (0.5)",
+    )
+    parser.add_argument(
+        "--precision",
+        choices=("fp32", *lower_precision.PRECISIONS),
+        default="fp32",
+        help="of the features; below fp32 needs --data, int8 --calibration too (%(default)s)",
+    )
+    lower_precision.add_options(parser)
+    options = parser.parse_intermixed_args(arguments)
+    try:
+        if not 0 < options.operating_point < 1:
+            raise ConfigError(
+                f"--operating-point {options.operating_point} is not between 0 and 1"
+            )
+        worst = _export_as_told(options)
+    except AmodalError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    size_mb = options.out.stat().st_size / 1e6
+    gflop = count_flops(onnx.load(options.out)) / 1e9
+    agreement = ", ".join(f"{name} {value:.1e}" for name, value in worst.items())
+    print(f"{options.out}: {size_mb:.1f} MB, {gflop:.2f} GFLOP an image")
+    print(f"agrees with PyTorch within {agreement}")
+    return 0
+
+
+def _export_as_told(options: argparse.Namespace) -> dict[str, float]:
+    """Export, and go on to a lower precision where it is wanted."""
+    with tempfile.TemporaryDirectory() as folder:
+        is_final = options.precision == "fp32"
+        if not is_final and options.data is None:
+            raise ConfigError(f"--precision {options.precision} needs --data to be judged by")
+        full = options.out if is_final else Path(folder, options.out.name)
+        worst = export(
+            options.run,
+            full,
+            options.overrides,
+            operating_point=options.operating_point,
+            metrics=_read_metrics(options.metrics),
+            data=options.data,
+        )
+        if not is_final:
+            lower_precision.lighten(
+                full,
+                options.out,
+                options.precision,
+                options.data,
+                calibration=options.calibration,
+                calibration_images=options.calibration_images,
+                engine=options.engine,
+                num_threads=options.threads,
+            )
+    return worst
+
+
+def _read_metrics(path: Path | None) -> dict[str, float]:
+    if path is None:
+        return {}
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: cannot be read as JSON ({error})") from None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,310 @@
+"""Compare engines: ``python -m training.export.parity REFERENCE CANDIDATE... --data DIR``.
+
+Each is a run folder (PyTorch), an ``.onnx`` file (ONNX Runtime) or an ``.engine`` (TensorRT, where
+its GPU is). What is compared is what a robot is told: boxes, scores, masks and who hides whom, on
+the images of an amodal COCO folder; with ``--ap``, the loss of average precision, too. The exit
+code is 1 if a candidate is farther from the reference than its precision allows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from amodal_perception import files
+from amodal_perception.errors import AmodalError, ConfigError, ModelFileError
+from amodal_perception.evaluation.assignment import assign
+from amodal_perception.pipeline import Pipeline, PipelineConfig
+from amodal_perception.postprocess import PostprocessConfig
+from amodal_perception.runtime import Runtime
+from amodal_perception.storage import amodal_coco
+from amodal_perception.storage.image_files import read_image
+from amodal_perception.structures import BoolArray, FloatArray, Frame, Scene, UInt8Array
+from training.evaluate import ANNOTATIONS, figures, load, predict
+
+SCORE_THRESHOLD = 0.5
+MATCHED_IOU = 0.5
+AP = "coco.amodal_mask.AP"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How far a candidate may be from the reference.
+
+    Attributes:
+        lost: share of instances, of either, that the other lacks.
+        box_px: mean difference of the boxes' corners, camera pixels.
+        score: mean difference of the scores.
+        mask_iou: least mean IoU of the amodal masks, and of the visible ones.
+        graph: least agreement of the occlusion graphs, 0..1.
+        ap: loss of average precision, 0..1.
+        margin: instances with scores so near the threshold may be lost.
+    """
+
+    lost: float
+    box_px: float
+    score: float
+    mask_iou: float
+    graph: float
+    ap: float
+    margin: float
+
+
+LIMITS = {
+    "fp32": Limits(0.0, 0.02, 1e-4, 0.999, 0.995, 0.0005, 0.002),
+    "fp16": Limits(0.005, 0.05, 0.002, 0.995, 0.98, 0.001, 0.01),
+    "int8": Limits(0.02, 1.5, 0.025, 0.93, 0.9, 0.005, 0.05),
+}
+"""By the precision that a model file says it has."""
+
+
+@dataclass(frozen=True)
+class Parity:
+    """How a candidate differs from the reference; see `Limits`.
+
+    Attributes:
+        instances: of the reference.
+        edges: of the reference's graphs, between instances that both have.
+        lost: share of instances, of either, that the other lacks.
+        box_px: mean absolute difference of the corners of boxes both have, camera pixels.
+        score: mean absolute difference of their scores.
+        amodal_iou: mean IoU of their amodal masks.
+        visible_iou: mean IoU of their visible masks.
+        graph: 2 * edges that both have / (edges of one + edges of the other); 1: none differs.
+        ap: average precision of the candidate's amodal masks; None: not measured.
+        ap_loss: the reference's minus it; None: not measured.
+    """
+
+    instances: int
+    edges: int
+    lost: float
+    box_px: float
+    score: float
+    amodal_iou: float
+    visible_iou: float
+    graph: float
+    ap: float | None = None
+    ap_loss: float | None = None
+
+    def failures(self, limits: Limits) -> list[str]:
+        """Say in what the candidate is too far away; empty: it passes."""
+        checks = [
+            ("lost", self.lost, self.lost <= limits.lost, limits.lost),
+            ("box_px", self.box_px, self.box_px <= limits.box_px, limits.box_px),
+            ("score", self.score, self.score <= limits.score, limits.score),
+            ("amodal_iou", self.amodal_iou, self.amodal_iou >= limits.mask_iou, limits.mask_iou),
+            (
+                "visible_iou",
+                self.visible_iou,
+                self.visible_iou >= limits.mask_iou,
+                limits.mask_iou,
+            ),
+            ("graph", self.graph, self.graph >= limits.graph, limits.graph),
+        ]
+        if self.ap_loss is not None:
+            checks.append(("ap_loss", self.ap_loss, self.ap_loss <= limits.ap, limits.ap))
+        return [
+            f"{name} is {value:.4g} (limit {limit:g})"
+            for name, value, is_good, limit in checks
+            if not is_good
+        ]
+
+
+@dataclass
+class _Tally:
+    """Sums over images."""
+
+    instances: int = 0
+    common: int = 0
+    lost: int = 0
+    box_px: float = 0.0
+    score: float = 0.0
+    amodal_iou: float = 0.0
+    visible_iou: float = 0.0
+    edges: int = 0
+    candidate_edges: int = 0
+    common_edges: int = 0
+
+
+def compare(
+    reference: Runtime, candidate: Runtime, images: Iterable[UInt8Array], *, margin: float = 0.0
+) -> Parity:
+    """Compare two engines on images.
+
+    Args:
+        reference: the better one.
+        candidate: the other.
+        images: [H, W, 3] uint8 RGB, any size; not what the network was traced or calibrated on.
+        margin: instances whose scores are so near the threshold of 0.5 may be lost.
+
+    Raises:
+        ModelFileError: the reference finds nothing in any image, so there is nothing to compare.
+    """
+    config = PipelineConfig(postprocess=PostprocessConfig(SCORE_THRESHOLD))
+    see, see_too = Pipeline(reference, config), Pipeline(candidate, config)
+    tally = _Tally()
+    for image in images:
+        _add(tally, see(Frame(image)), see_too(Frame(image)), margin)
+    if not tally.instances:
+        raise ModelFileError(
+            f"{reference.metadata.model_id}: finds no object in the images, so nothing can be "
+            "compared; give images like those it was trained on"
+        )
+    common = max(tally.common, 1)
+    all_edges = tally.edges + tally.candidate_edges
+    return Parity(
+        instances=tally.instances,
+        edges=tally.edges,
+        lost=tally.lost / (tally.common + tally.lost),
+        box_px=tally.box_px / common,
+        score=tally.score / common,
+        amodal_iou=tally.amodal_iou / common,
+        visible_iou=tally.visible_iou / common,
+        graph=2 * tally.common_edges / all_edges if all_edges else 1.0,
+    )
+
+
+def _add(tally: _Tally, a: Scene, b: Scene, margin: float) -> None:
+    """Count one image, as the reference (a) and the candidate (b) see it."""
+    iou = mask_iou(a.instances.amodal, b.instances.amodal)
+    pairs = assign(iou.astype(np.float64))
+    pairs = pairs[iou[pairs[:, 0], pairs[:, 1]] >= MATCHED_IOU]
+    rows, columns = pairs[:, 0], pairs[:, 1]
+    tally.instances += len(a.instances)
+    tally.common += len(pairs)
+    for scene, found in ((a, rows), (b, columns)):
+        alone = np.setdiff1d(np.arange(len(scene.instances)), found)
+        tally.lost += int((scene.instances.scores[alone] > SCORE_THRESHOLD + margin).sum())
+    of_a, of_b = a.instances[rows], b.instances[columns]
+    tally.box_px += float(np.abs(of_a.boxes_xyxy - of_b.boxes_xyxy).mean(axis=1).sum())
+    tally.score += float(np.abs(of_a.scores - of_b.scores).sum())
+    tally.amodal_iou += float(iou[rows, columns].sum())
+    tally.visible_iou += float(mask_iou(of_a.visible, of_b.visible).diagonal().sum())
+    number_of = dict(zip(columns.tolist(), rows.tolist()))
+    shared = set(rows.tolist())
+    edges = {(i, j) for i, j in a.graph.edges.tolist() if {i, j} <= shared}
+    others = {
+        (number_of[i], number_of[j])
+        for i, j in b.graph.edges.tolist()
+        if i in number_of and j in number_of
+    }
+    tally.edges += len(edges)
+    tally.candidate_edges += len(others)
+    tally.common_edges += len(edges & others)
+
+
+def mask_iou(a: BoolArray, b: BoolArray) -> FloatArray:
+    """Return the IoU of every mask of [N, H, W] with every mask of [M, H, W]: [N, M]."""
+    pixels = math.prod(a.shape[1:])  # not -1, which zero masks leave open
+    flat_a = a.reshape(len(a), pixels).astype(np.float32)
+    flat_b = b.reshape(len(b), pixels).astype(np.float32)
+    common = flat_a @ flat_b.T
+    either = flat_a.sum(axis=1)[:, None] + flat_b.sum(axis=1)[None, :] - common
+    return common / np.maximum(either, 1)
+
+
+def average_precision(runtime: Runtime, data: Path) -> float:
+    """Measure the AP of amodal masks on an amodal COCO folder.
+
+    Raises:
+        AmodalError: the folder or an image is missing or damaged, or has other classes.
+    """
+    truth = amodal_coco.read(data / ANNOTATIONS)
+    found = predict(runtime, truth)
+    assert found is not None  # one process
+    return figures(truth, found[0], AP)[AP]
+
+
+def gate(
+    reference: Runtime,
+    candidate: Runtime,
+    data: Path,
+    *,
+    limit: int = 0,
+    reference_ap: float | None = None,
+) -> tuple[Parity, list[str]]:
+    """Compare a candidate on a data set, by the limits of its precision.
+
+    Args:
+        reference: the better one.
+        candidate: the other; its metadata tells its precision.
+        data: amodal COCO folder.
+        limit: most images compared; 0: all. AP is measured on all.
+        reference_ap: AP of the reference on the data; None: AP is not compared.
+
+    Returns:
+        The figures, and in what it fails; empty: it passes.
+
+    Raises:
+        ConfigError: a precision without limits.
+        AmodalError: the folder or an image is missing or damaged.
+    """
+    precision = candidate.metadata.precision
+    if precision not in LIMITS:
+        raise ConfigError(f"no limits for precision {precision!r}; known: {', '.join(LIMITS)}")
+    limits = LIMITS[precision]
+    parity = compare(reference, candidate, images_of(data, limit), margin=limits.margin)
+    if reference_ap is not None:
+        ap = average_precision(candidate, data)
+        parity = replace(parity, ap=ap, ap_loss=reference_ap - ap)
+    return parity, parity.failures(limits)
+
+
+def images_of(data: Path, limit: int = 0) -> Iterable[UInt8Array]:
+    """Read the images of an amodal COCO folder, the first `limit` by their ids; 0: all."""
+    truth = amodal_coco.read(data / ANNOTATIONS)
+    names = [truth.images[image_id]["file_name"] for image_id in sorted(truth.images)]
+    for name in tqdm(names[: limit or None], "comparing", unit="image", delay=2, leave=False):
+        yield read_image(data / name)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m training.export.parity", description=__doc__.split("\n\n")[0]
+    )
+    parser.add_argument("reference", type=Path, help="run folder, .onnx or .engine")
+    parser.add_argument("candidates", type=Path, nargs="+", help="more of them")
+    parser.add_argument("--data", type=Path, required=True, help="amodal COCO folder")
+    parser.add_argument("--limit", type=int, default=0, help="most images compared (0: all)")
+    parser.add_argument("--ap", action="store_true", help="compare average precision, too")
+    parser.add_argument("--threads", type=int, default=0, help="CPU threads (0: all cores)")
+    parser.add_argument("--json", type=Path, help="also write the figures to this file")
+    options = parser.parse_args(arguments)
+    try:
+        device = torch.device("cpu")
+        reference = load(options.reference, device, options.threads)
+        ap = average_precision(reference, options.data) if options.ap else None
+        results = {}
+        for path in options.candidates:
+            candidate = load(path, device, options.threads)
+            parity, failures = gate(
+                reference, candidate, options.data, limit=options.limit, reference_ap=ap
+            )
+            results[str(path)] = {**asdict(parity), "failures": failures}
+            print(f"{path} ({candidate.metadata.precision}): {describe(parity)}")
+            print(f"  {'FAILS: ' + '; '.join(failures) if failures else 'passes'}")
+        if options.json:
+            files.write_json(options.json, results, indent=1)
+    except AmodalError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 1 if any(result["failures"] for result in results.values()) else 0
+
+
+def describe(parity: Parity) -> str:
+    """Put the figures into one line."""
+    values = {item.name: getattr(parity, item.name) for item in fields(parity)}
+    return ", ".join(f"{name} {value:.4g}" for name, value in values.items() if value is not None)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

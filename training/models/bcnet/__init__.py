@@ -1,0 +1,1 @@
+"""BCNet: occluder and occludee as two layers."""

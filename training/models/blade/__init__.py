@@ -1,0 +1,1 @@
+"""BLADE and BoxInst: masks from boxes alone."""

@@ -1,0 +1,1 @@
+"""Detectors: proposals from images."""

@@ -1,0 +1,60 @@
+"""Which anchors and proposals stand for which objects, and which of them are trained on.
+
+The rules of Faster R-CNN (Ren et al., NeurIPS 2015).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from training.models.detectors.box_coding import box_iou
+
+
+@torch.no_grad()
+def match(boxes_xyxy: Tensor, gt_xyxy: Tensor, valid: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Compare boxes of one image with its objects.
+
+    Args:
+        boxes_xyxy: [P, 4].
+        gt_xyxy: [M, 4], padded, M > 0.
+        valid: [M] bool, False for padding.
+
+    Returns:
+        The IoU with the best object [P] (-1 if there is none), that object's index [P], and
+        [P] bool, whether an object has no better box than this one.
+    """
+    iou = box_iou(gt_xyxy[:, None], boxes_xyxy)  # [M, P]
+    iou = torch.where(valid[:, None], iou, torch.full_like(iou, -1.0))
+    best_iou, index = iou.max(0)
+    if not len(boxes_xyxy):  # no maximum of nothing
+        return best_iou, index, torch.zeros_like(index, dtype=torch.bool)
+    best_of_object = iou.amax(1, keepdim=True)
+    best_box = ((iou == best_of_object) & (best_of_object > 0)).any(0)
+    return best_iou, index, best_box
+
+
+@torch.no_grad()
+def sample(
+    positive: Tensor, negative: Tensor, *, count: int, share: float, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Draw boxes to train on.
+
+    Args:
+        positive: [P] bool.
+        negative: [P] bool.
+        count: how many to draw in all.
+        share: largest part of them that is positive.
+        generator: on the CPU.
+
+    Returns:
+        Indices of positive ones and of negative ones, which fill up.
+    """
+    drawn = _draw(positive, int(count * share), generator)
+    return drawn, _draw(negative, count - len(drawn), generator)
+
+
+def _draw(marked: Tensor, most: int, generator: torch.Generator) -> Tensor:
+    index = torch.nonzero(marked)[:, 0]
+    order = torch.randperm(len(index), generator=generator)[:most]
+    return index[order.to(index.device)]

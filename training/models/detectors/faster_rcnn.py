@@ -1,0 +1,153 @@
+"""Faster R-CNN (Ren et al., NeurIPS 2015) with a feature pyramid: proposals, then classes.
+
+    pyramid -> region proposals -> RoIAlign 7 x 7 -> two layers of 1024 -> class, box of the class
+
+In an amodal system the boxes of the truth are amodal, and so are proposals and results.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from training.distributed import mean_over_processes
+from training.models.detector import Found, Rois, concatenate_rois, image_size_hw
+from training.models.detectors.anchor_matching import match, sample
+from training.models.detectors.box_coding import clip_boxes, decode_boxes, encode_boxes
+from training.models.detectors.nms import select
+from training.models.detectors.rpn import RegionProposals
+from training.models.roi.roi_align import RoiPooler
+from training.structures import Batch
+
+CELLS = 7
+WIDTH = 1024
+DELTA_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
+POSITIVE_IOU = 0.5
+POSITIVE_SHARE = 0.25
+SMOOTH_L1_BETA = 1 / 9
+SCORE_THRESHOLD = 0.05
+NMS_IOU = 0.5
+CANDIDATES_PER_INSTANCE = 4
+
+
+class FasterRcnn(nn.Module):
+    """See the module's docstring.
+
+    Args:
+        channels: of the pyramid's maps P2 to P6.
+        num_classes: without the background.
+        instances: how many boxes to return.
+        proposals: how many boxes the second stage judges.
+        rois_per_image: proposals of an image that it is trained on (Detectron 512, ORCNN 256).
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        num_classes: int,
+        *,
+        instances: int,
+        proposals: int = 1000,
+        rois_per_image: int = 512,
+    ) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.instances = instances
+        self.proposals = proposals
+        self.rois_per_image = rois_per_image
+        self.pool = RoiPooler(first=2, count=4)
+        self.rpn = RegionProposals(channels)
+        self.fc6 = nn.Linear(channels * CELLS**2, WIDTH)
+        self.fc7 = nn.Linear(WIDTH, WIDTH)
+        self.classes = nn.Linear(WIDTH, num_classes + 1)  # the first one is the background
+        self.boxes = nn.Linear(WIDTH, 4 * (num_classes + 1))
+        for layer, std in ((self.classes, 0.01), (self.boxes, 0.001)):
+            nn.init.normal_(layer.weight, std=std)
+            nn.init.zeros_(layer.bias)
+
+    def judge(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Judge RoIs by their features [R, C, 7, 7].
+
+        Returns:
+            Logits of the background and the K classes [R, K + 1], and deltas [R, K, 4].
+        """
+        # The pooler's memory holds the channels of a cell side by side. To move the weights, once,
+        # costs less than to move the features of all RoIs.
+        weight = self.fc6.weight.unflatten(1, (-1, CELLS, CELLS)).permute(0, 2, 3, 1).flatten(1)
+        x = F.linear(features.permute(0, 2, 3, 1).flatten(1), weight, self.fc6.bias)
+        x = F.relu(self.fc7(F.relu(x)))
+        deltas = self.boxes(x).float().unflatten(1, (self.num_classes + 1, 4))
+        return self.classes(x).float(), deltas[:, 1:]
+
+    def detect(self, levels: list[Tensor], size_hw: tuple[int, int]) -> Found:
+        """Find the objects."""
+        proposals = self.rpn.propose(self.rpn(levels), size_hw, self.proposals)  # [B, P, 4]
+        logits, deltas = self.judge(self.pool(levels, proposals, cells=CELLS))
+        B, P = int(proposals.shape[0]), int(proposals.shape[1])
+        scores = logits.softmax(1)[:, 1:].reshape(B, P, self.num_classes)
+        scores = scores * (scores > SCORE_THRESHOLD).to(scores.dtype)
+        deltas = deltas.reshape(B, P, self.num_classes, 4)
+        boxes = clip_boxes(decode_boxes(deltas, proposals[:, :, None], DELTA_WEIGHTS), size_hw)
+        return select(
+            scores,
+            boxes,
+            candidates=CANDIDATES_PER_INSTANCE * self.instances,
+            instances=self.instances,
+            iou_threshold=NMS_IOU,
+        )
+
+    def learn(
+        self, levels: list[Tensor], batch: Batch, generator: torch.Generator
+    ) -> tuple[dict[str, Tensor], Rois]:
+        """Return the four losses, and the positive proposals as RoIs.
+
+        `generator` draws the anchors and proposals that are trained on.
+        """
+        judged = self.rpn(levels)
+        losses = self.rpn.losses(judged, batch, generator)
+        proposals = self.rpn.propose_freely(judged, image_size_hw(batch.images), self.proposals)
+        rois, positive = self.draw(proposals, batch, generator)
+
+        logits, deltas = self.judge(self.pool.of_rois(levels, rois, cells=CELLS))
+        labels = torch.where(positive, rois.labels(batch) + 1, 0)
+        total = mean_over_processes(logits.new_tensor(float(len(labels)))).clamp(min=1.0)
+        losses["class"] = F.cross_entropy(logits, labels, reduction="sum") / total
+
+        wanted = Rois(*(values[positive] for values in rois))
+        gt_xyxy = batch.boxes_xyxy[wanted.image, wanted.instance]
+        target = encode_boxes(gt_xyxy, wanted.boxes_xyxy, DELTA_WEIGHTS)
+        own = deltas[positive, wanted.labels(batch)]
+        box = F.smooth_l1_loss(own, target, beta=SMOOTH_L1_BETA, reduction="sum")
+        losses["box"] = box / total
+        return losses, wanted
+
+    @torch.no_grad()
+    def draw(
+        self, proposals: list[Tensor], batch: Batch, generator: torch.Generator
+    ) -> tuple[Rois, Tensor]:
+        """Draw RoIs from proposals and true boxes.
+
+        Args:
+            proposals: of every image, [P_b, 4].
+            batch: the truth.
+            generator: on the CPU.
+
+        Returns:
+            RoIs and whether each is positive, [R] bool.
+        """
+        rois, positives = [], []
+        for b, found in enumerate(proposals):
+            boxes = torch.cat([batch.boxes_xyxy[b, batch.valid[b]], found])
+            iou, gt_index, _ = match(boxes, batch.boxes_xyxy[b], batch.valid[b])
+            positive, negative = sample(
+                iou >= POSITIVE_IOU,
+                iou < POSITIVE_IOU,
+                count=self.rois_per_image,
+                share=POSITIVE_SHARE,
+                generator=generator,
+            )
+            drawn = torch.cat([positive, negative])
+            rois.append((boxes[drawn], gt_index[drawn]))
+            positives.append(torch.arange(len(drawn), device=drawn.device) < len(positive))
+        return concatenate_rois(rois), torch.cat(positives)

@@ -1,0 +1,102 @@
+"""Points of a one-stage detector that stand for instances.
+
+Heads whose parameters a network makes for every instance (CondInst, BLADE) start from the point
+that found it: from the detector's features there, and from its place.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from training.models.detector import Found
+from training.structures import Batch
+
+
+class Points(NamedTuple):
+    """The L points of all levels of a detector.
+
+    Attributes:
+        xy: [L, 2] float32, input pixels.
+        stride: [L] float32, of the point's level, pixels.
+        features: maps [B, C, H_l, W_l] that the boxes were predicted from; their cells, level by
+            level and row by row, are the points.
+    """
+
+    xy: Tensor
+    stride: Tensor
+    features: list[Tensor]
+
+
+class Standing(NamedTuple):
+    """Which points stand for which instances while training, and how well.
+
+    Attributes:
+        positive: [B, L] bool, the point stands for an instance.
+        instance: [B, L] int64, which; any valid index elsewhere.
+        score: [B, L] float32, the detector's own score of the instance's class.
+    """
+
+    positive: Tensor
+    instance: Tensor
+    score: Tensor
+
+
+class Chosen(NamedTuple):
+    """S points of every image.
+
+    Attributes:
+        index: [B, S] int64, the points.
+        instance: [B, S] int64, what each stands for.
+        valid: [B, S] bool; where an image has fewer points, the rest is not valid.
+    """
+
+    index: Tensor  # type: ignore[assignment]  # a tuple has a method index()
+    instance: Tensor
+    valid: Tensor
+
+
+@runtime_checkable
+class PointDetector(Protocol):
+    """A detector that tells which of its points made a box."""
+
+    def detect_points(
+        self, levels: list[Tensor], size_hw: tuple[int, int]
+    ) -> tuple[Found, Points]:
+        """Find the objects; `Found.index` names their points."""
+        ...
+
+    def learn_points(
+        self, levels: list[Tensor], batch: Batch
+    ) -> tuple[dict[str, Tensor], Points, Standing]:
+        """Return the weighted terms of the detector's loss, and which points to train heads on."""
+        ...
+
+
+@torch.no_grad()
+def choose(standing: Standing, *, count: int) -> Chosen:
+    """Choose the best points of every image, shared evenly by its instances.
+
+    All instances get their best point, then all that have one their second best, and so on until
+    `count` is reached. (CondInst gives each of n instances count / n points and leaves what some
+    do not use; here the others get it.)
+
+    Args:
+        standing: of all points.
+        count: points of an image.
+    """
+    B = len(standing.positive)
+    index = torch.zeros(B, count, dtype=torch.int64, device=standing.positive.device)
+    valid = torch.zeros_like(index, dtype=torch.bool)
+    for b in range(B):
+        points = torch.nonzero(standing.positive[b])[:, 0]
+        points = points[standing.score[b, points].argsort(descending=True, stable=True)]
+        instance = standing.instance[b, points]
+        same = instance[:, None] == instance
+        rank = same.tril(diagonal=-1).sum(1)  # better points of the same instance
+        points = points[rank.argsort(stable=True)][:count]
+        index[b, : len(points)] = points
+        valid[b, : len(points)] = True
+    return Chosen(index, standing.instance.gather(1, index), valid)

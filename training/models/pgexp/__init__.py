@@ -1,0 +1,1 @@
+"""PGExp: prior-guided expansion."""

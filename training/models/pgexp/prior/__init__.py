@@ -1,0 +1,1 @@
+"""PGExp's prior: the memory bank, from crops to slots."""

@@ -1,0 +1,234 @@
+"""Train the mask encoder and the flow network on crops; both are frozen afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import faiss
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from tqdm import trange
+
+from training.models.pgexp.mask_encoder import MaskDecoder, MaskEncoder
+from training.models.pgexp.mask_flow import MaskFlow, warp
+from training.models.pgexp.prior.crops import Crops
+
+BATCH = 64
+LEARNING_RATE = 1e-3
+HELD_OUT_SHARE = 0.1
+NEIGHBOURS = 8
+SEARCHED = 20_000
+"""Objects of a class among which neighbours are looked for; more make no other pairs."""
+SMOOTHNESS_WEIGHT = 0.1
+SIZE_WEIGHT = 0.01
+CODING_CHUNK = 4096
+
+
+def held_out(crops: Crops, seed: int) -> NDArray[np.bool_]:
+    """Mark the objects on which nothing is learnt but figures are taken, [N] bool."""
+    return np.random.default_rng((seed, 7)).random(len(crops)) < HELD_OUT_SHARE
+
+
+def train_encoder(
+    crops: Crops, code: int, iterations: int, seed: int, device: torch.device
+) -> tuple[MaskEncoder, dict[str, float]]:
+    """Train the autoencoder on visible and amodal masks, by the squared error, as Xiao et al. do.
+
+    They train it on amodal masks; visible ones are what it encodes here (the paper reuses theirs).
+
+    Returns:
+        The encoder, and the mean IoU of held-out masks and what is decoded of them.
+    """
+    torch.manual_seed(seed)
+    encoder, decoder = MaskEncoder(code).to(device), MaskDecoder(code).to(device)
+    known = crops[~held_out(crops, seed)]
+    masks = torch.cat([known.masks("visible"), known.masks("amodal")])
+
+    def loss(rng: np.random.Generator) -> Tensor:
+        batch = masks[torch.from_numpy(rng.integers(0, len(masks), BATCH))].to(device)
+        return F.mse_loss(decoder(encoder(batch)).sigmoid(), batch)
+
+    _minimise(nn.ModuleList([encoder, decoder]), loss, iterations, seed, "training the encoder")
+    unseen = crops[held_out(crops, seed)]
+    figures: dict[str, float] = {}
+    for name in ("visible", "amodal"):
+        pairs = [
+            _iou(decoder(encoder(part)) > 0, part > 0)
+            for part in _parts(unseen.masks(name), device)
+        ]
+        figures |= _mean(f"{name}_iou", pairs)
+    return encoder, figures
+
+
+@torch.no_grad()
+def encode(encoder: MaskEncoder, masks: Tensor, device: torch.device) -> NDArray[np.float32]:
+    """Encode [N, 28, 28] masks as [N, D]."""
+    codes = [encoder(part).cpu() for part in _parts(masks, device)]
+    return torch.cat(codes).numpy() if codes else np.zeros((0, 0), np.float32)
+
+
+def neighbours(
+    codes: NDArray[np.float32], label: NDArray[np.int64], seed: int
+) -> NDArray[np.int64]:
+    """Find the objects of the same class that look alike, [N, 8]; fewer are repeated.
+
+    An object is no neighbour of its own, unless it is alone in its class.
+    """
+    rng = np.random.default_rng((seed, 8))
+    near = np.zeros((len(codes), NEIGHBOURS), np.int64)
+    for value in np.unique(label):
+        members = np.flatnonzero(label == value)
+        searched = members
+        if len(members) > SEARCHED:
+            searched = np.sort(rng.choice(members, SEARCHED, replace=False))
+        index = faiss.IndexFlatL2(codes.shape[1])
+        index.add(np.ascontiguousarray(codes[searched]))
+        _, found = index.search(np.ascontiguousarray(codes[members]), NEIGHBOURS + 1)
+        for i, places in zip(members, found):
+            others = searched[places[places >= 0]]
+            others = others[others != i][:NEIGHBOURS]
+            near[i] = np.resize(others, NEIGHBOURS) if len(others) else i
+    return near
+
+
+def train_flow(
+    crops: Crops,
+    codes: NDArray[np.float32],
+    width: int,
+    iterations: int,
+    seed: int,
+    device: torch.device,
+) -> tuple[MaskFlow, dict[str, float]]:
+    """Train the flow network to make up amodal masks of visible ones.
+
+    The paper pairs an object's own masks and says no more. Half of the pairs here take the amodal
+    mask of an object that looks alike, since that is what is looked up later.
+
+    Returns:
+        The network and figures on held-out occluded objects, see `flow_figures`.
+    """
+    torch.manual_seed(seed)
+    network = MaskFlow(width).to(device)
+    unseen = held_out(crops, seed)
+    known = crops[~unseen]
+    visible, amodal = known.masks("visible"), known.masks("amodal")
+    near = neighbours(codes[~unseen], known.label, seed)
+
+    def loss(rng: np.random.Generator) -> Tensor:
+        own = rng.integers(0, len(known), BATCH)
+        other = np.where(
+            rng.random(BATCH) < 0.5, own, near[own, rng.integers(0, NEIGHBOURS, BATCH)]
+        )
+        return flow_loss(network, visible[own].to(device), amodal[other].to(device))
+
+    _minimise(network, loss, iterations, seed, "training the flow network")
+    return network, flow_figures(network, crops, codes, unseen, device)
+
+
+def flow_loss(network: MaskFlow, visible: Tensor, amodal: Tensor) -> Tensor:
+    """Return how badly moved visible masks [R, 28, 28] make up amodal ones, and how wild it is.
+
+    Binary cross-entropy at 14 x 14, where features will be moved, plus total variation and size
+    of the flow; all of it is ours.
+    """
+    flow = network(visible, amodal)
+    moved = warp(F.avg_pool2d(visible[:, None], 2), flow[:, None])[:, 0, 0]
+    target = F.avg_pool2d(amodal[:, None], 2)[:, 0]
+    fit = F.binary_cross_entropy(moved.clamp(1e-3, 1 - 1e-3), target)
+    variation = (flow[..., 1:] - flow[..., :-1]).abs().mean()
+    variation = variation + (flow[..., 1:, :] - flow[..., :-1, :]).abs().mean()
+    return fit + SMOOTHNESS_WEIGHT * variation + SIZE_WEIGHT * flow.abs().mean()
+
+
+@torch.no_grad()
+def flow_figures(
+    network: MaskFlow,
+    crops: Crops,
+    codes: NDArray[np.float32],
+    unseen: NDArray[np.bool_],
+    device: torch.device,
+) -> dict[str, float]:
+    """Measure on held-out occluded objects, at 14 x 14, the mean IoU with the amodal mask.
+
+    Returns:
+        ``identity_iou`` of the visible mask as it is; ``own_iou`` after the flow to the object's
+        own amodal mask, and ``retrieved_iou`` to that of the known object of the class that looks
+        most alike; ``copied_iou`` of that other's amodal mask itself. Empty without such objects.
+    """
+    occluded = unseen & (crops.visible != crops.amodal).any(1)
+    queries, known = np.flatnonzero(occluded), np.flatnonzero(~unseen)
+    nearest = _nearest(codes, crops.label, queries, known)
+    queries, nearest = queries[nearest >= 0], nearest[nearest >= 0]
+    visible, own = crops[queries].masks("visible"), crops[queries].masks("amodal")
+    other = crops[nearest].masks("amodal")
+    scores: dict[str, list[Tensor]] = {}
+    for v, a, o in zip(*(_parts(masks, device) for masks in (visible, own, other))):
+        coarse_v, coarse_a, coarse_o = (F.avg_pool2d(m[:, None], 2) for m in (v, a, o))
+        found = {
+            "identity_iou": coarse_v,
+            "own_iou": warp(coarse_v, network(v, a)[:, None])[:, 0],
+            "retrieved_iou": warp(coarse_v, network(v, o)[:, None])[:, 0],
+            "copied_iou": coarse_o,
+        }
+        for name, moved in found.items():
+            scores.setdefault(name, []).append(_iou(moved[:, 0] > 0.5, coarse_a[:, 0] > 0.5))
+    figures = {"occluded_objects": float(len(queries))}
+    for name, values in scores.items():
+        figures |= _mean(name, values)
+    return figures
+
+
+def _nearest(
+    codes: NDArray[np.float32],
+    label: NDArray[np.int64],
+    queries: NDArray[np.int64],
+    known: NDArray[np.int64],
+) -> NDArray[np.int64]:
+    """Return the known object of the same class nearest to each query, -1 if there is none."""
+    nearest = np.full(len(queries), -1)
+    for value in np.unique(label[queries]):
+        members = known[label[known] == value]
+        asked = np.flatnonzero(label[queries] == value)
+        if len(members):
+            index = faiss.IndexFlatL2(codes.shape[1])
+            index.add(np.ascontiguousarray(codes[members]))
+            _, found = index.search(np.ascontiguousarray(codes[queries[asked]]), 1)
+            nearest[asked] = members[found[:, 0]]
+    return nearest
+
+
+def _minimise(
+    network: nn.Module,
+    loss: Callable[[np.random.Generator], Tensor],
+    iterations: int,
+    seed: int,
+    title: str,
+) -> None:
+    """Take Adam steps, the rate falling to 0 along half a cosine."""
+    optimizer = torch.optim.Adam(network.parameters(), LEARNING_RATE)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, iterations)
+    rng = np.random.default_rng(seed)
+    for _ in trange(iterations, desc=title, delay=2, mininterval=2, unit="it"):
+        optimizer.zero_grad()
+        loss(rng).backward()
+        optimizer.step()
+        schedule.step()
+    network.eval().requires_grad_(False)
+
+
+def _parts(masks: Tensor, device: torch.device) -> Iterator[Tensor]:
+    return (part.to(device) for part in masks.split(CODING_CHUNK) if len(part))
+
+
+def _iou(a: Tensor, b: Tensor) -> Tensor:
+    """Return the IoU of bool masks [R, h, w]; 1 where both are empty."""
+    both = (a & b).sum((1, 2)).float()
+    either = (a | b).sum((1, 2)).float()
+    return torch.where(either > 0, both / either.clamp(min=1), 1.0)
+
+
+def _mean(name: str, values: list[Tensor]) -> dict[str, float]:
+    return {name: float(torch.cat(values).mean())} if values else {}

@@ -1,0 +1,1 @@
+"""Measurements made once, to answer a question about models."""

@@ -1,0 +1,155 @@
+"""Measure mask heads alone: ``python -m training.studies.oracle_boxes RUN --data DIR --out DIR``.
+
+Average precision of a network says as much of its detector as of its masks, and what is not
+detected has no order. Here the detector is told the true amodal boxes and classes; masks, and the
+order that comes of them, are the network's. For systems that learn masks inside amodal boxes:
+ORCNN, BCNet, PGExp, ASN and AmodalMRCNN. BLADE and BoxInst have `training.studies.box_prompts`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from amodal_perception.boxes import xywh_to_xyxy
+from amodal_perception.errors import AmodalError, ConfigError
+from amodal_perception.evaluation.evaluate import QUICK, evaluate_in_detail
+from amodal_perception.pipeline import Pipeline, PipelineConfig
+from amodal_perception.postprocess import PostprocessConfig
+from amodal_perception.preprocess import letterbox
+from amodal_perception.runtime import RawDetections, Runtime
+from amodal_perception.storage import amodal_coco
+from amodal_perception.storage.amodal_coco import AmodalCoco
+from amodal_perception.storage.image_files import read_image
+from amodal_perception.structures import Frame, Scene, UInt8Array
+from training.evaluate import ANNOTATIONS, TorchRuntime, labels_of, load, merged, write_figures
+from training.models.blade.blade import Blade
+from training.models.detector import Found
+
+PROTOCOLS = (*QUICK, "orcnn", "bayesian_amodal")
+
+
+class ToldDetector(nn.Module):
+    """Finds what it is told."""
+
+    found: Found
+
+    def detect(self, levels: list[Tensor], size_hw: tuple[int, int]) -> Found:
+        """Return `found`, whatever is seen."""
+        return self.found
+
+
+class _Certain:
+    """A network whose boxes are told: whatever it makes of their scores, they are 1."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self.runtime = runtime
+        self.metadata = runtime.metadata
+
+    def __call__(self, image: UInt8Array) -> RawDetections:
+        raw = self.runtime(image)
+        return replace(raw, scores=np.ones_like(raw.scores))
+
+
+@contextmanager
+def told(runtime: Runtime) -> Iterator[ToldDetector]:
+    """Put a detector that is told in the place of the network's, for a while.
+
+    Raises:
+        ConfigError: a network that cannot be told boxes.
+    """
+    if not isinstance(runtime, TorchRuntime) or isinstance(runtime.model, Blade):
+        raise ConfigError(
+            f"{runtime.metadata.model_id}: true boxes can be told to a run folder or checkpoint "
+            "of a system with mask heads; blade and boxinst have training.studies.box_prompts"
+        )
+    model = runtime.model
+    own, detector = model.detector, ToldDetector()
+    model.detector = detector
+    try:
+        yield detector
+    finally:
+        model.detector = own
+
+
+def scenes_in_true_boxes(runtime: Runtime, truth: AmodalCoco) -> Iterator[tuple[int, Scene]]:
+    """See all images of a data set, with the true boxes in place of detected ones, of score 1.
+
+    Args:
+        runtime: a `TorchRuntime`.
+        truth: images, and the boxes and classes of their objects; no mask is used.
+
+    Raises:
+        AmodalError: a network that cannot be told boxes; an image that is missing or damaged.
+    """
+    label_of = labels_of(truth, runtime.metadata)
+    pipeline = Pipeline(
+        _Certain(runtime),
+        PipelineConfig(
+            postprocess=PostprocessConfig(min_own_share=0.0, max_instances=sys.maxsize)
+        ),
+    )
+    with told(runtime) as detector:
+        assert isinstance(runtime, TorchRuntime)
+        for image_id in tqdm(sorted(truth.images), "seeing", unit="image", delay=2, leave=False):
+            image = read_image(truth.path.parent / truth.images[image_id]["file_name"])
+            rows = [row for row in truth.annotations_of(image_id) if not row.get("iscrowd")]
+            camera = np.array([row["bbox"] for row in rows], np.float32).reshape(-1, 4)
+            _, view = letterbox(image, runtime.metadata.input_hw)
+            boxes = torch.from_numpy(view.boxes_to_input(xywh_to_xyxy(camera)))
+            labels = torch.tensor(
+                [label_of[row["category_id"]] for row in rows], dtype=torch.int64
+            )
+            index = torch.arange(len(rows))
+            found = Found(boxes, torch.ones(len(rows)), labels, index)
+            detector.found = Found(*(values[None].to(runtime.device) for values in found))
+            yield image_id, pipeline(Frame(image))
+
+
+def predict_in_true_boxes(runtime: Runtime, truth: AmodalCoco) -> AmodalCoco:
+    """Return what `scenes_in_true_boxes` sees as predictions, with the truth's image ids."""
+    scenes = [
+        amodal_coco.scene_to_annotations(scene, image_id=image_id, first_id=0)
+        for image_id, scene in scenes_in_true_boxes(runtime, truth)
+    ]
+    return merged(scenes, truth, runtime.metadata)
+
+
+def figures(runtime: Runtime, truth: AmodalCoco) -> dict[str, float]:
+    """Measure a network that is told the true boxes."""
+    return evaluate_in_detail(truth, predict_in_true_boxes(runtime, truth), PROTOCOLS).metrics
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m training.studies.oracle_boxes", description=__doc__.split("\n\n")[0]
+    )
+    parser.add_argument("run", type=Path, help="run folder or checkpoint")
+    parser.add_argument("--data", type=Path, required=True, help="amodal COCO folder")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the results")
+    parser.add_argument("--threads", type=int, default=0, help="CPU threads (0: all cores)")
+    options = parser.parse_args(arguments)
+    try:
+        if options.threads:
+            torch.set_num_threads(options.threads)
+        truth = amodal_coco.read(options.data / ANNOTATIONS)
+        runtime = load(options.run, torch.device("cpu"), options.threads)
+        write_figures(options.out, truth, predict_in_true_boxes(runtime, truth), PROTOCOLS)
+    except AmodalError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,69 @@
+"""Amodal COCO rows of composed pictures."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+import numpy as np
+from pycocotools import mask as coco_mask
+
+from amodal_perception.storage.amodal_coco import Json
+from amodal_perception.storage.coco_rle import Rle
+from amodal_perception.structures import BoolArray
+
+
+def encode(mask: BoolArray) -> Rle:
+    """Encode [H, W] bool as pycocotools does, counts as bytes."""
+    return coco_mask.encode(np.asfortranarray(mask).view(np.uint8))
+
+
+def decode(rle: Rle) -> BoolArray:
+    """Decode a mask: [H, W] bool."""
+    return np.ascontiguousarray(coco_mask.decode(rle)).view(np.bool_)
+
+
+def annotation(
+    id: int, label: int, amodal: Rle, visible: Rle, *, crowd: bool = False, **extra: Any
+) -> Json:
+    """Describe one object.
+
+    Args:
+        id: of the annotation, unique in its picture.
+        label: index into the class names.
+        amodal: not empty.
+        visible: a subset of `amodal`.
+        crowd: a region that is no object with known masks: metrics forgive what is found there,
+            training leaves it out.
+        extra: kept in the row.
+    """
+    area, visible_area = coco_mask.area([amodal, visible]).tolist()
+    box, visible_box = coco_mask.toBbox([amodal, visible]).tolist()
+    return {
+        "id": id,
+        "category_id": label + 1,
+        "segmentation": _text(amodal),
+        "visible_segmentation": _text(visible),
+        "bbox": box,
+        "visible_bbox": visible_box,
+        "area": area,
+        "occlusion_rate": round(1 - visible_area / area, 6),
+        "iscrowd": int(crowd),
+        **extra,
+    }
+
+
+def _text(rle: Rle) -> Json:
+    return {"size": list(rle["size"]), "counts": rle["counts"].decode("ascii")}
+
+
+def contours(mask: BoolArray) -> list[list[int]]:
+    """Return the outlines of a mask, outer ones and holes: flat ``[x, y, ...]``, pixel indices.
+
+    Every corner is the index of an outermost pixel (or of the pixel around a hole); straight runs
+    are given by their ends, so nothing is lost.
+    """
+    found, _ = cv2.findContours(
+        np.ascontiguousarray(mask).view(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE
+    )
+    return [np.asarray(contour, np.int32).reshape(-1).tolist() for contour in found]
