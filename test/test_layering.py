@@ -11,10 +11,10 @@ import pytest
 from helpers.paths import ROOT
 
 MODULES = {
-    ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
     for path in (ROOT / "amodal_perception").rglob("*.py")
 }
-IN_ROS = {name for name in MODULES if name.startswith("amodal_perception.ros.")}
+IN_ROS = {name for name in MODULES if name.startswith("amodal_perception.ros")}
 BLOCK = """
 import importlib, sys
 for name in {blocked}:
