@@ -18,7 +18,8 @@ PACKAGE := package.xml CMakeLists.txt \
 setup: install/.built $(STAMPS)/command
 
 demo: setup
-	$(WITH_ROS) python -m amodal_perception.ros.demo --out out/demo
+	$(WITH_ROS) amodal replay amodal_perception/assets/sample_bag --live \
+		--truth amodal_perception/assets/sample_truth.json --out out/demo
 
 training: setup $(STAMPS)/training
 

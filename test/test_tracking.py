@@ -12,7 +12,8 @@ from hypothesis.extra import numpy as hnp
 
 from amodal_perception.evaluation.id_switches import count_identities, tracked_truth
 from amodal_perception.masks import mask_windows
-from amodal_perception.storage import amodal_coco, bag_frames
+from amodal_perception.storage import amodal_coco
+from amodal_perception.storage.bag_frames import read_frames
 from amodal_perception.structures import Frame, Instances
 from amodal_perception.tracking import Tracker, TrackingConfig
 
@@ -187,7 +188,7 @@ def test_order_of_instances_does_not_matter():
 def test_ids_stay_with_the_objects_of_the_sample_bag(every, lose):
     pytest.importorskip("rosbags", reason="needs rosbags")
     truth = amodal_coco.read(ASSETS / "sample_truth.json")
-    frames = list(bag_frames.read_frames(ASSETS / "sample_bag"))[::every]
+    frames = list(read_frames(ASSETS / "sample_bag"))[::every]
     counts = count_identities(tracked_truth(frames, truth, lose=lose))
     assert counts.objects >= 60
     # Six scenes of eleven objects each; today none or one of either kind.

@@ -19,9 +19,10 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
+from amodal_perception.commands.evaluate import evaluate_files
 from amodal_perception.drawing.overlay import draw_scene
 from amodal_perception.errors import AmodalError, ConfigError
-from amodal_perception.evaluation.evaluate import QUICK, evaluate_files, evaluate_in_detail
+from amodal_perception.evaluation.evaluate import QUICK, evaluate_in_detail
 from amodal_perception.ordering import occlusion_graph
 from amodal_perception.pipeline import Pipeline, PipelineConfig
 from amodal_perception.postprocess import PostprocessConfig

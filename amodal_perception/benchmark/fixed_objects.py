@@ -11,7 +11,7 @@ import numpy as np
 
 from amodal_perception.files import ASSETS
 from amodal_perception.runtime import ModelMetadata, RawDetections, Runtime
-from amodal_perception.storage import bag_frames
+from amodal_perception.storage.bag_frames import read_frames
 from amodal_perception.storage.image_files import encode_image
 from amodal_perception.structures import UInt8Array
 
@@ -91,7 +91,7 @@ def make_crowd(metadata: ModelMetadata, count: int) -> RawDetections:
 def jpeg_messages() -> list[Any]:
     """Return camera messages: of the sample bag where it is there, else of drawn clutter."""
     if SAMPLE_BAG.exists():
-        images = [frame.image for frame, _ in zip(bag_frames.read_frames(SAMPLE_BAG), range(8))]
+        images = [frame.image for frame, _ in zip(read_frames(SAMPLE_BAG), range(8))]
     else:
         images = [_clutter(seed) for seed in range(4)]
     stamp = SimpleNamespace(sec=0, nanosec=0)

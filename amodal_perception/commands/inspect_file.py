@@ -1,7 +1,8 @@
-"""Tell what a file of ours holds."""
+"""``amodal inspect``: what a model, an engine, a bag, a data set or a memory bank holds."""
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,11 +14,39 @@ from amodal_perception.runtime import ModelMetadata, load_runtime
 from amodal_perception.runtime.tensorrt.cache import check
 from amodal_perception.runtime.tensorrt.manifest import read_trusted
 from amodal_perception.storage import amodal_coco
+from amodal_perception.storage.bag_files import image_topics
 from amodal_perception.storage.memory_bank import TABLE
 
 DATASET_FILE = "annotations.json"
 """The file of a data set that is a folder, as training reads them."""
 BAR_WIDTH = 40
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the options of ``amodal inspect``."""
+    parser.add_argument(
+        "file",
+        type=Path,
+        help="model, engine, bag, memory bank, amodal COCO .json, or a data set's folder",
+    )
+    parser.add_argument("--out", type=Path, help="folder for a page of a data set's images")
+    parser.add_argument(
+        "--limit", type=int, default=500, help="most images on the page (default %(default)s)"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the command; return its exit code."""
+    if arguments.limit < 1:
+        raise AmodalError(f"--limit {arguments.limit}: the page needs at least one image")
+    description = describe(arguments.file)
+    width = max(16, *map(len, description))
+    for key, value in description.items():
+        print(f"{key:{width}} {value}")
+    if arguments.out:
+        page = browse(arguments.file, arguments.out, limit=arguments.limit)
+        print(f"page: {page}")
+    return 0
 
 
 def describe(path: Path) -> dict[str, object]:
@@ -159,8 +188,6 @@ def _short(value: object) -> object:
 
 
 def _describe_bag(path: Path) -> dict[str, object]:
-    from amodal_perception.storage.bag_frames import image_topics
-
     return {
         topic.name: f"{topic.message_count} x {topic.msgtype} ({topic.encoding})"
         for topic in image_topics(path)

@@ -1,13 +1,16 @@
-"""Images from files: scenes to a predictions file and overlays."""
+"""``amodal predict``: image files to a file of predictions and overlays."""
 
 from __future__ import annotations
 
+import argparse
 import logging
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from tqdm import tqdm
 
+from amodal_perception.commands.options import add_pipeline_options, load_pipeline
 from amodal_perception.drawing.overlay import draw_scene
 from amodal_perception.errors import ImageError
 from amodal_perception.pipeline import Pipeline
@@ -18,6 +21,28 @@ from amodal_perception.structures import Frame
 logger = logging.getLogger(__name__)
 
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the options of ``amodal predict``."""
+    parser.add_argument("images", type=Path, nargs="+", help="image files, or folders of them")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the results")
+    parser.add_argument("--no-overlays", action="store_true", help="write predictions.json only")
+    add_pipeline_options(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the command; return its exit code."""
+    unreadable = predict(
+        arguments.images,
+        load_pipeline(arguments),
+        arguments.out,
+        overlays=not arguments.no_overlays,
+    )
+    print(f"predictions: {arguments.out / 'predictions.json'}")
+    if unreadable:
+        print(f"amodal: {len(unreadable)} images could not be read", file=sys.stderr)
+    return 1 if unreadable else 0
 
 
 def list_images(inputs: Sequence[Path]) -> list[Path]:

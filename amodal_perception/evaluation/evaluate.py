@@ -5,19 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
-from amodal_perception import files
-from amodal_perception.errors import DatasetError
 from amodal_perception.evaluation import bootstrap, protocols
-from amodal_perception.evaluation.alignment import align, read_predictions
+from amodal_perception.evaluation.alignment import align
 from amodal_perception.evaluation.average_precision import PrecisionRecall
 from amodal_perception.evaluation.comparison import Comparison, compare
 from amodal_perception.evaluation.matching import ImageMatches, by_image, match_objects
 from amodal_perception.evaluation.protocols.coco import curve, targets
-from amodal_perception.storage import amodal_coco
 from amodal_perception.storage.amodal_coco import AmodalCoco
 
 QUICK = ("coco", "order", "matched")
@@ -126,74 +122,3 @@ def counts(comparison: Comparison) -> dict[str, float]:
         "counts.predictions.occlusions": len(comparison.predicted_edges),
         "counts.predictions.images_without": int((np.diff(predictions.first_of_image) == 0).sum()),
     }
-
-
-def evaluate_files(
-    truth_path: Path,
-    predictions_path: Path,
-    out_dir: Path,
-    *,
-    names: Iterable[str] | None = None,
-    replicates: int = bootstrap.REPLICATES,
-    count_fully_hidden: bool = False,
-    images_dir: Path | None = None,
-) -> dict[str, float]:
-    """Measure a file of predictions; write figures and report, and print the headlines.
-
-    Writes ``metrics.json`` (every figure), ``intervals.json`` (95 % intervals) and
-    ``report.html`` (tables, curves, pictures).
-
-    Args:
-        truth_path: amodal COCO.
-        predictions_path: amodal COCO, or a plain COCO list of results.
-        out_dir: folder, made where it is missing.
-        names: protocols, all of which must be possible; None takes those that are.
-        replicates: number of bootstrap draws; 0: no intervals.
-        count_fully_hidden: ask for objects of which nothing is visible, too.
-        images_dir: where the photographs are; None: beside the truth.
-
-    Raises:
-        DatasetError: a file that cannot be understood, or predictions of nothing.
-    """
-    from amodal_perception.reports.evaluation_report import write_score_report
-
-    names = None if names is None else list(names)
-    protocols.check_names(names)
-    truth = amodal_coco.read(Path(truth_path))
-    predictions = read_predictions(Path(predictions_path), truth)
-    if not predictions.annotations:
-        raise DatasetError(f"{predictions_path}: holds no predictions")
-    evaluation = evaluate_in_detail(
-        truth,
-        predictions,
-        names,
-        replicates=replicates,
-        count_fully_hidden=count_fully_hidden,
-    )
-    for name in names or ():
-        if name in evaluation.left_out:
-            raise DatasetError(f"protocol '{name}' cannot measure: {evaluation.left_out[name]}")
-    out_dir = Path(out_dir)
-    files.write_json(out_dir / "metrics.json", evaluation.metrics, indent=1)
-    files.write_json(out_dir / "intervals.json", evaluation.intervals, indent=1)
-    write_score_report(
-        out_dir / "report.html",
-        evaluation,
-        truth,
-        align(truth, predictions),
-        images_dir or Path(truth_path).parent,
-    )
-    print(f"{len(truth.images)} images, {len(truth.annotations)} true objects")
-    shown = [name for name in HEADLINES if name in evaluation.metrics] or evaluation.metrics
-    print_metrics({name: evaluation.metrics[name] for name in shown})
-    print(f"{len(evaluation.metrics)} figures: {out_dir / 'metrics.json'}")
-    for name, obstacle in evaluation.left_out.items():
-        print(f"left out: {name}, because {obstacle}")
-    return evaluation.metrics
-
-
-def print_metrics(metrics: dict[str, float]) -> None:
-    """Print figures, one to a line."""
-    width = max(map(len, metrics), default=0)
-    for name, value in metrics.items():
-        print(f"{name:<{width}}  {value:.3f}")

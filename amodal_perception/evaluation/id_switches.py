@@ -25,8 +25,9 @@ from amodal_perception.evaluation.regions import iou_matrix
 from amodal_perception.files import ASSETS
 from amodal_perception.pipeline import Pipeline
 from amodal_perception.runtime import DEFAULT_MODEL, load_runtime
-from amodal_perception.storage import amodal_coco, bag_frames
+from amodal_perception.storage import amodal_coco
 from amodal_perception.storage.amodal_coco import AmodalCoco, encode_mask
+from amodal_perception.storage.bag_frames import read_frames
 from amodal_perception.structures import Frame, Instances
 from amodal_perception.tracking import Tracker
 
@@ -143,7 +144,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error("--every must be 1 at least, --lose between 0 and 1")
     try:
         truth = amodal_coco.read(args.truth)
-        frames = list(bag_frames.read_frames(args.bag))[:: args.every]
+        frames = list(read_frames(args.bag))[:: args.every]
         film = tqdm(frames, "tracking", unit="frame")
         if args.on == "truth":
             pairs = tracked_truth(film, truth, lose=args.lose)

@@ -5,23 +5,19 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from html import escape
 from pathlib import Path
 
 from amodal_perception import files
-from amodal_perception.errors import ImageError
 from amodal_perception.evaluation.alignment import align
 from amodal_perception.evaluation.evaluate import evaluate
 from amodal_perception.evaluation.frame_table import percentiles_ms, read_column
 from amodal_perception.replay.jobs import Job, Outcome
 from amodal_perception.replay.replay import read_stamped_truth
 from amodal_perception.replay.run_folder import common_frames
-from amodal_perception.reports.run_report import write_page
+from amodal_perception.reports.batch_report import write_batch_report
 from amodal_perception.storage import amodal_coco
 from amodal_perception.storage.amodal_coco import AmodalCoco, Json
-from amodal_perception.storage.image_files import data_url, read_image
 
-THUMBNAIL_WIDTH_PX = 220
 PAIR_KEYS = ("occluder_id", "occludee_id", "closer_id", "farther_id")
 MEANS = ("instances_mean", "occluded_mean", "edges_mean")
 
@@ -64,7 +60,7 @@ def finish(
     if not done:
         return None, failures
     summary = summary_over(out_dir, done, failures)
-    _write_report(out_dir, summary)
+    write_batch_report(out_dir, summary)
     files.write_json(out_dir / "summary.json", summary, indent=1)
     return summary, failures
 
@@ -107,17 +103,6 @@ def summary_over(
     ]
     over["failed"] = [vars(failure) for failure in failures]
     return over
-
-
-def print_runs(summary: Json) -> None:
-    """Print one line for each run; nothing of a summary of one."""
-    if "runs" not in summary:
-        return
-    print(f"\n{'run':<44} {'frames':>8} {'dropped':>8} {'objects':>8} {'IoU next':>9} {'AP':>6}")
-    for row in summary["runs"]:
-        counts = f"{row['frames_processed']:>8} {row['frames_dropped']:>8}"
-        figures = f"{row['instances_mean']:>8.2f} {_text(row['amodal_iou']):>9}"
-        print(f"{row['folder'][-44:]:<44} {counts} {figures} {_text(row['AP']):>6}")
 
 
 def _row(job: Job, summary: Json) -> Json:
@@ -205,76 +190,3 @@ def _moved(pair: Json, annotation_id: dict[int, int], annotations: dict[int, Jso
     """Give a pair of annotations its new ids, and that of their image."""
     ends = {key: annotation_id[pair[key]] for key in PAIR_KEYS if key in pair}
     return pair | ends | {"image_id": annotations[next(iter(ends.values()))]["image_id"]}
-
-
-def _write_report(out_dir: Path, summary: Json) -> None:
-    rows = "".join(_report_row(out_dir, row) for row in summary["runs"])
-    failed = "".join(
-        f"<li><code>{escape(row['bag'])} {escape(row['topic'])}</code> {escape(row['error'])}</li>"
-        for row in summary["failed"]
-    )
-    tiles = (
-        (f"{len(summary['runs'])}", "runs", f"{len(summary['failed'])} failed"),
-        (
-            f"{summary['frames_processed']}<small> of {summary['frames_sent']}</small>",
-            "frames processed",
-            f"{summary['frames_dropped']} dropped",
-        ),
-        (_text(summary["latency_ms"]["p50"], 1), "latency, median, ms", ""),
-        (_text(summary.get("metrics", {}).get("coco.amodal_mask.AP")), "AP of amodal masks", ""),
-    )
-    cells = "".join(
-        f'<div class="tile"><b>{value}</b><span>{label}</span><em>{detail}</em></div>'
-        for value, label, detail in tiles
-    )
-    head = "".join(
-        f"<th>{name}</th>"
-        for name in (
-            "", "run", "frames", "dropped", "latency, ms", "objects", "edges", "kept", "IoU next",
-            "AP",
-        )
-    )  # fmt: skip
-    sections = [
-        "<header><h1>Amodal perception: all runs</h1>"
-        f'<p class="model">model <code>{escape(summary["model_id"])}</code></p></header>',
-        f'<section class="tiles">{cells}</section>',
-        f'<section><h2>Runs</h2><table class="runs"><tr>{head}</tr>{rows}</table>'
-        '<p class="note">Kept: share of objects that are found again in the next frame; IoU next: '
-        "of their amodal masks.</p></section>",
-        f"<section><h2>Failed</h2><ul>{failed}</ul></section>" if failed else "",
-    ]
-    write_page(out_dir / "report.html", "Amodal perception: all runs", sections)
-
-
-def _report_row(out_dir: Path, row: Json) -> str:
-    folder = row["folder"]
-    cells = (
-        f'<a href="{escape(folder)}/report.html">{_thumbnail(out_dir / folder)}</a>',
-        f'<a href="{escape(folder)}/report.html">{escape(folder)}</a><br>'
-        f"<small>{escape(row['topic'])}</small>",
-        f"{row['frames_processed']}",
-        f"{row['frames_dropped']}",
-        _text(row["latency_p50_ms"], 1),
-        _text(row["instances_mean"], 1),
-        _text(row["edges_mean"], 1),
-        _text(row["objects_kept"], 2),
-        _text(row["amodal_iou"], 2),
-        _text(row["AP"]),
-    )
-    return "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
-
-
-def _thumbnail(folder: Path) -> str:
-    """Show the middle one of a run's overlays, small."""
-    overlays = sorted((folder / "overlays").glob("*.png"))
-    if not overlays:
-        return ""
-    try:
-        picture = read_image(overlays[len(overlays) // 2])
-    except ImageError:  # a run that was kept, and touched since
-        return ""
-    return f'<img alt="" src="{data_url(picture, max_width_px=THUMBNAIL_WIDTH_PX)}">'
-
-
-def _text(value: float | None, digits: int = 3) -> str:
-    return "-" if value is None else f"{value:.{digits}f}"

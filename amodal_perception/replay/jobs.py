@@ -15,8 +15,10 @@ from amodal_perception.pipeline import Pipeline, PipelineConfig
 from amodal_perception.replay.replay import replay_bag
 from amodal_perception.replay.run_folder import DEFAULTS, LEFTOVER_PREFIX, RunOptions
 from amodal_perception.runtime import DEFAULT_MODEL, load_runtime
-from amodal_perception.storage import amodal_coco, bag_frames
+from amodal_perception.storage import amodal_coco
 from amodal_perception.storage.amodal_coco import Json
+from amodal_perception.storage.bag_files import bag_name, camera_topics, find_bags, storage_files
+from amodal_perception.storage.scene_bags import NAMESPACE
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ class Job:
     def fingerprint(self) -> str:
         """Return a hash of everything that decides the result: files, model, settings."""
         inputs = {
-            "files": [_file_state(path) for path in bag_frames.storage_files(self.bag)],
+            "files": [_file_state(path) for path in storage_files(self.bag)],
             "topic": self.topic,
             "model": _sha256(self.model.path),
             "config": asdict(self.model.config),
@@ -130,7 +132,7 @@ def plan(
     found = [
         (Path(path), bag)
         for path in paths
-        for bag in bag_frames.find_bags(path)
+        for bag in find_bags(path)
         if bag == Path(path) or not _is_result(bag)
     ]
     names = _unique_names([_name_in(root, bag) for root, bag in found])
@@ -138,7 +140,7 @@ def plan(
     errors: dict[str, str] = {}
     for (_, bag), name in zip(found, names):
         try:
-            cameras = bag_frames.camera_topics(bag, topics)
+            cameras = camera_topics(bag, topics)
         except BagError as error:
             if len(found) == 1:
                 raise
@@ -159,7 +161,7 @@ def plan(
                     out_dir=out_dir / name / inside,
                     model=model,
                     truth_path=truth,
-                    options=replace(options, namespace=str(Path(bag_frames.NAMESPACE) / inside)),
+                    options=replace(options, namespace=str(Path(NAMESPACE) / inside)),
                 )
             )
     if len(jobs) == 1 and not errors:
@@ -225,7 +227,7 @@ def _earlier_summary(folder: Path) -> Json | None:
 def _name_in(root: Path, bag: Path) -> Path:
     """Name a bag after its place in the folder that was given."""
     inside = bag.relative_to(root) if root in bag.parents else Path(bag.name)
-    return inside.with_name(bag_frames.bag_name(bag))
+    return inside.with_name(bag_name(bag))
 
 
 def _is_result(bag: Path) -> bool:
@@ -252,7 +254,7 @@ def _unique_names(names: Sequence[Path]) -> list[Path]:
 def _truth_of(truth_path: Path | None, bag: Path) -> Path | None:
     if truth_path is None or not truth_path.is_dir():
         return truth_path
-    own = truth_path / f"{bag_frames.bag_name(bag)}.json"
+    own = truth_path / f"{bag_name(bag)}.json"
     return own if own.exists() else None
 
 

@@ -10,8 +10,10 @@ from amodal_perception.errors import DatasetError
 from amodal_perception.evaluation.alignment import only_images
 from amodal_perception.pipeline import Pipeline
 from amodal_perception.replay.run_folder import DEFAULTS, ReplayedFrame, RunOptions, write_run
-from amodal_perception.storage import amodal_coco, bag_frames
+from amodal_perception.storage import amodal_coco
 from amodal_perception.storage.amodal_coco import AmodalCoco, Json
+from amodal_perception.storage.bag_files import choose_topic
+from amodal_perception.storage.bag_frames import read_frames
 
 
 def replay(bag: Path, pipeline: Pipeline, topic: str | None = None) -> Iterator[ReplayedFrame]:
@@ -20,12 +22,12 @@ def replay(bag: Path, pipeline: Pipeline, topic: str | None = None) -> Iterator[
     Args:
         bag: rosbag2 folder or file.
         pipeline: a loaded model.
-        topic: image topic; None chooses, see `bags.choose_topic`.
+        topic: image topic; None chooses, see `bag_files.choose_topic`.
 
     Raises:
-        BagError: see `bags.read_frames`.
+        BagError: see `bag_frames.read_frames`.
     """
-    for frame in bag_frames.read_frames(bag, topic):
+    for frame in read_frames(bag, topic):
         started = time.perf_counter()
         scene = pipeline(frame)
         yield ReplayedFrame(frame, scene, (time.perf_counter() - started) * 1e3)
@@ -59,7 +61,7 @@ def replay_bag(
     Returns:
         The content of ``summary.json``.
     """
-    chosen = bag_frames.choose_topic(bag, topic)
+    chosen = choose_topic(bag, topic)
     truth = read_stamped_truth(truth_path, chosen.name) if truth_path else None
     frames = notifying(replay(bag, pipeline, chosen.name), on_frame)
     metadata = pipeline.runtime.metadata

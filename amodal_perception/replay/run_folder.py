@@ -39,10 +39,11 @@ from amodal_perception.evaluation.temporal_stability import (
     flicker,
 )
 from amodal_perception.reports.run_report import Gallery, Report, write_report
-from amodal_perception.storage import amodal_coco, bag_frames
+from amodal_perception.storage import amodal_coco
 from amodal_perception.storage.amodal_coco import AmodalCoco, Json
 from amodal_perception.storage.image_files import write_image
 from amodal_perception.storage.predictions_file import PredictionsFile
+from amodal_perception.storage.scene_bags import NAMESPACE, writing_scenes
 from amodal_perception.structures import Frame, Scene, UInt8Array
 
 RUN_FILES = (
@@ -88,7 +89,7 @@ class RunOptions:
 
     overlays: bool = True
     video: bool = True
-    namespace: str = bag_frames.NAMESPACE
+    namespace: str = NAMESPACE
 
 
 DEFAULTS = RunOptions()
@@ -160,35 +161,6 @@ def write_run(
     return summary
 
 
-def print_table(summary: Json) -> None:
-    """Print a run's key figures."""
-    metrics, changes = summary.get("metrics", {}), summary["flicker"]
-    rows = [
-        ("frames sent", f"{summary['frames_sent']}"),
-        ("frames processed", f"{summary['frames_processed']}"),
-        ("frames dropped", f"{summary['frames_dropped']}"),
-        ("instances per frame", _number(summary["instances_mean"], 2)),
-        ("occlusion edges per frame", _number(summary["edges_mean"], 2)),
-        ("objects kept, next frame", _number(changes.get("objects_kept"), 3)),
-        ("IoU with next frame", _number(changes.get("amodal_iou"), 3)),
-        ("edges kept, next frame", _number(changes.get("edges_kept"), 3)),
-    ]
-    if "metrics" in summary:
-        rows += [
-            ("AP of amodal masks", _number(metrics.get("coco.amodal_mask.AP"), 3)),
-            ("AP of visible masks", _number(metrics.get("coco.visible_mask.AP"), 3)),
-            ("accuracy of the order", _number(metrics.get("order.matched_pairs.accuracy"), 3)),
-        ]
-    for name, value in rows:
-        print(f"{name:<26} {value:>9}")
-    print(f"\n{'milliseconds':<26} {'p50':>9} {'p95':>9} {'p99':>9}")
-    names = {"latency_ms": "latency", "age_ms": "age on arrival", "age_in_use_ms": "age in use"}
-    times = {words: summary[name] for name, words in names.items() if name in summary}
-    for name, figures in {**times, **summary["stages_ms"]}.items():
-        columns = " ".join(f"{_number(figures[key], 2):>9}" for key in ("p50", "p95", "p99"))
-        print(f"{name:<26} {columns}")
-
-
 def truth_changes(truth: AmodalCoco) -> list[SceneChange]:
     """Compare the truth's images, in the order of their stamps, as scenes are compared."""
     changes, before = [], None
@@ -222,7 +194,7 @@ class _Run:
         identities = Identities()
         with ExitStack() as stack:
             bag = stack.enter_context(
-                bag_frames.writing_scenes(self.folder / "scenes.mcap", self.options.namespace)
+                writing_scenes(self.folder / "scenes.mcap", self.options.namespace)
             )
             video = None
             if self.options.video:
@@ -370,7 +342,3 @@ def _sha256(path: Path) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
-
-
-def _number(value: float | None, digits: int) -> str:
-    return "-" if value is None else f"{value:.{digits}f}"

@@ -7,7 +7,7 @@ from html import escape
 from pathlib import Path
 
 from amodal_perception.drawing.svg_charts import Axes, Series, plot, stage_bars
-from amodal_perception.reports.run_report import write_page
+from amodal_perception.reports.page import write_page
 from amodal_perception.storage.amodal_coco import Json
 
 GROWTH: dict[str, tuple[Callable[[Json], float], str]] = {

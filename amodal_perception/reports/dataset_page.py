@@ -19,6 +19,7 @@ from amodal_perception.reports.dataset_statistics import (
     DatasetStatistics,
     occlusion_rate,
 )
+from amodal_perception.reports.page import tiles_section, write_page
 from amodal_perception.storage.amodal_coco import AmodalCoco, Json
 from amodal_perception.storage.image_files import read_image, write_image
 from amodal_perception.structures import BoolArray
@@ -52,8 +53,16 @@ def write_browser(
     content = {"classes": data.class_names, "images": images}
     files.write_json(out_dir / "statistics.json", asdict(statistics), indent=2)
     page = out_dir / "index.html"
-    with files.replacing(page) as temporary:
-        temporary.write_text(_page(data, statistics, content), encoding="utf-8")
+    title = f"{data.path.parent.name}/{data.path.name}"
+    header = f"<header><h1>{escape(title)}</h1><p>{_summary(data, statistics)}</p></header>"
+    gallery = _gallery(statistics, content)
+    write_page(
+        page,
+        title,
+        [header, _tiles(statistics), _distributions(statistics), gallery],
+        style=(files.ASSETS / "browser.css").read_text(),
+        scripts=_scripts(content),
+    )
     return page
 
 
@@ -151,21 +160,11 @@ def _picture(path: Path, size_hw: tuple[int, int], image_id: int, out_dir: Path)
     return name
 
 
-def _page(data: AmodalCoco, statistics: DatasetStatistics, content: Json) -> str:
-    title = escape(data.path.parent.name + "/" + data.path.name)
+def _scripts(content: Json) -> str:
     # "</" would end the script element.
-    script_data = json.dumps(content, separators=(",", ":"), allow_nan=False).replace("</", "<\\/")
-    style = (files.ASSETS / "report.css").read_text() + (files.ASSETS / "browser.css").read_text()
+    data = json.dumps(content, separators=(",", ":"), allow_nan=False).replace("</", r"<\/")
     script = (files.ASSETS / "browser.js").read_text()
-    return (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{title}</title><style>{style}</style></head><body><main>"
-        f"<header><h1>{title}</h1><p>{_summary(data, statistics)}</p></header>"
-        f"{_tiles(statistics)}{_distributions(statistics)}{_gallery(statistics, content)}"
-        f'</main><script type="application/json" id="data">{script_data}</script>'
-        f"<script>{script}</script></body></html>\n"
-    )
+    return f'<script type="application/json" id="data">{data}</script><script>{script}</script>'
 
 
 def _summary(data: AmodalCoco, statistics: DatasetStatistics) -> str:
@@ -204,11 +203,7 @@ def _tiles(statistics: DatasetStatistics) -> str:
     if not statistics.amodal:
         tiles = tiles[:2]
         tiles[0] = (statistics.images, "images", "")
-    cells = "".join(
-        f'<div class="tile"><b>{value}</b><span>{label}</span><em>{detail}</em></div>'
-        for value, label, detail in tiles
-    )
-    return f'<section class="tiles">{cells}</section>'
+    return tiles_section(tiles)
 
 
 def _distributions(statistics: DatasetStatistics) -> str:

@@ -17,7 +17,7 @@ from amodal_perception.evaluation.evaluate import HEADLINES, Evaluation
 from amodal_perception.evaluation.matching import MIN_SCORE, ImageMatches, match_objects
 from amodal_perception.evaluation.protocols.breakdowns import HIDDEN_RANGES, class_key
 from amodal_perception.evaluation.protocols.calibration import reliability
-from amodal_perception.reports.run_report import write_page
+from amodal_perception.reports.page import number, tiles_section, write_page
 from amodal_perception.storage.amodal_coco import AmodalCoco
 from amodal_perception.storage.image_files import data_url, read_image
 from amodal_perception.structures import Instances, OcclusionGraph, Scene, UInt8Array
@@ -47,7 +47,7 @@ MEANINGS = {
 }
 
 
-def write_score_report(
+def write_evaluation_report(
     path: Path,
     evaluation: Evaluation,
     truth: AmodalCoco,
@@ -111,11 +111,7 @@ def _tiles(evaluation: Evaluation) -> str:
             f"{counts['predictions.occlusions']} predicted",
         ),
     ]
-    cells = "".join(
-        f'<div class="tile"><b>{value}</b><span>{label}</span><em>{detail}</em></div>'
-        for value, label, detail in tiles
-    )
-    return f'<section class="tiles">{cells}</section>'
+    return tiles_section(tiles)
 
 
 def _headline_section(evaluation: Evaluation) -> str:
@@ -193,7 +189,7 @@ def _occlusion_section(evaluation: Evaluation) -> str:
         low, high = HIDDEN_RANGES[name]
         inside = (rates > low) & (rates <= high) if high else rates == 0
         words = f"{low:.0%} to {high:.0%}" if high else "nothing"
-        figures = "".join(f"<td>{_number(value)}</td>" for value in cells)
+        figures = "".join(f"<td>{number(value)}</td>" for value in cells)
         rows += f"<tr><td>{words}</td><td>{np.count_nonzero(inside)}</td>{figures}</tr>"
     return (
         "<section><h2>By occlusion</h2>"
@@ -223,7 +219,7 @@ def _class_section(evaluation: Evaluation) -> str:
             continue
         predicted = np.count_nonzero(comparison.predictions.label == label)
         cells = "".join(
-            f"<td>{_number(evaluation.coco[target].ap(label=label)(None))}</td>"
+            f"<td>{number(evaluation.coco[target].ap(label=label)(None))}</td>"
             for target in targets
         )
         rows += (
@@ -356,7 +352,3 @@ def _value_cells(evaluation: Evaluation, name: str) -> str:
     bounds = evaluation.intervals.get(name)
     interval = f"{bounds[0]:.3f} to {bounds[1]:.3f}" if bounds else ""
     return f"<td>{value:.4f}</td><td>{interval}</td>"
-
-
-def _number(value: float) -> str:
-    return "&ndash;" if np.isnan(value) else f"{value:.3f}"

@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from amodal_perception.reports.run_report import write_page
+from amodal_perception.reports.page import write_page
 from amodal_perception.storage.image_files import data_url
 from amodal_perception.storage.memory_bank import TENSORS, ExpansionBank, read_bank, unpack_masks
 from amodal_perception.structures import BoolArray, FloatArray, UInt8Array
@@ -88,7 +88,6 @@ def write_bank_page(folder: Path, out_dir: Path, *, limit: int) -> Path:
             "</section>"
         )
     path = out_dir / "index.html"
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_page(path, "Expansion prior", sections)
     return path
 

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
-from amodal_perception import files
 from amodal_perception.drawing.graph_svg import draw_graph
 from amodal_perception.drawing.svg_charts import Axes, Series, plot, stage_bars
 from amodal_perception.evaluation.evaluate import Evaluation
 from amodal_perception.evaluation.frame_table import FrameRow, mean
+from amodal_perception.reports.page import number, percent, tiles_section, write_page
 from amodal_perception.storage.amodal_coco import Json
 from amodal_perception.storage.image_files import data_url
 from amodal_perception.structures import Frame, Scene, UInt8Array
@@ -35,7 +35,6 @@ FLICKER_WORDS = {
     "labels_changed": "changes of class",
     "tracks_changed": "changes of track id",
 }
-STYLE = files.ASSETS / "report.css"
 
 
 class Gallery:
@@ -104,18 +103,6 @@ def write_report(path: Path, report: Report) -> None:
     write_page(path, "Amodal perception report", sections)
 
 
-def write_page(path: Path, title: str, sections: Sequence[str]) -> None:
-    """Write sections of HTML as one page in the style of all reports, whole or not at all."""
-    page = (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(title)}</title><style>{STYLE.read_text()}</style></head>"
-        f"<body><main>{''.join(sections)}</main></body></html>\n"
-    )
-    with files.replacing(path) as temporary:
-        temporary.write_text(page, encoding="utf-8")
-
-
 def _header(summary: Json) -> str:
     source = ""
     if "bag" in summary:
@@ -138,40 +125,40 @@ def _tiles(summary: Json) -> str:
             f"{summary['frames_dropped']} dropped",
         ),
         (
-            _figure(latency["p50"], 1, " ms"),
+            number(latency["p50"], 1, " ms"),
             "latency, median",
-            f"p95 {_figure(latency['p95'], 1)}, p99 {_figure(latency['p99'], 1)}",
+            f"p95 {number(latency['p95'], 1)}, p99 {number(latency['p99'], 1)}",
         ),
         (
-            _figure(summary["instances_mean"], 1),
+            number(summary["instances_mean"], 1),
             "objects per frame",
-            f"{_figure(summary['edges_mean'], 1)} occlusions",
+            f"{number(summary['edges_mean'], 1)} occlusions",
         ),
         (
-            _figure(changes.get("amodal_iou"), 2),
+            number(changes.get("amodal_iou"), 2),
             "IoU with the next frame",
-            f"{_share(changes.get('objects_kept'))} of objects kept",
+            f"{percent(changes.get('objects_kept'))} of objects kept",
         ),
     ]
     if "age_ms" in summary:
         age, in_use = summary["age_ms"], summary["age_in_use_ms"]
         tiles += [
             (
-                _figure(age["p50"], 1, " ms"),
+                number(age["p50"], 1, " ms"),
                 "age on arrival, median",
-                f"p95 {_figure(age['p95'], 1)}, p99 {_figure(age['p99'], 1)}",
+                f"p95 {number(age['p95'], 1)}, p99 {number(age['p99'], 1)}",
             ),
             (
-                _figure(in_use["p50"], 1, " ms"),
+                number(in_use["p50"], 1, " ms"),
                 "age of the newest scene, median",
-                f"p95 {_figure(in_use['p95'], 1)}, p99 {_figure(in_use['p99'], 1)}",
+                f"p95 {number(in_use['p95'], 1)}, p99 {number(in_use['p99'], 1)}",
             ),
             (
-                _share(summary["frames_processed"] / max(summary["frames_sent"], 1)),
+                percent(summary["frames_processed"] / max(summary["frames_sent"], 1)),
                 "of the frames seen",
                 "",
             ),
-            (_figure(summary["scenes_per_s"], 1), "scenes a second", ""),
+            (number(summary["scenes_per_s"], 1), "scenes a second", ""),
         ]
     if "metrics" in summary:
         tiles += [
@@ -180,11 +167,7 @@ def _tiles(summary: Json) -> str:
             _metric_tile(metrics, "order.matched_pairs.accuracy", "accuracy of the order"),
             _metric_tile(metrics, "order.end_to_end.F1", "F1 of occlusion edges"),
         ]
-    cells = "".join(
-        f'<div class="tile"><b>{value}</b><span>{label}</span><em>{detail}</em></div>'
-        for value, label, detail in tiles
-    )
-    return f'<section class="tiles">{cells}</section>'
+    return tiles_section(tiles)
 
 
 def _metric_tile(metrics: dict[str, float], name: str, label: str) -> tuple[str, str, str]:
@@ -196,8 +179,8 @@ def _metric_tile(metrics: dict[str, float], name: str, label: str) -> tuple[str,
     detail = ""
     if name in details:
         other, word = details[name]
-        detail = f"{word} {_figure(metrics.get(other), 3)}"
-    return _figure(metrics.get(name), 3), label, detail
+        detail = f"{word} {number(metrics.get(other), 3)}"
+    return number(metrics.get(name), 3), label, detail
 
 
 def _gallery_section(gallery: Gallery, summary: Json) -> str:
@@ -322,7 +305,7 @@ def _flicker_table(summary: Json) -> str:
         columns.append(("truth", summary["flicker_truth"]))
     rows = "".join(
         f"<tr><td>{words}</td>"
-        + "".join(f"<td>{_figure(figures.get(name), 3)}</td>" for _, figures in columns)
+        + "".join(f"<td>{number(figures.get(name), 3)}</td>" for _, figures in columns)
         + "</tr>"
         for name, words in FLICKER_WORDS.items()
         if any(name in figures for _, figures in columns)
@@ -429,11 +412,3 @@ def _footer(summary: Json) -> str:
         "<footer>Latency is wall time from the frame to its scene. The same frames and model "
         f"give the same scenes, sha256 <code>{summary['scenes_sha256'][:16]}</code>.</footer>"
     )
-
-
-def _share(value: float | None) -> str:
-    return "&ndash;" if value is None else f"{value:.0%}"
-
-
-def _figure(value: float | None, digits: int, unit: str = "") -> str:
-    return "&ndash;" if value is None else f"{value:.{digits}f}<small>{unit}</small>"

@@ -10,10 +10,11 @@ from rclpy.node import Node
 from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import CameraInfo, Image
 
+from amodal_perception.conversions.cdr import message_stamp_ns
 from amodal_perception.conversions.images import message_to_depth
 from amodal_perception.errors import ImageError
 from amodal_perception.planning.extents import Extent, Intrinsics, measure_extents
-from amodal_perception.ros.inputs import Input, cdr_stamp_ns
+from amodal_perception.ros.inputs import Input
 from amodal_perception.ros.stamp_buffer import Nearby
 from amodal_perception.structures import Scene
 
@@ -87,12 +88,12 @@ class DepthInput:
             extents = measure_extents(scene.instances, depth_m, camera)
         except ValueError as error:
             raise ImageError(str(error)) from None
-        return extents, cdr_stamp_ns(found) - scene.stamp_ns
+        return extents, message_stamp_ns(found) - scene.stamp_ns
 
 
 def _keep(items: Nearby[bytes], cdr: bytes) -> None:
     try:
-        items.put(cdr_stamp_ns(cdr), cdr)
+        items.put(message_stamp_ns(cdr), cdr)
     except ImageError:
         return  # too short to be one
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -11,8 +10,6 @@ from typing import Any
 from rclpy.node import Node
 from rclpy.qos import HistoryPolicy, QoSPolicyKind, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
-
-from amodal_perception.errors import ImageError
 
 try:
     from rclpy.event_handler import SubscriptionEventCallbacks
@@ -178,19 +175,6 @@ class Input:
             self._unpaired[subscription][key] += 1
         self.last_received_s = time.monotonic()
         self._receive(cdr)
-
-
-def cdr_stamp_ns(cdr: bytes) -> int:
-    """Read the stamp of a serialised message that begins with a std_msgs/Header.
-
-    Raises:
-        ImageError: too short to hold one.
-    """
-    if len(cdr) < 12:
-        raise ImageError(f"message of {len(cdr)} bytes holds no header")
-    # The second byte of the encapsulation tells the byte order.
-    seconds, nanoseconds = struct.unpack_from("<iI" if cdr[1] & 1 else ">iI", cdr, 4)
-    return int(seconds) * 1_000_000_000 + int(nanoseconds)
 
 
 def image_topic(node: Node, transport: str) -> str:

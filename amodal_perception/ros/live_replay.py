@@ -25,6 +25,7 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
 from tqdm import tqdm
 
+from amodal_perception.conversions.cdr import message_stamp_ns
 from amodal_perception.errors import AmodalError, BagError
 from amodal_perception.evaluation.frame_table import percentiles_ms
 from amodal_perception.msg import AmodalScene
@@ -32,9 +33,10 @@ from amodal_perception.replay.jobs import Job
 from amodal_perception.replay.replay import read_stamped_truth
 from amodal_perception.replay.run_folder import ReplayedFrame, write_run
 from amodal_perception.runtime import ModelMetadata, load_runtime
-from amodal_perception.storage import bag_frames
 from amodal_perception.storage.amodal_coco import Json
-from amodal_perception.storage.bag_frames import RecordedImage
+from amodal_perception.storage.bag_files import camera_topics
+from amodal_perception.storage.bag_frames import RecordedImage, read_frames, read_recorded_images
+from amodal_perception.storage.scene_bags import scene_decoder
 from amodal_perception.structures import Scene
 
 START_S = 30.0  # until the node must listen: loading the model is most of it
@@ -121,7 +123,7 @@ class Player:
 
     def scenes(self) -> Callable[[int], Scene | None]:
         """Return what gives the scene of a stamp, None where none arrived; after `close`."""
-        decode = bag_frames.scene_decoder()
+        decode = scene_decoder()
 
         def scene_of(stamp_ns: int) -> Scene | None:
             if stamp_ns not in self._places:
@@ -147,7 +149,7 @@ class Player:
 
     def _receive(self, cdr: bytes) -> None:
         now_s = time.perf_counter()
-        stamp_ns = bag_frames.message_stamp_ns(cdr)
+        stamp_ns = message_stamp_ns(cdr)
         if stamp_ns in self.sent and stamp_ns not in self._places:
             self._places[stamp_ns] = self._spool.seek(0, os.SEEK_END), len(cdr)
             self._spool.write(cdr)
@@ -173,7 +175,7 @@ def replay_live(
     Raises:
         AmodalError: the node did not start, listen, answer or end.
     """
-    (topic,) = bag_frames.camera_topics(job.bag, [job.topic])
+    (topic,) = camera_topics(job.bag, [job.topic])
     truth = read_stamped_truth(job.truth_path, topic.name) if job.truth_path else None
     metadata = load_runtime(job.model.path).metadata if not node else None
     is_compressed = topic.msgtype.endswith("CompressedImage")
@@ -184,7 +186,7 @@ def replay_live(
             own = nullcontext() if node else running_node(job, is_compressed)
             with own as process:
                 _wait_until_connected(player, process, node)
-                player.play(bag_frames.read_recorded_images(job.bag, topic.name), rate, on_frame)
+                player.play(read_recorded_images(job.bag, topic.name), rate, on_frame)
         finally:
             player.close()
         if not player.received_s:
@@ -292,7 +294,7 @@ def _replayed(
     player: Player, scene_of: Callable[[int], Scene | None], job: Job
 ) -> Iterator[ReplayedFrame]:
     """Match scenes to the bag's images by their stamps."""
-    for frame in bag_frames.read_frames(job.bag, job.topic):
+    for frame in read_frames(job.bag, job.topic):
         scene = scene_of(frame.stamp_ns)
         if scene is None:
             yield ReplayedFrame(frame, None, None)

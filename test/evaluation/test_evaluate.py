@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from helpers.paths import SHARED_DATA
 
+from amodal_perception.commands.evaluate import evaluate_files
 from amodal_perception.errors import DatasetError
 from amodal_perception.evaluation.alignment import read_predictions
-from amodal_perception.evaluation.evaluate import evaluate, evaluate_files
+from amodal_perception.evaluation.evaluate import evaluate
 from amodal_perception.evaluation.matching import match_greedily
 from amodal_perception.storage import amodal_coco
 

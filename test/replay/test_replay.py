@@ -14,13 +14,14 @@ from helpers.contract_model import write_model
 from helpers.paths import SHARED_DATA
 from rosbags.rosbag2 import CompressionMode, StoragePlugin
 
+from amodal_perception.commands.replay import print_summary
 from amodal_perception.errors import BagError, DatasetError
 from amodal_perception.pipeline import Pipeline
 from amodal_perception.replay.replay import read_stamped_truth, replay_bag
-from amodal_perception.replay.run_folder import ReplayedFrame, RunOptions, print_table, write_run
+from amodal_perception.replay.run_folder import ReplayedFrame, RunOptions, write_run
 from amodal_perception.runtime import DEFAULT_MODEL, load_runtime
 from amodal_perception.storage import amodal_coco
-from amodal_perception.storage.bag_frames import read_scenes
+from amodal_perception.storage.scene_bags import read_scenes
 from amodal_perception.structures import Frame, Instances
 
 CAMERA_BAG = SHARED_DATA / "camera_bag"
@@ -243,7 +244,7 @@ def test_truth_is_matched_by_stamp(tmp_path, bag, pipeline, truth_path, capsys):
     assert metrics["order.end_to_end.F1"] == 1
     html = (tmp_path / "out" / "report.html").read_text()
     assert "Quality against truth <small>3 frames" in html
-    print_table(summary)
+    print_summary(summary)
     printed = capsys.readouterr().out
     assert re.search(r"AP of amodal masks +1\.000", printed)
     assert re.search(r"engine( +\d+\.\d\d){3}", printed)
@@ -298,7 +299,7 @@ def test_nothing_processed(tmp_path, pipeline, capsys):
     assert (summary["frames_processed"], summary["frames_dropped"]) == (0, 3)
     assert summary["latency_ms"] == {"p50": None, "p95": None, "p99": None}
     assert "No frame was processed" in (tmp_path / "out" / "report.html").read_text()
-    print_table(summary)
+    print_summary(summary)
     assert re.search(r"latency +- +- +-", capsys.readouterr().out)
 
 

@@ -17,8 +17,8 @@ from amodal_perception.errors import AmodalError, BagError
 from amodal_perception.pipeline import PipelineConfig
 from amodal_perception.postprocess import PostprocessConfig
 from amodal_perception.replay.jobs import ModelSettings, plan
-from amodal_perception.storage.bag_frames import read_scenes
 from amodal_perception.storage.image_files import encode_image
+from amodal_perception.storage.scene_bags import read_scenes
 
 FRAMES = 8
 PERIOD_NS = 150_000_000

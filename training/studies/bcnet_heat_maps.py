@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from amodal_perception.errors import AmodalError, ConfigError
 from amodal_perception.preprocess import letterbox
-from amodal_perception.reports.run_report import write_page
+from amodal_perception.reports.page import write_page
 from amodal_perception.storage import amodal_coco
 from amodal_perception.storage.image_files import read_image
 from amodal_perception.structures import UInt8Array
@@ -99,7 +99,6 @@ def write_heat_maps(
         ]
         sections.append(section(name, image[0], figures))
     path = out / "heat_maps.html"
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_page(path, "Two layers", sections)
     return path
 

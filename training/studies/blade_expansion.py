@@ -22,7 +22,7 @@ from tqdm import tqdm
 from amodal_perception.boxes import xywh_to_xyxy
 from amodal_perception.errors import AmodalError, ConfigError
 from amodal_perception.preprocess import letterbox
-from amodal_perception.reports.run_report import write_page
+from amodal_perception.reports.page import write_page
 from amodal_perception.storage import amodal_coco
 from amodal_perception.storage.amodal_coco import AmodalCoco
 from amodal_perception.storage.image_files import read_image
@@ -175,7 +175,6 @@ def write_pictures(run: Path, data: Path, out: Path, *, images: int, objects: in
         ]
         sections.append(section(name, image[0], figures))
     path = out / "expansion.html"
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_page(path, "Expansion", sections)
     return path
 

@@ -22,7 +22,7 @@ from amodal_perception.benchmark.benchmark import benchmark
 from amodal_perception.errors import AmodalError
 from amodal_perception.replay.jobs import ModelSettings
 from amodal_perception.reports.benchmark_report import growth_section
-from amodal_perception.reports.run_report import write_page
+from amodal_perception.reports.page import write_page
 from amodal_perception.storage.amodal_coco import Json
 from training.export.onnx_export import FORMAT_VERSION, SingleImage, describe, to_onnx
 from training.loop.config import TrainConfig, load, model_name

@@ -10,7 +10,8 @@ from onnx import TensorProto, numpy_helper
 from amodal_perception.preprocess import letterbox
 from amodal_perception.runtime import DEFAULT_MODEL, load_runtime
 from amodal_perception.runtime.tensorrt.build import BuildOptions, build_engine
-from amodal_perception.storage import amodal_coco, bag_frames
+from amodal_perception.storage import amodal_coco
+from amodal_perception.storage.bag_frames import read_frames
 from amodal_perception.storage.image_files import write_image
 from training.export.feature_nodes import feature_nodes
 from training.export.fp16 import to_half
@@ -29,13 +30,13 @@ CONVOLUTIONS = 47
 @pytest.fixture(scope="module")
 def images():
     """Return two images of each of the bag's scenes."""
-    return [frame.image for frame in bag_frames.read_frames(SAMPLE_BAG)][::4]
+    return [frame.image for frame in read_frames(SAMPLE_BAG)][::4]
 
 
 @pytest.fixture(scope="module")
 def more_images():
     """Return four other images of each scene: of too few, one lost object is too many."""
-    return [frame.image for frame in bag_frames.read_frames(SAMPLE_BAG)][1::2]
+    return [frame.image for frame in read_frames(SAMPLE_BAG)][1::2]
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from amodal_perception.runtime import DEFAULT_MODEL, load_runtime
 from amodal_perception.runtime.tensorrt import gpu
 from amodal_perception.runtime.tensorrt.build import BuildOptions, build_engine
 from amodal_perception.runtime.tensorrt.library import BACKENDS, load_backend
-from amodal_perception.storage import bag_frames
+from amodal_perception.storage.bag_frames import read_frames
 from training.export.parity import LIMITS, compare
 
 SAMPLE_BAG = DEFAULT_MODEL.with_name("sample_bag")
@@ -26,7 +26,7 @@ def engine(request, tmp_path_factory):
 
 
 def test_the_same_scenes(engine):
-    images = [frame.image for frame, _ in zip(bag_frames.read_frames(SAMPLE_BAG), range(24))][::4]
+    images = [frame.image for frame, _ in zip(read_frames(SAMPLE_BAG), range(24))][::4]
     found = compare(load_runtime(DEFAULT_MODEL), load_runtime(engine), images)
     assert found.instances > 10
     assert found.failures(LIMITS["fp32"]) == []

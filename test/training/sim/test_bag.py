@@ -3,7 +3,8 @@ import numpy as np
 import pytest
 from helpers.paths import ASSETS
 
-from amodal_perception.storage import amodal_coco, bag_frames
+from amodal_perception.storage import amodal_coco
+from amodal_perception.storage.bag_frames import read_frames
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +19,7 @@ def written(opengl, tmp_path_factory):
 
 def test_frames_of_the_bag_are_those_of_the_truth(written):
     truth = amodal_coco.read(written / "one/t.json")
-    frames = list(bag_frames.read_frames(written / "one/b"))
+    frames = list(read_frames(written / "one/b"))
     assert [f.stamp_ns for f in frames] == [i["stamp_ns"] for i in truth.images.values()]
     assert np.diff([f.stamp_ns for f in frames]).tolist() == [100_000_000], "10 Hz"
     for frame, image_id in zip(frames, truth.images):
@@ -58,7 +59,7 @@ def test_depth_and_camera_info_belong_to_the_picture(written):
 def test_the_packaged_bag_matches_its_truth_and_is_small():
     bag = ASSETS / "sample_bag"
     truth = amodal_coco.read(ASSETS / "sample_truth.json")
-    stamps = [frame.stamp_ns for frame in bag_frames.read_frames(bag)]
+    stamps = [frame.stamp_ns for frame in read_frames(bag)]
     assert stamps == [image["stamp_ns"] for image in truth.images.values()]
     assert len(stamps) == 48
     assert sum(path.stat().st_size for path in bag.iterdir()) < 5e6

@@ -1,4 +1,4 @@
-"""The demonstration on a small bag, with a model that always sees two discs."""
+"""``amodal replay --live``, as ``make demo`` runs it, with a model that always sees two discs."""
 
 from __future__ import annotations
 
@@ -23,16 +23,18 @@ def bag(tmp_path_factory) -> Path:
     """Write a bag of raw grey images."""
     image = np.full((48, 64, 3), 90, np.uint8)
     camera = [image_message(image, 5 * 10**9 + i * PERIOD_NS) for i in range(FRAMES)]
-    return write_bag(tmp_path_factory.mktemp("demo") / "bag", {"/eye": camera})
+    return write_bag(tmp_path_factory.mktemp("camera") / "bag", {"/eye": camera})
 
 
-def run_demo(*arguments) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "amodal_perception.ros.demo", *map(str, arguments)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+def replay_live(bag, *arguments) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "amodal_perception.cli", "replay", bag, "--live", *arguments]
+    return subprocess.run(
+        list(map(str, command)), cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
 
 
 def test_every_frame_is_accounted_for(ros, models, bag, tmp_path):
-    done = run_demo("--bag", bag, "--model", models.quick, "--out", tmp_path / "out")
+    done = replay_live(bag, "--model", models.quick, "--out", tmp_path / "out")
     assert done.returncode == 0, done.stderr
     assert "frames sent" in done.stdout
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
@@ -55,15 +57,17 @@ def test_every_frame_is_accounted_for(ros, models, bag, tmp_path):
     ("given", "message"),
     [
         ({"--model": "/nowhere.onnx"}, "/nowhere.onnx: no such model file"),
-        ({"--bag": "/nowhere"}, "/nowhere: no such bag"),
+        ({"bag": "/nowhere"}, "/nowhere: no such bag"),
         ({"--truth": "/nowhere.json"}, "/nowhere.json"),
     ],
 )
 def test_says_in_one_line_what_is_missing(ros, models, bag, tmp_path, given, message):
-    arguments = {"--bag": bag, "--model": models.quick, "--out": tmp_path / "out", **given}
-    done = run_demo(*(text for pair in arguments.items() for text in pair))
+    arguments = {"bag": bag, "--model": models.quick, "--out": tmp_path / "out", **given}
+    done = replay_live(
+        arguments.pop("bag"), *(text for pair in arguments.items() for text in pair)
+    )
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
-    assert line.startswith("demo: ")
+    assert line.startswith("amodal: ")
     assert message in line
     assert not (tmp_path / "out").exists()

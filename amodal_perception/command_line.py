@@ -1,0 +1,62 @@
+"""What every command line does: errors as one line, Ctrl-C, closed pipes, exit codes."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable
+
+from amodal_perception.errors import AmodalError
+
+INTERRUPTED = 128 + signal.SIGINT
+BROKEN_PIPE = 128 + signal.SIGPIPE
+OWN_PACKAGES = ("amodal_perception", "training")
+
+
+def run_main(
+    name: str, work: Callable[[], int | None], *, when_interrupted: str = "stopped"
+) -> int:
+    """Do a command's work and return its exit code.
+
+    Every error that a user can cause and mend becomes one line on stderr, ``name: what is wrong``;
+    any other is a fault of ours and keeps its traceback.
+
+    Args:
+        name: the command, as messages name it.
+        work: does it all, but for parsing the arguments; returns an exit code, None for 0.
+        when_interrupted: what to tell whoever pressed Ctrl-C: what is kept, how to go on.
+
+    Returns:
+        0; what `work` returned; 1 after an error; 130 after Ctrl-C; 141 where whoever read our
+        output has closed it, as ``head`` does.
+    """
+    logging.basicConfig(level=logging.INFO, format=f"{name}: %(message)s")
+    try:
+        code = work() or 0
+        sys.stdout.flush()
+        return code
+    except AmodalError as error:
+        problem = str(error)
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if not package or package in OWN_PACKAGES:
+            raise
+        problem = f"needs the Python package {package}, which is not installed"
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
+    except OSError as error:
+        problem = describe_os_error(error)
+    except KeyboardInterrupt:
+        print(f"{name}: {when_interrupted}", file=sys.stderr)
+        return INTERRUPTED
+    print(f"{name}: {problem}", file=sys.stderr)
+    return 1
+
+
+def describe_os_error(error: OSError) -> str:
+    """Return the file, where the error names one, and the reason, in one line."""
+    where = f"{error.filename}: " if error.filename else ""
+    return f"{where}{error.strerror or error}"
