@@ -27,10 +27,11 @@ test: training lint
 	scripts/software_gl
 	$(WITH_ROS) python -m pytest -n 2
 
-lint: $(STAMPS)/training
+lint: $(STAMPS)/training $(STAMPS)/command
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+	env -u PYTHONPATH $(VENV)/bin/lint-imports importlinter.ini
 
 # Reliability: make fuzz COUNT=100000 | soak SECONDS=600 | interrupts COUNT=100 | kills COUNT=20 |
 # delivery COUNT=900 | faults; figures go to out/reliability.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -29,3 +30,12 @@ def write_json(path: Path, content: Any, *, indent: int | None = None) -> None:
     """Write JSON whole or not at all."""
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(content, indent=indent, allow_nan=False) + "\n")
+
+
+def sha256_of(path: Path) -> str:
+    """Return a file's SHA-256, hexadecimal; the file need not fit into memory."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

@@ -43,21 +43,6 @@ def encode_rles(masks: Sequence[BoolArray]) -> list[NDArray[np.uint32]]:
     return [runs[a:b] if mask.size else runs[:0] for mask, a, b in zip(masks, bounds, bounds[1:])]
 
 
-def decode_rle(counts: NDArray[np.uint32], size_hw: tuple[int, int]) -> BoolArray:
-    """Decode what `encode_rle` made.
-
-    Raises:
-        ValueError: the runs do not sum to height * width.
-    """
-    counts = np.asarray(counts, np.uint32)
-    total = int(counts.sum(dtype=np.uint64))
-    if total != size_hw[0] * size_hw[1]:
-        raise ValueError(f"mask runs sum to {total}, but {size_hw[0]} x {size_hw[1]} was expected")
-    values = np.zeros(len(counts), np.bool_)
-    values[1::2] = True
-    return np.repeat(values, counts).reshape(size_hw)
-
-
 def mask_windows(
     masks: Sequence[BoolArray] | BoolArray, corners_xy: IntArray | None = None
 ) -> IntArray:

@@ -18,8 +18,8 @@ import numpy as np
 import rclpy
 from rclpy.utilities import remove_ros_args
 
-from amodal_perception.conversions.scenes import decode_mask
 from amodal_perception.msg import AmodalScene
+from amodal_perception.planning.planner_inputs import decode_mask
 from amodal_perception.srv import GetRemovalPlan
 
 

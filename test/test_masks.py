@@ -7,13 +7,13 @@ from hypothesis.extra import numpy as hnp
 
 from amodal_perception.masks import (
     box_windows,
-    decode_rle,
     encode_rle,
     encode_rles,
     fit_crops,
     mask_windows,
     stretch_crop,
 )
+from amodal_perception.planning.planner_inputs import decode_runs
 
 MASKS = hnp.arrays(np.bool_, st.tuples(st.integers(0, 9), st.integers(0, 9)))
 
@@ -28,7 +28,7 @@ MASKS = hnp.arrays(np.bool_, st.tuples(st.integers(0, 9), st.integers(0, 9)))
 )
 def test_rle_counts_runs_row_by_row_and_starts_with_zeros(drawn, counts):
     assert encode_rle(drawn).tolist() == counts
-    assert (decode_rle(np.array(counts, np.uint32), drawn.shape) == drawn).all()
+    assert (decode_runs(np.array(counts, np.uint32), drawn.shape) == drawn).all()
 
 
 @given(MASKS)
@@ -36,7 +36,7 @@ def test_rle_round_trip(drawn):
     counts = encode_rle(drawn)
     assert counts.sum() == drawn.size
     assert (counts[1:] > 0).all()
-    assert (decode_rle(counts, drawn.shape) == drawn).all()
+    assert (decode_runs(counts, drawn.shape) == drawn).all()
 
 
 @given(st.lists(MASKS, max_size=5))
@@ -63,7 +63,7 @@ def runs_by_loop(drawn):
 @pytest.mark.parametrize("counts", [[3], [5], [], [2**32 - 1, 5]])
 def test_rle_of_the_wrong_length_is_refused(counts):
     with pytest.raises(ValueError, match="2 x 2 was expected"):
-        decode_rle(np.array(counts, np.uint32), (2, 2))
+        decode_runs(np.array(counts, np.uint32), (2, 2))
 
 
 @given(hnp.arrays(np.bool_, st.tuples(st.integers(0, 4), st.integers(1, 8), st.integers(1, 8))))

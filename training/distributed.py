@@ -5,10 +5,7 @@ Without torchrun there is one process, and every function here is then the obvio
 
 from __future__ import annotations
 
-import ctypes
 import os
-import signal
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -19,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from amodal_perception.errors import ConfigError
+from amodal_perception.processes import end_with_parent
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -89,13 +87,6 @@ def launch(processes: int, module: str, words: Sequence[str]) -> int:
     except ChildFailedError:  # it has said why
         return 1
     return 0
-
-
-def end_with_parent() -> None:
-    """Have Linux end this process when the one that started it ends, even by ``kill -9``."""
-    if sys.platform == "linux":
-        PR_SET_PDEATHSIG = 1
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def share_gradients(module: nn.Module) -> nn.Module:

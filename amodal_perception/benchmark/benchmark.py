@@ -3,34 +3,38 @@
 from __future__ import annotations
 
 import os
-import platform
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import trange
 
 from amodal_perception import files
+from amodal_perception.benchmark.cpu import cpu_name
 from amodal_perception.benchmark.fixed_objects import SIZE_HW
 from amodal_perception.benchmark.timed_processes import (
-    Contestant,
+    Step,
+    TimedProcess,
     blas_threads,
-    model_turns,
-    product_turns,
-    torchvision_turns,
+    matrix_product_steps,
+    model_steps,
 )
 from amodal_perception.errors import ConfigError
+from amodal_perception.evaluation.frame_table import percentiles
 from amodal_perception.replay.jobs import ModelSettings
 from amodal_perception.reports.benchmark_report import write_benchmark_page
 from amodal_perception.storage.amodal_coco import Json
 
 OBJECTS = 20
 WARM_UP_ROUNDS = 3
-PEER_TURNS = 10
+PEER_STEPS = 10
 SEEING = ("preprocess", "engine", "postprocess")
 """The stages that do what the peer does: from an image to instances at its resolution."""
-PEERS = {"torchvision": torchvision_turns}
+PEERS = {"torchvision": "training.studies.torchvision_peer"}
+"""By name the module whose ``steps`` make it; PyTorch is not the run time's."""
 
 
 def run_benchmark(
@@ -72,7 +76,7 @@ def benchmark(
         frames: rounds, in each of which every model sees one frame, after a warm-up.
         objects: in every frame, as far as a model has room for them.
         peer: name of something else that sees an image of the model's input size with as many
-            instances, in `PEER_TURNS` of the rounds.
+            instances, in `PEER_STEPS` of the rounds.
 
     Returns:
         Figures. Times are percentiles in milliseconds. A peer's or the peak's share is the median
@@ -80,11 +84,12 @@ def benchmark(
     """
     num_threads = models[0].num_threads or os.cpu_count() or 1
     with blas_threads(num_threads):
-        ours = [Contestant(model_turns, settings, objects) for settings in models]
-        products = Contestant(product_turns)
+        ours = [TimedProcess(model_steps, settings, objects) for settings in models]
+        products = TimedProcess(matrix_product_steps)
         peers = [
-            Contestant(
-                PEERS[peer],
+            TimedProcess(
+                peer_steps,
+                peer,
                 tuple(one.facts["input_hw"]),
                 one.facts["instances"],
                 one.facts["classes"],
@@ -95,24 +100,24 @@ def benchmark(
         ]
     for _ in range(WARM_UP_ROUNDS):
         for one in (*ours, products):
-            one.turn()
+            one.step()
     rows: list[list[dict[str, float]]] = [[] for _ in ours]
     peer_ms: list[dict[int, float]] = [{} for _ in peers]
     peak_gflops = []
-    peer_every = max(frames // PEER_TURNS, 1)
+    peer_every = max(frames // PEER_STEPS, 1)
     for i in trange(frames, desc="bench", unit="round"):
         for one, own_rows in zip(ours, rows):
-            own_rows.append(one.turn())
-        peak_gflops.append(products.turn()["gflops"])
+            own_rows.append(one.step())
+        peak_gflops.append(products.step()["gflops"])
         if i % peer_every == 0:
             for one, times in zip(peers, peer_ms):
-                times[i] = one.turn()["see"]
+                times[i] = one.step()["see"]
     products.end()
     figures: Json = {
-        "machine": {"cpu": _cpu_name(), "cpus": os.cpu_count(), "threads": num_threads},
+        "machine": {"cpu": cpu_name(), "cpus": os.cpu_count(), "threads": num_threads},
         "image_hw": list(SIZE_HW),
         "frames": frames,
-        "sgemm_gflops": _percentiles(peak_gflops),
+        "sgemm_gflops": percentiles(peak_gflops),
         "models": [
             one.facts | summarise(own_rows, one.facts["gflop"], np.array(peak_gflops))
             for one, own_rows in zip(ours, rows)
@@ -125,11 +130,26 @@ def benchmark(
         row["peer"] = {
             "name": peer,
             "instances": one.facts["instances"],
-            "see_ms": _percentiles(list(times.values())),
+            "see_ms": percentiles(list(times.values())),
             "our_share": _ratio(seeing_ms, list(times.values())),
             "peak_memory_mib": round(one.end(), 1),
         }
     return figures
+
+
+def peer_steps(peer: str, *arguments: Any) -> tuple[Step, Json]:
+    """Make the steps of a peer, inside its process.
+
+    Raises:
+        ConfigError: it is not installed, or this is no checkout with ``training/``.
+    """
+    try:
+        return import_module(PEERS[peer]).steps(*arguments)
+    except ImportError as error:
+        raise ConfigError(
+            f"peer {peer} needs torch and torchvision, and to be run in a checkout of this "
+            f"project ({error})"
+        ) from None
 
 
 def summarise(
@@ -144,37 +164,23 @@ def summarise(
     """
     stages_ms = {name: np.array([row[name] for row in rows]) for name in rows[0]}
     total_ms = np.sum(list(stages_ms.values()), axis=0)
-    after_ms = stages_ms["postprocess"] + stages_ms["ordering"] + stages_ms["encode"]
+    after_ms = stages_ms["postprocess"] + stages_ms["ordering"] + stages_ms["message"]
     summary: Json = {
-        "stages_ms": {name: _percentiles(values) for name, values in stages_ms.items()},
-        "total_ms": _percentiles(total_ms),
-        "all_but_engine_ms": _percentiles(total_ms - stages_ms["engine"]),
-        "postprocess_ordering_encode_ms": _percentiles(after_ms),
+        "stages_ms": {name: percentiles(values) for name, values in stages_ms.items()},
+        "total_ms": percentiles(total_ms),
+        "all_but_engine_ms": percentiles(total_ms - stages_ms["engine"]),
+        "postprocess_ordering_message_ms": percentiles(after_ms),
         "frames_per_second": round(1e3 / float(np.median(total_ms)), 2),
     }
     if gflop is not None:
         rate = gflop / stages_ms["engine"] * 1e3
-        summary["engine_gflops"] = _percentiles(rate)
+        summary["engine_gflops"] = percentiles(rate)
         summary["sgemm_share"] = _ratio(rate, peak_gflops)
     return summary
 
 
-def _percentiles(values: Sequence[float] | NDArray[np.float64]) -> dict[str, float]:
-    p50, p95, p99 = np.percentile(values, [50, 95, 99]).tolist()
-    return {"p50": round(p50, 3), "p95": round(p95, 3), "p99": round(p99, 3)}
-
-
 def _ratio(a: Sequence[float] | NDArray, b: Sequence[float] | NDArray) -> float:
     return round(float(np.median(np.asarray(a) / np.asarray(b))), 3)
-
-
-def _cpu_name() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
 
 
 def print_figures(figures: Json) -> None:
@@ -192,7 +198,7 @@ def print_figures(figures: Json) -> None:
         print(f"{'milliseconds':<34} {'p50':>9} {'p95':>9} {'p99':>9}")
         rows = {
             **model["stages_ms"],
-            "postprocess + ordering + encode": model["postprocess_ordering_encode_ms"],
+            "postprocess + ordering + message": model["postprocess_ordering_message_ms"],
             "all but the engine": model["all_but_engine_ms"],
             "total": model["total_ms"],
         }

@@ -1,4 +1,4 @@
-"""A fixed crowd of objects in place of what a network finds, and the images to go with it."""
+"""Fixed objects in place of what a network finds, and the images to go with them."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ SIZE_HW = (480, 640)
 
 
 @dataclass(frozen=True, eq=False)
-class Crowded:
-    """An engine that runs, and whose results are exchanged for a fixed crowd of objects.
+class FixedObjects:
+    """A runtime that runs its engine, and returns fixed objects instead of what that found.
 
     What comes after the engine takes as long as there are objects, so their number is fixed;
     the engine itself, a static graph, takes the same time whatever it sees.
     """
 
     runtime: Runtime
-    crowd: RawDetections
+    objects: RawDetections
 
     @property
     def metadata(self) -> ModelMetadata:
@@ -36,12 +36,12 @@ class Crowded:
         return self.runtime.metadata
 
     def __call__(self, image: UInt8Array) -> RawDetections:
-        """Run the engine; return the crowd."""
+        """Run the engine; return the fixed objects."""
         self.runtime(image)
-        return self.crowd
+        return self.objects
 
 
-def make_crowd(metadata: ModelMetadata, count: int) -> RawDetections:
+def make_objects(metadata: ModelMetadata, count: int) -> RawDetections:
     """Make network outputs of discs and boxes that overlap, nearer ones over farther ones.
 
     Args:
@@ -89,11 +89,8 @@ def make_crowd(metadata: ModelMetadata, count: int) -> RawDetections:
 
 
 def jpeg_messages() -> list[Any]:
-    """Return camera messages: of the sample bag where it is there, else of drawn clutter."""
-    if SAMPLE_BAG.exists():
-        images = [frame.image for frame, _ in zip(read_frames(SAMPLE_BAG), range(8))]
-    else:
-        images = [_clutter(seed) for seed in range(4)]
+    """Return camera messages with images of the sample bag."""
+    images = [frame.image for frame, _ in zip(read_frames(SAMPLE_BAG), range(8))]
     stamp = SimpleNamespace(sec=0, nanosec=0)
     header = SimpleNamespace(stamp=stamp, frame_id="camera")
     messages = []
@@ -103,14 +100,3 @@ def jpeg_messages() -> list[Any]:
         data = np.frombuffer(encode_image(image, ".jpg"), np.uint8)
         messages.append(SimpleNamespace(header=header, format="jpeg", data=data))
     return messages
-
-
-def _clutter(seed: int) -> UInt8Array:
-    """Draw discs on noise: an image that costs a JPEG decoder about what a photograph does."""
-    rng = np.random.default_rng(seed)
-    image = rng.integers(90, 120, (*SIZE_HW, 3), dtype=np.uint8)
-    for _ in range(20):
-        centre = int(rng.integers(SIZE_HW[1])), int(rng.integers(SIZE_HW[0]))
-        color = [int(c) for c in rng.integers(0, 256, 3)]
-        cv2.circle(image, centre, int(rng.integers(30, 80)), color, -1, cv2.LINE_AA)
-    return image

@@ -1,4 +1,4 @@
-"""What is timed against each other: each in a process of its own, one turn at a time.
+"""What is timed against each other: each in a process of its own, which work in turn.
 
 So no engine's waiting threads disturb another, memory can be told apart, and whatever else happens
 on the machine hits all alike.
@@ -20,11 +20,11 @@ from typing import Any
 import numpy as np
 from rosbags.typesys import Stores, get_typestore
 
-from amodal_perception.benchmark.fixed_objects import Crowded, jpeg_messages, make_crowd
+from amodal_perception.benchmark.fixed_objects import FixedObjects, jpeg_messages, make_objects
 from amodal_perception.benchmark.flops import count_flops
 from amodal_perception.conversions.images import message_to_frame
 from amodal_perception.conversions.scenes import MessageTypes, scene_to_msg
-from amodal_perception.errors import AmodalError, ConfigError
+from amodal_perception.errors import AmodalError
 from amodal_perception.pipeline import Pipeline
 from amodal_perception.replay.jobs import ModelSettings
 from amodal_perception.storage.amodal_coco import Json
@@ -35,22 +35,22 @@ BLAS_THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 NO_WAITING = {"OPENBLAS_THREAD_TIMEOUT": "4"}
 """Lets OpenBLAS's threads sleep after a product; else they are busy for some 20 ms of the next."""
 
-Turn = Callable[[], dict[str, float]]
-"""Does one turn of work and returns milliseconds by stage, or other figures by name."""
+Step = Callable[[], dict[str, float]]
+"""Does one step of work and returns milliseconds by stage, or other figures by name."""
 
 
-class Contestant:
-    """A process that takes turns when asked.
+class TimedProcess:
+    """A process that does one step of work when asked.
 
     Attributes:
         facts: what it said of itself when it was ready.
     """
 
-    def __init__(self, build: Callable[..., tuple[Turn, Json]], *arguments: Any) -> None:
+    def __init__(self, build: Callable[..., tuple[Step, Json]], *arguments: Any) -> None:
         """Start the process and wait until it is ready.
 
         Args:
-            build: makes the turn and the facts inside the process; a function of a module.
+            build: makes the step and the facts inside the process; a function of a module.
             arguments: for it; they travel between processes.
 
         Raises:
@@ -63,7 +63,7 @@ class Contestant:
         other.close()
         self.facts: Json = self._receive()
 
-    def turn(self) -> dict[str, float]:
+    def step(self) -> dict[str, float]:
         """Let it work once, alone."""
         self._pipe.send(True)
         return self._receive()
@@ -85,12 +85,12 @@ class Contestant:
         return answer
 
 
-def _work(build: Callable[..., tuple[Turn, Json]], arguments: tuple, pipe: Connection) -> None:
+def _work(build: Callable[..., tuple[Step, Json]], arguments: tuple, pipe: Connection) -> None:
     try:
-        turn, facts = build(*arguments)
+        step, facts = build(*arguments)
         pipe.send(facts)
         while pipe.recv():
-            pipe.send(turn())
+            pipe.send(step())
         pipe.send(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
     except AmodalError as error:
         pipe.send(error)
@@ -111,7 +111,7 @@ def blas_threads(count: int) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def model_turns(settings: ModelSettings, objects: int) -> tuple[Turn, Json]:
+def model_steps(settings: ModelSettings, objects: int) -> tuple[Step, Json]:
     """Take a JPEG message to a published scene.
 
     Where ROS and this package's messages are sourced, "publish" hands the scene to DDS, with
@@ -125,16 +125,17 @@ def model_turns(settings: ModelSettings, objects: int) -> tuple[Turn, Json]:
     before_mib = _resident_mib()
     pipeline = settings.load()
     metadata = pipeline.runtime.metadata
-    crowded = Pipeline(Crowded(pipeline.runtime, make_crowd(metadata, objects)), pipeline.config)
+    runtime = FixedObjects(pipeline.runtime, make_objects(metadata, objects))
+    see = Pipeline(runtime, pipeline.config)
     types, publish, publisher = _open_publisher()
     numbers = itertools.count()
 
-    def turn() -> dict[str, float]:
+    def step() -> dict[str, float]:
         message = messages[next(numbers) % len(messages)]
         started = time.perf_counter()
         frame = message_to_frame(message)
         decoded = time.perf_counter()
-        scene = crowded(frame)
+        scene = see(frame)
         seen = time.perf_counter()
         encoded_scene = scene_to_msg(scene, types)
         encoded = time.perf_counter()
@@ -143,11 +144,11 @@ def model_turns(settings: ModelSettings, objects: int) -> tuple[Turn, Json]:
         return {
             "decode": (decoded - started) * 1e3,
             **scene.stages_ms,
-            "encode": (encoded - seen) * 1e3,
+            "message": (encoded - seen) * 1e3,
             "publish": (done - encoded) * 1e3,
         }
 
-    turn()
+    step()
     facts = {
         "model_id": metadata.model_id,
         "input_hw": list(metadata.input_hw),
@@ -158,62 +159,20 @@ def model_turns(settings: ModelSettings, objects: int) -> tuple[Turn, Json]:
         "gflop": _gflop(settings),
         "memory_mib": round(_resident_mib() - before_mib, 1),
     }
-    return turn, facts
+    return step, facts
 
 
-def torchvision_turns(
-    input_hw: tuple[int, int], instances: int, classes: int, num_threads: int
-) -> tuple[Turn, Json]:
-    """See an image with torchvision's Mask R-CNN R50-FPN, random weights: speed needs no training.
-
-    Random weights find nothing, so its thresholds are opened: it always returns `instances`
-    objects, and pays for their masks as ours does.
-    """
-    try:
-        import torch
-        from torchvision.models.detection import maskrcnn_resnet50_fpn
-    except ImportError as error:
-        raise ConfigError(
-            f"peer torchvision needs torch and torchvision ({error}); pip install them"
-        ) from None
-    torch.set_num_threads(num_threads)
-    torch.manual_seed(0)
-    model = maskrcnn_resnet50_fpn(
-        weights=None,
-        weights_backbone=None,
-        num_classes=classes + 1,
-        min_size=min(input_hw),
-        max_size=max(input_hw),
-        box_score_thresh=0.0,
-        box_nms_thresh=1.0,
-        box_detections_per_img=instances,
-    ).eval()
-    image = message_to_frame(jpeg_messages()[0]).image
-
-    def see() -> Any:
-        with torch.inference_mode():
-            tensor = torch.from_numpy(image.copy()).permute(2, 0, 1).float() / 255
-            return model([tensor])[0]
-
-    def turn() -> dict[str, float]:
-        started = time.perf_counter()
-        see()
-        return {"see": (time.perf_counter() - started) * 1e3}
-
-    return turn, {"instances": len(see()["masks"])}
-
-
-def product_turns() -> tuple[Turn, Json]:
+def matrix_product_steps() -> tuple[Step, Json]:
     """Multiply matrices with NumPy: the most arithmetic that this machine does in a second."""
     a = np.random.default_rng(0).random((PRODUCT_SIZE,) * 2, np.float32)
 
-    def turn() -> dict[str, float]:
+    def step() -> dict[str, float]:
         started = time.perf_counter()
         a @ a
         return {"gflops": 2e-9 * PRODUCT_SIZE**3 / (time.perf_counter() - started)}
 
-    turn()
-    return turn, {}
+    step()
+    return step, {}
 
 
 def _open_publisher() -> tuple[MessageTypes, Callable[[Any], object], str]:

@@ -1,4 +1,4 @@
-"""Scenes to messages and back, and how to decode a mask. Pure NumPy; no ROS is imported.
+"""Scenes to messages and back. Pure NumPy; no ROS is imported.
 
 The same code fills the classes that ROS generates (for the node) and those of rosbags (for bags
 written on machines without ROS): `MessageTypes` holds the difference.
@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from amodal_perception.masks import decode_rle, encode_rles, mask_windows
+from amodal_perception.masks import encode_rles, mask_windows
 from amodal_perception.ordering import removal_order
+from amodal_perception.planning.planner_inputs import decode_mask
 from amodal_perception.structures import BoolArray, Instances, IntArray, OcclusionGraph, Scene
 
 MESSAGE_NAMES = ("BinaryMask", "AmodalInstance", "OcclusionEdge", "AmodalScene")
@@ -171,37 +172,6 @@ def msg_to_scene(message: Any) -> Scene:
         stages_ms={name: float(ms) for name, ms in zip(message.stage_names, message.stage_ms)},
         track_ids=_track_ids(members),
     )
-
-
-def decode_mask(
-    mask: Any, size_hw: tuple[int, int] | None = None, out: BoolArray | None = None
-) -> BoolArray:
-    """Decode a BinaryMask.
-
-    Args:
-        mask: the message.
-        size_hw: the source image's height and width, pixels; None decodes the crop alone, which
-            belongs at row ``mask.y``, column ``mask.x``.
-        out: [H, W] bool of zeros to draw into, instead of a new array.
-
-    Returns:
-        [H, W] bool, or [mask.height, mask.width] without `size_hw`.
-
-    Raises:
-        ValueError: the runs do not fill the crop, or the crop leaves the image.
-    """
-    crop = decode_rle(np.asarray(mask.counts, np.uint32), (mask.height, mask.width))
-    if size_hw is None:
-        return crop
-    x0, y0, x1, y1 = _window(mask)
-    if crop.size and (x0 < 0 or y0 < 0 or x1 > size_hw[1] or y1 > size_hw[0]):
-        raise ValueError(
-            f"mask spans columns {x0} to {x1} and rows {y0} to {y1}, "
-            f"outside of the {size_hw[1]} x {size_hw[0]} image"
-        )
-    full = np.zeros(size_hw, np.bool_) if out is None else out
-    full[y0:y1, x0:x1] = crop
-    return full
 
 
 def masks_to_msgs(

@@ -110,11 +110,11 @@ def mean(values: np.ndarray) -> float | None:
     return float(values.mean()) if len(values) else None
 
 
-def percentiles_ms(values_ms: Sequence[float]) -> dict[str, float | None]:
-    """Return p50, p95 and p99, milliseconds; None of no values."""
-    if not values_ms:
+def percentiles(values: Sequence[float] | np.ndarray) -> dict[str, float | None]:
+    """Return p50, p95 and p99 of milliseconds or other figures; None of no values."""
+    if not len(values):
         return {"p50": None, "p95": None, "p99": None}
-    p50, p95, p99 = np.percentile(values_ms, [50, 95, 99]).tolist()
+    p50, p95, p99 = np.percentile(values, [50, 95, 99]).tolist()
     return {"p50": round(p50, 3), "p95": round(p95, 3), "p99": round(p99, 3)}
 
 

@@ -1,41 +1,77 @@
-"""What grasp planners, pose estimators and motion planners take, made of instances.
+"""Masks as arrays for planners, and what other programs take: NumPy alone, so copy this file.
 
-Only what is seen goes to who measures or grasps; the guessed, hidden part goes to who must keep
-clear of the whole object.
+Grasp planners, pose estimators and motion planners outside ROS, or in another Python, need
+nothing of this package but this file. Only what is seen goes to who measures or grasps; the
+guessed, hidden part goes to who must keep clear of the whole object.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from amodal_perception.structures import BoolArray, FloatArray, Instances, IntArray, UInt8Array
 
-
-def label_image(instances: Instances, masks: BoolArray) -> NDArray[np.uint16]:
-    """Draw masks that do not overlap into one image.
+def decode_mask(
+    mask: Any, size_hw: tuple[int, int] | None = None, out: NDArray[np.bool_] | None = None
+) -> NDArray[np.bool_]:
+    """Decode a mask of a scene, an ``amodal_perception/msg/BinaryMask``, to pixels.
 
     Args:
-        instances: whose masks they are.
-        masks: [N, H, W] bool, each inside its instance's window.
+        mask: the message, or anything with its fields.
+        size_hw: the source image's height and width, pixels; None decodes the crop alone, which
+            belongs at row ``mask.y``, column ``mask.x``.
+        out: [H, W] bool of zeros to draw into, instead of a new array.
 
     Returns:
-        [H, W] uint16, the instance_id (index + 1) that is there, 0 for none.
+        [H, W] bool, or [mask.height, mask.width] without `size_hw`.
+
+    Raises:
+        ValueError: the runs do not fill the crop, or the crop leaves the image.
     """
-    labels = np.zeros(instances.size_hw, np.uint16)
-    for i in range(len(instances)):
-        window = instances.window(i)
-        labels[window][masks[i][window]] = i + 1
-    return labels
+    crop = decode_runs(np.asarray(mask.counts, np.uint32), (mask.height, mask.width))
+    if size_hw is None:
+        return crop
+    x0, y0, x1, y1 = mask.x, mask.y, mask.x + mask.width, mask.y + mask.height
+    if crop.size and (x0 < 0 or y0 < 0 or x1 > size_hw[1] or y1 > size_hw[0]):
+        raise ValueError(
+            f"mask spans columns {x0} to {x1} and rows {y0} to {y1}, "
+            f"outside of the {size_hw[1]} x {size_hw[0]} image"
+        )
+    full = np.zeros(size_hw, np.bool_) if out is None else out
+    full[y0:y1, x0:x1] = crop
+    return full
+
+
+def decode_runs(counts: NDArray[np.uint32], size_hw: tuple[int, int]) -> NDArray[np.bool_]:
+    """Decode run lengths in row-major order, zeros first, as `masks.encode_rle` makes them.
+
+    Args:
+        counts: lengths of alternating runs of zeros and ones.
+        size_hw: height and width, pixels.
+
+    Returns:
+        [h, w] bool.
+
+    Raises:
+        ValueError: the runs do not sum to height * width.
+    """
+    counts = np.asarray(counts, np.uint32)
+    total = int(counts.sum(dtype=np.uint64))
+    if total != size_hw[0] * size_hw[1]:
+        raise ValueError(f"mask runs sum to {total}, but {size_hw[0]} x {size_hw[1]} was expected")
+    values = np.zeros(len(counts), np.bool_)
+    values[1::2] = True
+    return np.repeat(values, counts).reshape(size_hw)
 
 
 def contact_graspnet_input(
     labels: NDArray[np.uint16],
-    depth_m: FloatArray,
+    depth_m: NDArray[np.floating],
     camera_matrix: NDArray[np.floating],
-    image: UInt8Array | None = None,
+    image: NDArray[np.uint8] | None = None,
 ) -> dict[str, NDArray]:
     """Make the arrays that Contact-GraspNet reads: ``numpy.savez("scene.npz", **arrays)``.
 
@@ -64,7 +100,7 @@ def contact_graspnet_input(
     return arrays | {"K": np.asarray(camera_matrix, np.float64).reshape(3, 3)}
 
 
-def cloud_indices(mask: BoolArray) -> IntArray:
+def cloud_indices(mask: NDArray[np.bool_]) -> NDArray[np.int32]:
     """List a mask's points in an organised cloud of the same size: row times width plus column.
 
     What GPD's ``CloudIndexed`` and PCL's ``PointIndices`` take.
@@ -78,7 +114,7 @@ def cloud_indices(mask: BoolArray) -> IntArray:
     return np.flatnonzero(mask).astype(np.int32)
 
 
-def object_mask(mask: BoolArray) -> UInt8Array:
+def object_mask(mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
     """Make the mono8 mask that FoundationPose registers an object with.
 
     Args:

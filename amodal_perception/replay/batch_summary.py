@@ -10,7 +10,7 @@ from pathlib import Path
 from amodal_perception import files
 from amodal_perception.evaluation.alignment import align
 from amodal_perception.evaluation.evaluate import evaluate
-from amodal_perception.evaluation.frame_table import percentiles_ms, read_column
+from amodal_perception.evaluation.frame_table import percentiles, read_column
 from amodal_perception.replay.jobs import Job, Outcome
 from amodal_perception.replay.replay import read_stamped_truth
 from amodal_perception.replay.run_folder import common_frames
@@ -123,7 +123,7 @@ def _row(job: Job, summary: Json) -> Json:
 
 
 def _percentiles(tables: Iterable[Path], column: str) -> dict[str, float | None]:
-    return percentiles_ms([value for table in tables for value in read_column(table, column)])
+    return percentiles([value for table in tables for value in read_column(table, column)])
 
 
 def _weighted(values: Sequence[tuple[float, float]]) -> float:

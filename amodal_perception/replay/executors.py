@@ -8,7 +8,6 @@ import logging
 import multiprocessing
 import os
 import signal
-import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
@@ -19,6 +18,7 @@ import cv2
 from tqdm import tqdm
 
 from amodal_perception.errors import AmodalError, ConfigError
+from amodal_perception.processes import end_with_parent
 from amodal_perception.replay.jobs import Job, Outcome, Runner, attempt, replay_job
 
 POLL_S = 0.2
@@ -129,14 +129,8 @@ def _begin_worker(frames: Any, lifeline: Connection) -> None:
     _frames_done = frames
     logging.basicConfig(level=logging.WARNING, format="amodal: %(message)s")
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
-    threading.Thread(target=_end_with_parent, args=(lifeline,), daemon=True).start()
+    end_with_parent(lifeline)
     cv2.setNumThreads(1)
-
-
-def _end_with_parent(lifeline: Connection) -> None:
-    """Wait until the other end is closed, by the parent or by its death."""
-    lifeline.poll(None)
-    os._exit(1)
 
 
 def _attempt_counting(job: Job) -> Outcome:

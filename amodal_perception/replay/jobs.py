@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 
+from amodal_perception import files
 from amodal_perception.errors import AmodalError, BagError, DatasetError
 from amodal_perception.pipeline import Pipeline, PipelineConfig
 from amodal_perception.replay.replay import replay_bag
@@ -75,7 +76,7 @@ class Job:
         inputs = {
             "files": [_file_state(path) for path in storage_files(self.bag)],
             "topic": self.topic,
-            "model": _sha256(self.model.path),
+            "model": _sha256_once(self.model.path),
             "config": asdict(self.model.config),
             "truth": self.truth_path and _file_state(self.truth_path),
             "options": asdict(self.options),
@@ -206,9 +207,7 @@ def _load(model: ModelSettings) -> Pipeline:
     return model.load()
 
 
-@lru_cache
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+_sha256_once = lru_cache(files.sha256_of)
 
 
 def _file_state(path: Path) -> list[str | int]:

@@ -26,7 +26,7 @@ from amodal_perception.evaluation.alignment import only_images
 from amodal_perception.evaluation.evaluate import evaluate_in_detail
 from amodal_perception.evaluation.frame_table import (
     FrameRow,
-    percentiles_ms,
+    percentiles,
     scene_row,
     write_csv,
 )
@@ -247,15 +247,15 @@ class _Run:
             "frames_processed": len(seen),
             "frames_dropped": sent - len(seen),
             "frames_undecodable": sent - len(self.rows),
-            "latency_ms": percentiles_ms([r.latency_ms for r in seen if r.latency_ms is not None]),
-            "stages_ms": {name: percentiles_ms(ms) for name, ms in stages_ms.items()},
+            "latency_ms": percentiles([r.latency_ms for r in seen if r.latency_ms is not None]),
+            "stages_ms": {name: percentiles(ms) for name, ms in stages_ms.items()},
             "instances_mean": round(sum(row.instances or 0 for row in seen) / count, 3),
             "occluded_mean": round(sum(row.occluded or 0 for row in seen) / count, 3),
             "edges_mean": round(sum(row.edges or 0 for row in seen) / count, 3),
             "flicker": flicker(row.change for row in seen if row.change),
             "scenes_sha256": self.digest.hexdigest(),
             "files_sha256": {
-                name: _sha256(self.folder / name)
+                name: files.sha256_of(self.folder / name)
                 for name in HASHED_FILES
                 if (self.folder / name).exists()
             },
@@ -334,11 +334,3 @@ def _replacing_run(out_dir: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
         if is_new and not any(out_dir.iterdir()):
             out_dir.rmdir()
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

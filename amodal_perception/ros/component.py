@@ -1,10 +1,46 @@
-"""What a part that is mounted on the node offers it: the planner interface is one."""
+"""How the node and the parts mounted on it know each other: the planner services are one part."""
 
 from __future__ import annotations
 
-from typing import Protocol
+from concurrent.futures import Future
+from typing import Any, Protocol
 
+from amodal_perception.ros.parameters import NodeParameters
 from amodal_perception.structures import Frame, Scene
+
+
+class Host(Protocol):
+    """The node as its components see it; it also has the methods of rclpy's ``Node``.
+
+    Attributes:
+        parameters: the present values.
+        is_active: whether the lifecycle state is active.
+        enabled: whether the camera may be read; components may switch it.
+        executor: rclpy's executor of the node; None while there is none.
+    """
+
+    parameters: NodeParameters
+    is_active: bool
+    enabled: bool
+    executor: Any
+    create_service: Any
+    destroy_service: Any
+    create_timer: Any
+    destroy_timer: Any
+    get_clock: Any
+    get_logger: Any
+
+    def scene_message(self, scene: Scene) -> Any:
+        """Make an AmodalScene; from any thread."""
+        ...
+
+    def infer_once(self, message: Any) -> Future[Scene]:
+        """Run one image message through the pipeline, before the camera's next.
+
+        Raises:
+            AmodalError: the node is not active, or has enough of such work already.
+        """
+        ...
 
 
 class Component(Protocol):

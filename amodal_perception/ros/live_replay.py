@@ -27,7 +27,7 @@ from tqdm import tqdm
 
 from amodal_perception.conversions.cdr import message_stamp_ns
 from amodal_perception.errors import AmodalError, BagError
-from amodal_perception.evaluation.frame_table import percentiles_ms
+from amodal_perception.evaluation.frame_table import percentiles
 from amodal_perception.msg import AmodalScene
 from amodal_perception.replay.jobs import Job
 from amodal_perception.replay.replay import read_stamped_truth
@@ -229,7 +229,7 @@ def ages(sent: dict[int, Sent], received_s: dict[int, float]) -> Json:
     """
     at_s = np.array(list(received_s.values()))
     taken_s = np.array([sent[stamp].at_s - sent[stamp].delay_s for stamp in received_s])
-    figures: Json = {"age_ms": percentiles_ms(((at_s - taken_s) * 1e3).tolist())}
+    figures: Json = {"age_ms": percentiles(((at_s - taken_s) * 1e3).tolist())}
     in_use: Sequence[float] = ()
     figures["scenes_per_s"] = None
     if len(at_s) > 1:
@@ -238,7 +238,7 @@ def ages(sent: dict[int, Sent], received_s: dict[int, float]) -> Json:
         newest = newest_s[np.searchsorted(at_s, times_s, side="right") - 1]
         in_use = ((times_s - newest) * 1e3).tolist()
         figures["scenes_per_s"] = round((len(at_s) - 1) / float(at_s[-1] - at_s[0]), 3)
-    figures["age_in_use_ms"] = percentiles_ms(in_use)
+    figures["age_in_use_ms"] = percentiles(in_use)
     return figures
 
 

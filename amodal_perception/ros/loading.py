@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 import numpy as np
 
 from amodal_perception.errors import ModelFileError
+from amodal_perception.files import sha256_of
 from amodal_perception.pipeline import Pipeline
 from amodal_perception.ros.parameters import NodeParameters
 from amodal_perception.ros.worker import Engine
@@ -31,7 +31,7 @@ def load_pipeline(parameters: NodeParameters) -> Pipeline:
     if allowed:
         # Before an engine reads it: what is not trusted must not be parsed.
         try:
-            digest = hashlib.sha256(path.read_bytes()).hexdigest()
+            digest = sha256_of(path)
         except OSError as error:
             raise ModelFileError(f"{path}: {error.strerror}") from None
         if digest not in allowed:

@@ -134,8 +134,10 @@ class AmodalNode(ManagedNode):
         )
         return scene_to_msg(scene, self._types, degraded=is_full)
 
-    def look(self, message: Any) -> Future[Scene]:
-        """Have one image message seen before the camera's next; components do not see it.
+    def infer_once(self, message: Any) -> Future[Scene]:
+        """Run one image message through the pipeline, before the camera's next.
+
+        Components do not see the scene, and it is not published.
 
         Raises:
             AmodalError: the node is not active, or has enough of such work already.

@@ -18,7 +18,7 @@ from amodal_perception.drawing.overlay import draw_scene
 from amodal_perception.msg import AmodalScene, ObjectExtent, ObjectExtents
 from amodal_perception.planning.extents import Extent
 from amodal_perception.planning.grasp_regions import graspable_masks
-from amodal_perception.planning.planner_inputs import label_image
+from amodal_perception.planning.label_image import label_image
 from amodal_perception.ros.inputs import newest_only
 from amodal_perception.structures import Frame, Scene
 

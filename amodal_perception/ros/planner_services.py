@@ -13,7 +13,7 @@ import time
 from collections import deque
 from concurrent.futures import Future as Promise
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from builtin_interfaces.msg import Time
 from rclpy.callback_groups import ReentrantCallbackGroup
@@ -25,12 +25,10 @@ from std_srvs.srv import SetBool
 from amodal_perception.conversions.scenes import MessageTypes, edge_to_msg
 from amodal_perception.errors import AmodalError
 from amodal_perception.planning.removal_plan import removal_plan
+from amodal_perception.ros.component import Host
 from amodal_perception.srv import GetAmodalScene, GetRemovalPlan
 from amodal_perception.structures import Frame, OcclusionGraph, Scene
 from amodal_perception.tracking import Tracker, TrackingConfig
-
-if TYPE_CHECKING:
-    from amodal_perception.ros.node import AmodalNode
 
 REMEMBERED_SCENES = 300  # ten seconds of a quick camera; only their graphs are kept
 LATEST_S = 5.0  # what is older is not the present, and not handed out as such
@@ -89,7 +87,7 @@ class _Call:
 class Planner:
     """Offers ``~/get_removal_plan``, ``~/get_scene`` and ``~/enable``, and names objects."""
 
-    def __init__(self, node: AmodalNode) -> None:
+    def __init__(self, node: Host) -> None:
         """Remember the node; nothing is offered before `create`."""
         self._node = node
         self._types = MessageTypes.from_ros()
@@ -301,7 +299,9 @@ class Planner:
             of_camera=of_camera,
         )
         if not of_camera:
-            self._node.look(image).add_done_callback(lambda seen: self._hand_over(call, seen))
+            self._node.infer_once(image).add_done_callback(
+                lambda seen: self._hand_over(call, seen)
+            )
         with self._lock:
             self._calls.append(call)
         return call

@@ -8,13 +8,12 @@ import numpy as np
 import pytest
 from helpers.contract_model import INPUT_HW, write_model
 
-from amodal_perception.benchmark.benchmark import OBJECTS, run_benchmark, summarise
-from amodal_perception.benchmark.fixed_objects import make_crowd
+from amodal_perception.benchmark.benchmark import OBJECTS, peer_steps, run_benchmark, summarise
+from amodal_perception.benchmark.fixed_objects import make_objects
 from amodal_perception.benchmark.timed_processes import (
     BLAS_THREADS,
-    Contestant,
+    TimedProcess,
     blas_threads,
-    torchvision_turns,
 )
 from amodal_perception.errors import AmodalError, ConfigError, ModelFileError
 from amodal_perception.ordering import occlusion_graph
@@ -23,7 +22,7 @@ from amodal_perception.preprocess import letterbox
 from amodal_perception.replay.jobs import ModelSettings
 from amodal_perception.runtime import load_runtime
 
-STAGES = ["decode", "preprocess", "engine", "postprocess", "ordering", "encode", "publish"]
+STAGES = ["decode", "preprocess", "engine", "postprocess", "ordering", "message", "publish"]
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +38,7 @@ def models(tmp_path_factory) -> list[ModelSettings]:
 
 def test_crowd_is_a_cluttered_scene(models):
     metadata = load_runtime(models[0].path, num_threads=1).metadata
-    crowd = make_crowd(metadata, OBJECTS)
+    crowd = make_objects(metadata, OBJECTS)
     _, view = letterbox(np.zeros((480, 640, 3), np.uint8), metadata.input_hw)
     instances = postprocess(crowd, view)
     assert len(instances) == OBJECTS
@@ -77,15 +76,15 @@ def test_every_stage_of_every_model_is_timed(models, tmp_path, capsys):
 
 def test_summary_by_hand():
     rows = [
-        {"preprocess": 1.0, "engine": 10.0, "postprocess": 2.0, "ordering": 0.5, "encode": 0.5},
-        {"preprocess": 3.0, "engine": 40.0, "postprocess": 2.0, "ordering": 1.5, "encode": 0.5},
-        {"preprocess": 2.0, "engine": 20.0, "postprocess": 2.0, "ordering": 2.5, "encode": 0.5},
+        {"preprocess": 1.0, "engine": 10.0, "postprocess": 2.0, "ordering": 0.5, "message": 0.5},
+        {"preprocess": 3.0, "engine": 40.0, "postprocess": 2.0, "ordering": 1.5, "message": 0.5},
+        {"preprocess": 2.0, "engine": 20.0, "postprocess": 2.0, "ordering": 2.5, "message": 0.5},
     ]
     found = summarise(rows, 2.0, np.array([400.0, 100.0, 100.0]))
     assert found["stages_ms"]["engine"]["p50"] == 20.0
     assert found["total_ms"]["p50"] == 27.0
     assert found["all_but_engine_ms"]["p50"] == 7.0
-    assert found["postprocess_ordering_encode_ms"]["p50"] == 4.0
+    assert found["postprocess_ordering_message_ms"]["p50"] == 4.0
     assert found["frames_per_second"] == pytest.approx(1000 / 27, abs=0.01)
     assert found["engine_gflops"]["p50"] == 100.0
     # Shares within the rounds: 200 of 400, 50 of 100, 100 of 100.
@@ -93,17 +92,11 @@ def test_summary_by_hand():
     assert "sgemm_share" not in summarise(rows, None, np.ones(3))
 
 
-def test_peer_finds_as_many_instances_as_asked():
-    pytest.importorskip("torchvision", reason="needs torchvision")
-    turn, facts = torchvision_turns((64, 96), 7, 2, 1)
-    assert facts == {"instances": 7}
-    assert turn()["see"] > 0
-
-
 def test_peer_that_is_not_installed(monkeypatch):
     monkeypatch.setitem(sys.modules, "torchvision.models.detection", None)
+    monkeypatch.delitem(sys.modules, "training.studies.torchvision_peer", raising=False)
     with pytest.raises(ConfigError, match="peer torchvision needs torch and torchvision"):
-        torchvision_turns((64, 96), 7, 2, 1)
+        peer_steps("torchvision", (64, 96), 7, 2, 1)
 
 
 def test_model_that_cannot_be_loaded_ends_the_run(tmp_path):
@@ -113,7 +106,7 @@ def test_model_that_cannot_be_loaded_ends_the_run(tmp_path):
 
 def test_process_that_dies_is_told():
     with pytest.raises(AmodalError, match="a process of the benchmark died"):
-        Contestant(os._exit, 3)
+        TimedProcess(os._exit, 3)
 
 
 def test_threads_of_products_are_set_for_a_while(monkeypatch):

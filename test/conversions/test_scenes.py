@@ -11,12 +11,12 @@ from helpers.paths import ROOT
 
 from amodal_perception.conversions.scenes import (
     MessageTypes,
-    decode_mask,
     masks_to_msgs,
     msg_to_scene,
     scene_to_msg,
 )
 from amodal_perception.ordering import OrderingConfig, occlusion_graph
+from amodal_perception.planning.planner_inputs import decode_mask
 from amodal_perception.structures import Instances, Scene
 
 pytest.importorskip("rosbags", reason="needs rosbags")

@@ -1,20 +1,24 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import cv2
 import numpy as np
 import pytest
 from helpers.drawing import mask, stacked
+from helpers.paths import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from amodal_perception.planning.grasp_regions import graspable_masks
+from amodal_perception.planning.label_image import label_image
 from amodal_perception.planning.planner_inputs import (
     Box,
     cloud_indices,
     collision_box,
     contact_graspnet_input,
-    label_image,
     object_mask,
 )
 from amodal_perception.structures import Instances
@@ -152,3 +156,21 @@ def test_moveit_that_is_missing_is_named():
             collision_object(Box((0, 0, 0), (1, 1, 1)), object_id="1", header=None)
     else:
         pytest.skip("MoveIt's messages are installed")
+
+
+def test_works_as_a_copied_file(tmp_path):
+    """A planner's own Python has NumPy and not this package."""
+    copy = tmp_path / "planner_inputs.py"
+    copy.write_text((ROOT / "amodal_perception/planning/planner_inputs.py").read_text())
+    code = """
+import sys
+for name in ("amodal_perception", "cv2", "rclpy"):
+    sys.modules[name] = None
+from types import SimpleNamespace
+from planner_inputs import decode_mask
+mask = SimpleNamespace(x=1, y=0, width=2, height=2, counts=[1, 3])
+print(decode_mask(mask, (2, 4)).astype(int).tolist())
+"""
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=tmp_path, env={}, capture_output=True, text=True)
+    assert done.stdout.strip() == "[[0, 0, 1, 0], [0, 1, 1, 0]]", done.stderr

@@ -9,7 +9,7 @@ import pytest
 from helpers.running_node import Camera, node_process
 from helpers.service_calls import Caller, seconds
 
-from amodal_perception.conversions.scenes import decode_mask
+from amodal_perception.planning.planner_inputs import decode_mask
 
 pytest.importorskip("amodal_perception.srv", reason="needs the built messages (make setup)")
 from amodal_perception.srv import GetAmodalScene, GetRemovalPlan

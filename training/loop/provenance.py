@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from amodal_perception.benchmark.cpu import cpu_info, cpu_name
 from training import distributed
 
 PACKAGES = (
@@ -54,7 +55,7 @@ def describe(device: torch.device) -> dict[str, Any]:
         "packages": {name: _version(name) for name in PACKAGES},
         "processes": distributed.count(),
         "threads_per_process": torch.get_num_threads(),
-        "cpu": _cpu_info("model name") or platform.processor(),
+        "cpu": cpu_name(),
         "cpu_cores": os.cpu_count(),
         "gpu": torch.cuda.get_device_name(device) if on_gpu else None,
         "cuda": torch.version.cuda if on_gpu else None,
@@ -73,17 +74,5 @@ def has_bf16(device: torch.device) -> bool:
     """Tell whether a device computes in bfloat16; others imitate it, many times slower."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    flags = {word for name in ("flags", "Features") for word in _cpu_info(name).split()}
+    flags = {word for name in ("flags", "Features") for word in cpu_info(name).split()}
     return not flags.isdisjoint({"avx512_bf16", "amx_bf16", "bf16"})
-
-
-def _cpu_info(name: str) -> str:
-    """Return what Linux says of the first CPU; elsewhere nothing."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return ""
-    values = (
-        line.partition(":")[2].strip() for line in lines if line.split(":")[0].strip() == name
-    )
-    return next(values, "")

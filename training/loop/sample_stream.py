@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
+from amodal_perception.processes import end_with_parent
 from training import distributed
 from training.datasets.augment import Augmentation, augment
 from training.datasets.sample import Sample, SampleDataset, collate
@@ -74,4 +75,4 @@ def batches(dataset: SampleDataset, config: TrainConfig, first: int) -> Iterator
 
 
 def _start_worker(number: int) -> None:
-    distributed.end_with_parent()
+    end_with_parent()

@@ -21,12 +21,12 @@ from tqdm import tqdm
 
 from amodal_perception import files
 from amodal_perception.ordering import FOR_TRUTH, occlusion_graph
+from amodal_perception.processes import end_with_parent
 from amodal_perception.storage import amodal_coco
 from amodal_perception.structures import Scene
 from training.datasets import resumable
 from training.datasets.resumable import (
     claim,
-    end_with_parent,
     image_name,
     made_in,
     read_settings,

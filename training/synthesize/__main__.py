@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import os
 import sys
 from pathlib import Path
 
 from amodal_perception.errors import AmodalError
+from amodal_perception.files import sha256_of
 from amodal_perception.reports.dataset_statistics import summarise
 from amodal_perception.storage import amodal_coco
 from training.datasets.packed_objects import read_objects
@@ -87,7 +87,7 @@ def _origin(source: Path) -> dict[str, str]:
     """Name the file of a data set's pieces, so that another one is not taken for it."""
     return {
         "source": source.name,
-        "source_sha256": hashlib.sha256(source.read_bytes()).hexdigest(),
+        "source_sha256": sha256_of(source),
     }
 
 

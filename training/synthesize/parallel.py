@@ -17,13 +17,13 @@ from tqdm import tqdm
 from amodal_perception import files
 from amodal_perception.drawing.overlay import draw_scene
 from amodal_perception.ordering import FOR_TRUTH, occlusion_graph
+from amodal_perception.processes import end_with_parent
 from amodal_perception.storage import amodal_coco
 from amodal_perception.storage.amodal_coco import Json
 from amodal_perception.storage.image_files import read_image, write_image
 from amodal_perception.structures import Scene, UInt8Array
 from training.datasets.resumable import (
     claim,
-    end_with_parent,
     image_name,
     made_in,
     merge,

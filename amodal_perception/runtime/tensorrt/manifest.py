@@ -149,7 +149,7 @@ def read_trusted(path: Path) -> tuple[EngineManifest, ModelMetadata, bytes]:
             f"{manifest.rebuild_command(path)}"
         )
     onnx = Path(manifest.onnx_file)
-    if onnx.is_file() and sha256_of(onnx) != manifest.onnx_sha256:
+    if onnx.is_file() and files.sha256_of(onnx) != manifest.onnx_sha256:
         raise ModelFileError(
             f"{path}: is stale, {onnx} has changed since; rebuild it: "
             f"{manifest.rebuild_command(path)}"
@@ -182,11 +182,6 @@ def check_machine(
             f"{path}: was built for compute capability {manifest.compute_capability}, but the GPU "
             f"here has {compute_capability}; {rebuild}"
         )
-
-
-def sha256_of(path: Path) -> str:
-    """Hash a file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _specs(content: Mapping[str, Mapping[str, Any]]) -> dict[str, TensorSpec]:

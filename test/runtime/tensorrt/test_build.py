@@ -16,6 +16,7 @@ from onnx import helper, numpy_helper
 
 from amodal_perception.commands.inspect_file import describe
 from amodal_perception.errors import ConfigError, ModelFileError
+from amodal_perception.files import sha256_of
 from amodal_perception.runtime import DEFAULT_MODEL
 from amodal_perception.runtime.tensorrt import build as build_module
 from amodal_perception.runtime.tensorrt import gpu
@@ -45,8 +46,8 @@ def test_engine_and_manifest(model, tmp_path):
     built = build_engine(model, tmp_path / "e" / "discs.engine", RTX_86)
     assert built.is_new
     content = json.loads((tmp_path / "e" / "discs.engine.json").read_text())
-    assert content["onnx_sha256"] == manifests.sha256_of(model)
-    assert content["engine_sha256"] == manifests.sha256_of(built.path)
+    assert content["onnx_sha256"] == sha256_of(model)
+    assert content["engine_sha256"] == sha256_of(built.path)
     assert (content["backend"], content["compute_capability"]) == ("tensorrt-rtx", 86)
     assert content["inputs"] == {"image": {"shape": [1, 288, 384, 3], "dtype": "uint8"}}
     assert content["outputs"]["labels"] == {"shape": [32], "dtype": "int64"}

@@ -6,7 +6,6 @@ runs that differ in what comes later.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -116,7 +115,7 @@ def _encoder_of(
 ) -> tuple[Crops, MaskEncoder, Facts, Callable[[], Objects]]:
     """Do the first two stages; return their facts too, and how to read the objects."""
     path = data / FILE_NAME
-    facts = {"data": data.name, "sha256": _sha256(path), "seed": config.seed}
+    facts = {"data": data.name, "sha256": files.sha256_of(path), "seed": config.seed}
     kept: list[Objects] = []
 
     def objects() -> Objects:
@@ -303,14 +302,3 @@ def _check(path: Path, made: Facts, wanted: Facts) -> None:
         raise ConfigError(
             f"{path}: was made with {listed}; give another folder (model.prior=), or remove it"
         )
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    try:
-        with path.open("rb") as file:
-            while chunk := file.read(1 << 20):
-                digest.update(chunk)
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
-    return digest.hexdigest()
