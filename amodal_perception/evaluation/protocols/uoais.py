@@ -22,7 +22,6 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from amodal_perception.evaluation.assignment import assign
 from amodal_perception.evaluation.comparison import Comparison, Float64, Int64, Objects
 from amodal_perception.evaluation.measures import Figures, Harmonic, Ratio, mean_over_images
 from amodal_perception.evaluation.regions import boxes_xywh
@@ -322,12 +321,21 @@ def _shared_px(
 
 
 def _assigned(predicted: _Side, true: _Side, shared: Float64, kind: str) -> Int64:
-    """Assign predictions to true objects: [A, 2]."""
+    """Assign predictions to true objects by the Hungarian method: [A, 2].
+
+    As published, pairs that share nothing are made too: here in the objects' order, whatever
+    the solver would take.
+    """
+    from scipy.optimize import linear_sum_assignment  # the extra `evaluation`
+
     rows, columns = (np.flatnonzero(side.px[kind] > 0) for side in (true, predicted))
     px_p, px_t = predicted.px[kind][columns], true.px[kind][rows]
     f = f_measure(shared[np.ix_(columns, rows)].T, px_p[None, :], px_t[:, None])
-    pairs = assign(f)
-    return np.stack([columns[pairs[:, 1]], rows[pairs[:, 0]]], axis=1)
+    pairs = np.stack(linear_sum_assignment(f, maximize=True), axis=1)
+    pairs = pairs[f[pairs[:, 0], pairs[:, 1]] > 0]
+    left = [np.setdiff1d(np.arange(n), used) for n, used in zip(f.shape, pairs.T)]
+    t, p = np.concatenate([pairs, np.array(list(zip(*left)), np.int64).reshape(-1, 2)]).T
+    return np.stack([columns[p], rows[t]], axis=1)
 
 
 def _prf(
