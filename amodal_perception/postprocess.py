@@ -20,16 +20,16 @@ class PostprocessConfig:
     Attributes:
         score_threshold: lowest score kept, 0..1.
         mask_threshold: lowest probability of a mask's pixel, 0..1.
-        min_own_share: least share, 0..1, of the pixels that an instance claims to show, which no
-            better one claims too. With less it repeats what is known, and would seem hidden by
-            what it repeats. (Merging panoptic segments goes by the same rule: Kirillov et al.,
-            "Panoptic Segmentation", CVPR 2019.) 0 keeps all, as average precision wants it.
+        overlap_threshold: an instance is dropped when more than this share, 0..1, of its visible
+            pixels is claimed by better ones: it repeats them, and would seem hidden by what it
+            repeats. The rule of panoptic merging (Kirillov et al., "Panoptic Segmentation", CVPR
+            2019). 1 keeps repetitions, as average precision wants it.
         max_instances: most instances kept, best first.
     """
 
     score_threshold: float = 0.5
     mask_threshold: float = 0.5
-    min_own_share: float = 0.3
+    overlap_threshold: float = 0.7
     max_instances: int = 100
 
 
@@ -40,7 +40,7 @@ def postprocess(
 
     Guarantees: every visible mask is inside its amodal mask; a pixel is visible of one instance
     at most (of two that claim it, the likelier: probability times score); every instance has
-    visible pixels, and claims enough that no better one does; masks lie in the image; scores
+    visible pixels, and not too many of its claims are those of better ones; masks lie in the image; scores
     descend.
 
     Args:
@@ -71,8 +71,9 @@ def postprocess(
         amodal.append(amodal_p >= config.mask_threshold)
         claims = visible_p >= config.mask_threshold
         claims &= amodal[i]
-        own = claims & (owner[window] == 0)  # what a better one claims has an owner
-        if np.count_nonzero(own) < config.min_own_share * np.count_nonzero(claims):
+        overlap_px = np.count_nonzero(claims & (owner[window] > 0))  # better ones' have an owner
+        # Divided, not multiplied: 63 / 90 is exactly 0.7, but 0.7 * 90 is less than 63.
+        if overlap_px / max(np.count_nonzero(claims), 1) > config.overlap_threshold:
             continue
         strength = visible_p * raw.scores[keep[i]]
         wins = strength > belief[window]

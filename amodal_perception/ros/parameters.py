@@ -103,9 +103,10 @@ class NodeParameters:
     mask_threshold: float = _parameter(
         PostprocessConfig.mask_threshold, "lowest probability of a mask's pixel", limits=(0, 1)
     )
-    min_own_share: float = _parameter(
-        PostprocessConfig.min_own_share,
-        "least share of an instance's pixels that no better one claims; 0 keeps repetitions",
+    overlap_threshold: float = _parameter(
+        PostprocessConfig.overlap_threshold,
+        "most of an instance's visible pixels that better ones may claim, 0..1; 1 keeps "
+        "repetitions",
         limits=(0, 1),
     )
     max_instances: int = _parameter(
@@ -181,7 +182,7 @@ class NodeParameters:
             postprocess=PostprocessConfig(
                 score_threshold=self.score_threshold,
                 mask_threshold=self.mask_threshold,
-                min_own_share=self.min_own_share,
+                overlap_threshold=self.overlap_threshold,
                 max_instances=self.max_instances,
             ),
             ordering=OrderingConfig(
