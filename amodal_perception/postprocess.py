@@ -40,8 +40,8 @@ def postprocess(
 
     Guarantees: every visible mask is inside its amodal mask; a pixel is visible of one instance
     at most (of two that claim it, the likelier: probability times score); every instance has
-    visible pixels, and not too many of its claims are those of better ones; masks lie in the image; scores
-    descend.
+    visible pixels, and shares few enough of its claims with better ones; masks lie in the image;
+    scores descend.
 
     Args:
         raw: the network's outputs, input pixels.

@@ -31,7 +31,7 @@ from amodal_perception.storage.amodal_coco import Json
 OBJECTS = 20
 WARM_UP_ROUNDS = 3
 PEER_STEPS = 10
-SEEING = ("preprocess", "engine", "postprocess")
+PEER_STAGES = ("preprocess", "engine", "postprocess")
 """The stages that do what the peer does: from an image to instances at its resolution."""
 PEERS = {"torchvision": "training.studies.torchvision_peer"}
 """By name the module whose ``steps`` make it; PyTorch is not the run time's."""
@@ -111,7 +111,7 @@ def benchmark(
         peak_gflops.append(products.step()["gflops"])
         if i % peer_every == 0:
             for one, times in zip(peers, peer_ms):
-                times[i] = one.step()["see"]
+                times[i] = one.step()["inference"]
     products.end()
     figures: Json = {
         "machine": {"cpu": cpu_name(), "cpus": os.cpu_count(), "threads": num_threads},
@@ -126,12 +126,12 @@ def benchmark(
     for row, one in zip(figures["models"], ours):
         row["peak_memory_mib"] = round(one.end(), 1)
     for row, own_rows, one, times in zip(figures["models"], rows, peers, peer_ms):
-        seeing_ms = [sum(own_rows[i][stage] for stage in SEEING) for i in times]
+        own_ms = [sum(own_rows[i][stage] for stage in PEER_STAGES) for i in times]
         row["peer"] = {
             "name": peer,
             "instances": one.facts["instances"],
-            "see_ms": percentiles(list(times.values())),
-            "our_share": _ratio(seeing_ms, list(times.values())),
+            "inference_ms": percentiles(list(times.values())),
+            "our_share": _ratio(own_ms, list(times.values())),
             "peak_memory_mib": round(one.end(), 1),
         }
     return figures
@@ -203,7 +203,7 @@ def print_figures(figures: Json) -> None:
             "total": model["total_ms"],
         }
         if "peer" in model:
-            rows[f"peer: {model['peer']['name']}"] = model["peer"]["see_ms"]
+            rows[f"peer: {model['peer']['name']}"] = model["peer"]["inference_ms"]
         for name, row in rows.items():
             print(f"{name:<34} {row['p50']:>9.2f} {row['p95']:>9.2f} {row['p99']:>9.2f}")
         print(f"{model['frames_per_second']:.1f} frames per second", end="")

@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 
 from amodal_perception import files
-from amodal_perception.drawing.overlay import draw_scene, identity_colors
+from amodal_perception.drawing.overlay import draw_scene, id_colors
 from amodal_perception.drawing.webm import VideoFile
 from amodal_perception.errors import DatasetError
 from amodal_perception.evaluation.alignment import only_images
@@ -32,11 +32,11 @@ from amodal_perception.evaluation.frame_table import (
 )
 from amodal_perception.evaluation.matching import ImageMatches
 from amodal_perception.evaluation.temporal_stability import (
-    Identities,
     SceneChange,
+    StableIds,
     View,
     compare,
-    flicker,
+    temporal_stability,
 )
 from amodal_perception.reports.run_report import Gallery, Report, write_report
 from amodal_perception.storage import amodal_coco
@@ -146,7 +146,7 @@ def write_run(
                 evaluation = evaluate_in_detail(*common)
                 run.take_matches(common[0], evaluation.matches)
                 summary["metrics"] = {k: round(v, 6) for k, v in evaluation.metrics.items()}
-                summary["flicker_truth"] = flicker(truth_changes(common[0]))
+                summary["temporal_stability_truth"] = temporal_stability(truth_changes(common[0]))
             elif is_measured:
                 raise DatasetError(
                     f"{truth.path}: holds none of the {summary['frames_processed']} stamps of "
@@ -191,7 +191,7 @@ class _Run:
     def take(self, frames: Iterable[ReplayedFrame], predictions: PredictionsFile) -> None:
         """Take in every frame; write scenes, overlays and the video as they come."""
         before: View | None = None
-        identities = Identities()
+        stable_ids = StableIds()
         with ExitStack() as stack:
             bag = stack.enter_context(
                 writing_scenes(self.folder / "scenes.mcap", self.options.namespace)
@@ -212,7 +212,7 @@ class _Run:
                 latency_ms, age_ms = replayed.latency_ms, replayed.age_ms
                 row = scene_row(index, scene, change, latency_ms=latency_ms, age_ms=age_ms)
                 self.rows.append(row)
-                colors = identity_colors(identities.follow(change, len(scene.instances)))
+                colors = id_colors(stable_ids.update(change, len(scene.instances)))
                 overlay = draw_scene(frame.image, scene, colors)
                 predictions.add(scene, f"{index:06d}.png")
                 self.gallery.add(index, frame, scene, overlay, colors)
@@ -252,7 +252,7 @@ class _Run:
             "instances_mean": round(sum(row.instances or 0 for row in seen) / count, 3),
             "occluded_mean": round(sum(row.occluded or 0 for row in seen) / count, 3),
             "edges_mean": round(sum(row.edges or 0 for row in seen) / count, 3),
-            "flicker": flicker(row.change for row in seen if row.change),
+            "temporal_stability": temporal_stability(row.change for row in seen if row.change),
             "scenes_sha256": self.digest.hexdigest(),
             "files_sha256": {
                 name: files.sha256_of(self.folder / name)

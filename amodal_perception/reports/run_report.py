@@ -25,7 +25,7 @@ GALLERY_FRAMES = 12
 PICTURE_WIDTH_PX = 640
 MAX_LINE_POINTS = 2000
 MAX_EMBEDDED_VIDEO_BYTES = 12_000_000
-FLICKER_WORDS = {
+STABILITY_WORDS = {
     "objects_kept": "objects in both frames, share of all",
     "amodal_iou": "IoU of their amodal masks",
     "visible_iou": "IoU of their visible masks",
@@ -117,7 +117,7 @@ def _header(summary: Json) -> str:
 
 def _tiles(summary: Json) -> str:
     latency = summary["latency_ms"]
-    metrics, changes = summary.get("metrics", {}), summary["flicker"]
+    metrics, changes = summary.get("metrics", {}), summary["temporal_stability"]
     tiles = [
         (
             f"{summary['frames_processed']}<small> of {summary['frames_sent']}</small>",
@@ -295,19 +295,19 @@ def _change_section(summary: Json, rows: Sequence[FrameRow]) -> str:
         "<section><h2>Over time</h2>"
         f'<div class="charts"><div><h3>Objects in every frame</h3>{count_chart}</div>'
         f"<div><h3>Masks of objects found again</h3>{iou_chart}</div></div>"
-        f"{_flicker_table(summary)}</section>"
+        f"{_stability_table(summary)}</section>"
     )
 
 
-def _flicker_table(summary: Json) -> str:
-    columns = [("model", summary["flicker"])]
-    if "flicker_truth" in summary:
-        columns.append(("truth", summary["flicker_truth"]))
+def _stability_table(summary: Json) -> str:
+    columns = [("model", summary["temporal_stability"])]
+    if "temporal_stability_truth" in summary:
+        columns.append(("truth", summary["temporal_stability_truth"]))
     rows = "".join(
         f"<tr><td>{words}</td>"
         + "".join(f"<td>{number(figures.get(name), 3)}</td>" for _, figures in columns)
         + "</tr>"
-        for name, words in FLICKER_WORDS.items()
+        for name, words in STABILITY_WORDS.items()
         if any(name in figures for _, figures in columns)
     )
     head = "".join(f"<th>{name}</th>" for name, _ in columns)
@@ -315,7 +315,7 @@ def _flicker_table(summary: Json) -> str:
     note += (
         ": truth, measured in the same way, shows how much."
         if len(columns) > 1
-        else "; more change than the motion explains is flicker."
+        else "; change that the motion does not explain is flicker."
     )
     return (
         f'<h3>From one frame to the next</h3><table class="words"><tr><th></th>{head}</tr>{rows}'

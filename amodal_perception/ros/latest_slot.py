@@ -1,4 +1,4 @@
-"""A slot for the newest item between two threads."""
+"""A non-blocking queue of size one between two threads: the newest item replaces the last."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
-class Latest(Generic[T]):
-    """Holds one item; a newer one replaces it. One thread puts, another takes.
+class LatestSlot(Generic[T]):
+    """A queue of size one that never blocks the producer: a newer item replaces an older.
 
-    A queue would make every frame as old as the queue is long; here the worker always gets the
-    newest, and what it was too slow for is counted. Urgent items are never replaced and taken
+    A longer queue would make every frame as old as it is long; here the consumer always gets the
+    newest, and the producer learns what was replaced. Urgent items are never replaced and taken
     first, so there is room for a few only.
     """
 
@@ -42,7 +42,7 @@ class Latest(Generic[T]):
         return True
 
     def clear(self) -> bool:
-        """Forget the newest item; return whether there was one."""
+        """Drop the newest item; return whether there was one."""
         with self._changed:
             had, self._item = self._item is not None, None
         return had
@@ -59,7 +59,7 @@ class Latest(Generic[T]):
             return item
 
     def close(self) -> list[T]:
-        """Wake whoever waits; from now on `take` gives None. Return the urgent items left."""
+        """Wake the consumer; from now on `take` gives None. Return the urgent items left."""
         with self._changed:
             self._closed = True
             left = list(self._urgent)

@@ -41,7 +41,7 @@ def _parameter(
 
 @dataclass(frozen=True)
 class NodeParameters:
-    """What a user can set; those not marked read-only also while the node runs."""
+    """The ROS parameters; those not read-only can be set while the node runs."""
 
     model_file_path: str = _parameter(
         "",
@@ -147,10 +147,10 @@ class NodeParameters:
 
     @classmethod
     def from_overrides(cls, overrides: Mapping[str, Any]) -> NodeParameters:
-        """Apply what the user gave to the defaults.
+        """Apply parameter overrides to the defaults.
 
         Args:
-            overrides: values by parameter name, as ROS read them.
+            overrides: values by parameter name, as ROS parsed them.
 
         Raises:
             ConfigError: unknown name (lists the valid ones), wrong type, or out of range.
@@ -166,7 +166,7 @@ class NodeParameters:
 
     @classmethod
     def coerced(cls, name: str, value: Any) -> Any:
-        """Read a whole number as a float where a float is wanted: YAML writes 1 for 1.0."""
+        """Convert a whole number to a float where a float is wanted: YAML writes 1 for 1.0."""
         wanted = type(next(item.default for item in fields(cls) if item.name == name))
         return float(value) if wanted is float and type(value) is int else value
 
@@ -177,7 +177,7 @@ class NodeParameters:
 
     @property
     def pipeline_config(self) -> PipelineConfig:
-        """The part that concerns the pipeline."""
+        """The pipeline's configuration."""
         return PipelineConfig(
             postprocess=PostprocessConfig(
                 score_threshold=self.score_threshold,
@@ -194,7 +194,7 @@ class NodeParameters:
 
 
 def descriptor(item: Field) -> ParameterDescriptor:
-    """Describe a field of `NodeParameters` to ROS: meaning, range, and whether it may change."""
+    """Return a field of `NodeParameters` as a ParameterDescriptor: meaning, range, read-only."""
     from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 
     described = ParameterDescriptor(
