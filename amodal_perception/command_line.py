@@ -1,4 +1,4 @@
-"""What every command line does: errors as one line, Ctrl-C, closed pipes, exit codes."""
+"""The common main of command lines: errors as one line, Ctrl-C, closed pipes, exit codes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The network's tensors become instances at camera resolution; the invariants hold from here."""
+"""Postprocessing: from the network's tensors to instances at camera resolution."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from amodal_perception.structures import BoolArray, FloatArray, Instances, IntAr
 
 @dataclass(frozen=True)
 class PostprocessConfig:
-    """What counts as an instance.
+    """Thresholds that decide what counts as an instance.
 
     Attributes:
         score_threshold: lowest score kept, 0..1.
@@ -36,7 +36,7 @@ class PostprocessConfig:
 def postprocess(
     raw: RawDetections, view: ViewTransform, config: PostprocessConfig = PostprocessConfig()
 ) -> Instances:
-    """Turn the network's outputs into instances.
+    """Turn the network's outputs into instances: thresholds, panoptic merging, mask pasting.
 
     Guarantees: every visible mask is inside its amodal mask; a pixel is visible of one instance
     at most (of two that claim it, the likelier: probability times score); every instance has
@@ -103,7 +103,7 @@ def _occluders(
     windows_xyxy: IntArray,
     config: PostprocessConfig,
 ) -> tuple[BoolArray, ...] | None:
-    """Cut out the occluder layer of systems that predict one."""
+    """Paste the occluder masks of systems that predict them (BCNet)."""
     if raw.occluder is None:
         return None
     crops = fit_crops(raw.occluder[rows][:, None], boxes_xyxy, windows_xyxy)

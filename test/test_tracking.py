@@ -192,5 +192,5 @@ def test_ids_stay_with_the_objects_of_the_sample_bag(every, lose):
     counts = count_id_switches(tracked_truth(frames, truth, lose=lose))
     assert counts.objects >= 60
     # Six scenes of eleven objects each; today none or one of either kind.
-    assert counts.switches <= 2
+    assert counts.id_switches <= 2
     assert counts.id_transfers <= 2

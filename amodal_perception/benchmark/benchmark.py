@@ -1,4 +1,7 @@
-"""How fast: models, a peer and the machine's peak, timed in turn: ratios hold under load."""
+"""Latency and throughput of models, a peer and matrix products, timed in alternation.
+
+So ratios hold although the machine's load changes.
+"""
 
 from __future__ import annotations
 
@@ -138,7 +141,7 @@ def benchmark(
 
 
 def peer_steps(peer: str, *arguments: Any) -> tuple[Step, Json]:
-    """Make the steps of a peer, inside its process.
+    """Load a peer inside its process, and return its step.
 
     Raises:
         ConfigError: it is not installed, or this is no checkout with ``training/``.
@@ -155,7 +158,7 @@ def peer_steps(peer: str, *arguments: Any) -> tuple[Step, Json]:
 def summarise(
     rows: list[dict[str, float]], gflop: float | None, peak_gflops: NDArray[np.float64]
 ) -> Json:
-    """Sum up a model's rounds.
+    """Summarise a model's rounds: percentiles by stage, and rates.
 
     Args:
         rows: milliseconds of every stage, for each round.

@@ -95,7 +95,7 @@ def _tell(built: Built) -> None:
 
 
 def _check(path: Path) -> int:
-    entry = cache.check(path)
+    entry = cache.check_engine(path)
     if entry.manifest is not None:
         for key in ("onnx_file", "onnx_sha256", "backend", "backend_version", "built_at"):
             print(f"{key:20} {getattr(entry.manifest, key)}")

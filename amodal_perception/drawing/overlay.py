@@ -1,4 +1,4 @@
-"""Pictures of scenes: what is seen is tinted, what is guessed is striped."""
+"""Overlays of scenes on images: visible parts tinted, hidden parts striped."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def draw_scene(image: UInt8Array, scene: Scene, colors: UInt8Array | None = None
 
     Args:
         image: [H, W, 3] uint8 RGB, the size of the scene's masks.
-        scene: what was seen.
+        scene: of the image.
         colors: [N, 3] uint8 RGB, one for each instance; None takes `instance_colors`.
 
     Returns:

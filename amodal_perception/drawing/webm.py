@@ -1,4 +1,4 @@
-"""Videos that every browser plays, in real time, with the same bytes for the same frames.
+"""WebM (VP8) videos in real time, with the same bytes for the same frames.
 
 A WebM file (Matroska) of VP8 pictures, each a key frame: a lossy WebP picture holds exactly one
 VP8 key frame (RFC 9649), so OpenCV's WebP encoder makes them and only the container is written

@@ -1,4 +1,4 @@
-"""A run frame by frame, in numbers: one row each, and the same as CSV."""
+"""The table of a run, one row per frame: ``frames.csv``."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def scene_row(
 
 
 def mean(values: np.ndarray) -> float | None:
-    """Return the mean of what is a number; None of nothing."""
+    """Return the mean without NaN; None of no values."""
     values = values[~np.isnan(values)]
     return float(values.mean()) if len(values) else None
 

@@ -1,4 +1,4 @@
-"""What must go before an object can be lifted, and how far that answer can be trusted."""
+"""Removal plan: the objects to take away before a target, in order, and the weak edges."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from amodal_perception.structures import OcclusionGraph
 
 @dataclass(frozen=True)
 class RemovalPlan:
-    """An answer about one target; all numbers are instance indices, or indices of edges.
+    """A plan for one target; all numbers are instance indices, or indices of edges.
 
     It is about what the camera sees. Two objects may touch, or rest on each other, without one
     hiding any of the other: no plan knows of that.

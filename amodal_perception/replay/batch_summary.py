@@ -1,4 +1,4 @@
-"""One summary and one report over many runs."""
+"""The summary and report over many runs."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Failure:
 def finish(
     out_dir: Path, outcomes: Sequence[Outcome], unreadable: dict[str, str]
 ) -> tuple[Json | None, list[Failure]]:
-    """Sum up what became of all jobs.
+    """Write the summary and the report over all jobs.
 
     Of a single job its own summary is the summary. Of several, ``summary.json`` and
     ``report.html`` over all are written to `out_dir`.
@@ -68,7 +68,7 @@ def finish(
 def summary_over(
     out_dir: Path, done: Sequence[tuple[Job, Json]], failures: Sequence[Failure]
 ) -> Json:
-    """Put the figures of several runs together.
+    """Pool the figures of several runs.
 
     Frames are added up, times are percentiles over all frames of all runs, means are weighted by
     frames, temporal stability by pairs of frames, and metrics are measured over all images.

@@ -1,4 +1,4 @@
-"""An evaluation as one HTML file that needs nothing else: tables, curves, the worst images."""
+"""The report of an evaluation, one HTML file: tables, curves, the worst images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run as one HTML file that needs nothing else: pictures, graphs, figures, plain words."""
+"""The report of a run, one HTML file: pictures, graphs, figures."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class Gallery:
 
 @dataclass(frozen=True, eq=False)
 class Report:
-    """What a report tells of.
+    """The content of a report.
 
     Attributes:
         summary: the content of ``summary.json``.

@@ -1,4 +1,4 @@
-"""A file of predictions that grows scene by scene and is never whole in memory."""
+"""Write predictions as amodal COCO, scene by scene, without holding all in memory."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ METRICS = (
 
 
 def uoais(comparison: Comparison) -> Figures:
-    """Measure overlap, boundary, F75 and mIoU by mask, and the classification of occlusion.
+    """Measure overlap and boundary F-measure, F75 and mIoU by mask, and occlusion classification.
 
     ``mIoU`` is that of all assigned pixels of an image together, 0 where there are none, as
     published.

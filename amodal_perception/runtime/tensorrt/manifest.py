@@ -1,4 +1,4 @@
-"""The sidecar of an engine: what it was built from, with what, for what; read before it is run."""
+"""The manifest beside an engine: its ONNX file, TensorRT version and GPU, with hashes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FORMAT_VERSION = 1
 
 @dataclass(frozen=True)
 class EngineManifest:
-    """All that is known of an engine without executing it.
+    """The manifest of an engine: all that is known without executing it.
 
     Attributes:
         format_version: `FORMAT_VERSION` of the code that wrote it.
