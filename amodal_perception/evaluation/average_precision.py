@@ -22,8 +22,6 @@ RECALL_POINTS: Float64 = np.linspace(0.0, 1.0, 101, dtype=np.float64)
 MAX_DETECTIONS = 100
 """Per image and class, as in COCO."""
 
-_T = len(IOU_THRESHOLDS)
-
 
 @dataclass(frozen=True, eq=False)
 class Matches:

@@ -40,8 +40,7 @@ STABILITY_WORDS = {
 class Gallery:
     """An even choice of frames from a run of unknown length, kept as finished HTML."""
 
-    def __init__(self, capacity: int = GALLERY_FRAMES) -> None:
-        self.capacity = capacity
+    def __init__(self) -> None:
         self._cards: list[str] = []
         self._stride = 1
         self._seen = 0
@@ -58,7 +57,7 @@ class Gallery:
             title = f"Frame {index} <small>{elapsed_s:.3f} s"
             self._cards.append(_card(title, frame.image, scene, overlay, colors))
         self._seen += 1
-        if len(self._cards) > self.capacity:
+        if len(self._cards) > GALLERY_FRAMES:
             self._cards = self._cards[::2]
             self._stride *= 2
 

@@ -8,6 +8,8 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
+MAX_URGENT = 2
+
 
 class LatestSlot(Generic[T]):
     """A queue of size one that never blocks the producer: a newer item replaces an older.
@@ -17,11 +19,10 @@ class LatestSlot(Generic[T]):
     first, so there is room for a few only.
     """
 
-    def __init__(self, max_urgent: int = 2) -> None:
+    def __init__(self) -> None:
         self._changed = threading.Condition()
         self._item: T | None = None
         self._urgent: deque[T] = deque()
-        self._max_urgent = max_urgent
         self._closed = False
 
     def put(self, item: T) -> bool:
@@ -35,7 +36,7 @@ class LatestSlot(Generic[T]):
     def put_urgent(self, item: T) -> bool:
         """Store an item to be taken before all others; return False where there is no room."""
         with self._changed:
-            if self._closed or len(self._urgent) >= self._max_urgent:
+            if self._closed or len(self._urgent) >= MAX_URGENT:
                 return False
             self._urgent.append(item)
             self._changed.notify()

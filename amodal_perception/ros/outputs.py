@@ -91,13 +91,8 @@ class Outputs:
             self._label_info = info
 
     @property
-    def topics(self) -> tuple[str, ...]:
-        """Names of the topics with a message for every image."""
-        return tuple(self._publishers)
-
-    @property
     def are_wanted(self) -> bool:
-        """Whether any of them has a subscriber."""
+        """Whether any topic with a message for every image has a subscriber."""
         return any(self._has_subscriber(name) for name in self._publishers)
 
     @property

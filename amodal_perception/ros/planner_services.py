@@ -11,7 +11,9 @@ import secrets
 import threading
 import time
 from collections import deque
+from collections.abc import Iterator
 from concurrent.futures import Future as Promise
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -181,15 +183,21 @@ class PlannerServices:
     # ~/get_removal_plan
 
     def _get_removal_plan(self, request: Any, response: Any) -> Any:
-        try:
+        with self._reporting_errors("get_removal_plan", response):
             self._plan(request, response)
+        return response
+
+    @contextmanager
+    def _reporting_errors(self, service: str, response: Any) -> Iterator[None]:
+        """Fill in ``success`` and ``message``: whatever fails, the caller must get an answer."""
+        try:
+            yield
             response.success = True
         except AmodalError as error:
             response.message = str(error)
-        except Exception as error:  # the caller must get an answer
-            self._node.get_logger().error(f"get_removal_plan failed: {error!r}")
+        except Exception as error:
+            self._node.get_logger().error(f"{service} failed: {error!r}")
             response.message = f"failed: {error!r}"
-        return response
 
     def _plan(self, request: Any, response: Any) -> None:
         if not 0 <= request.min_confidence <= 1:
@@ -260,17 +268,11 @@ class PlannerServices:
     async def _get_scene(self, request: Any, response: Any) -> Any:
         self._unanswered += 1
         try:
-            call = self._call(request)
-            outcome = await call.outcome
-            if isinstance(outcome, AmodalError):
-                raise outcome
-            response.scene = outcome
-            response.success = True
-        except AmodalError as error:
-            response.message = str(error)
-        except Exception as error:  # the caller must get an answer
-            self._node.get_logger().error(f"get_scene failed: {error!r}")
-            response.message = f"failed: {error!r}"
+            with self._reporting_errors("get_scene", response):
+                outcome = await self._call(request).outcome
+                if isinstance(outcome, AmodalError):
+                    raise outcome
+                response.scene = outcome
         finally:
             self._unanswered -= 1
         return response
