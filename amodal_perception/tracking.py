@@ -30,7 +30,7 @@ STILL: Similarity = np.eye(2, 3)
 COLOUR_BINS = 4  # per channel
 PLACE_SLACK_PX = 4.0  # no place is known better than this
 CAMERA_PX = 8.0  # farther from the camera's motion, an object moved by itself
-MIN_CAMERA_PAIRS = 3  # fewer objects do not tell the camera's motion from their own
+MIN_CAMERA_PAIRS = 3  # with fewer, the camera's motion cannot be separated from theirs
 SPEED_GAIN = 0.5  # part of the newest measurement in an object's own velocity
 HIDDEN_SHARE = 0.5  # of a place, to be covered for what was there to count as hidden
 

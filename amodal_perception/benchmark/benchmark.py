@@ -76,9 +76,9 @@ def benchmark(
 
     Args:
         models: at least one; all with as many threads.
-        frames: rounds, in each of which every model sees one frame, after a warm-up.
+        frames: rounds, in each of which every model processes one frame, after a warm-up.
         objects: in every frame, as far as a model has room for them.
-        peer: name of something else that sees an image of the model's input size with as many
+        peer: name of something else that processes an image of the model's input size with as many
             instances, in `PEER_STEPS` of the rounds.
 
     Returns:

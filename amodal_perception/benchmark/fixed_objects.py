@@ -24,7 +24,7 @@ class FixedObjects:
     """A runtime that runs its network, but returns fixed objects.
 
     What comes after the engine takes as long as there are objects, so their number is fixed;
-    the engine itself, a static graph, takes the same time whatever it sees.
+    the engine itself, a static graph, takes the same time for every image.
     """
 
     runtime: Runtime

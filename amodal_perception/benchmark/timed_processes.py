@@ -1,6 +1,6 @@
 """What the benchmark times: each in a process of its own, which work in alternation.
 
-So no engine's waiting threads disturb another, memory can be told apart, and whatever else happens
+So no engine's waiting threads disturb another, memory is measured apart, and whatever else happens
 on the machine hits all alike.
 """
 
@@ -126,7 +126,7 @@ def model_steps(settings: ModelSettings, objects: int) -> tuple[Step, Json]:
     pipeline = settings.load()
     metadata = pipeline.runtime.metadata
     runtime = FixedObjects(pipeline.runtime, make_objects(metadata, objects))
-    see = Pipeline(runtime, pipeline.config)
+    run = Pipeline(runtime, pipeline.config)
     types, publish, publisher = _open_publisher()
     numbers = itertools.count()
 
@@ -135,8 +135,8 @@ def model_steps(settings: ModelSettings, objects: int) -> tuple[Step, Json]:
         started = time.perf_counter()
         frame = message_to_frame(message)
         decoded = time.perf_counter()
-        scene = see(frame)
-        seen = time.perf_counter()
+        scene = run(frame)
+        inferred = time.perf_counter()
         encoded_scene = scene_to_msg(scene, types)
         encoded = time.perf_counter()
         publish(encoded_scene)
@@ -144,7 +144,7 @@ def model_steps(settings: ModelSettings, objects: int) -> tuple[Step, Json]:
         return {
             "decode": (decoded - started) * 1e3,
             **scene.stages_ms,
-            "message": (encoded - seen) * 1e3,
+            "message": (encoded - inferred) * 1e3,
             "publish": (done - encoded) * 1e3,
         }
 
@@ -187,7 +187,7 @@ def _open_publisher() -> tuple[MessageTypes, Callable[[Any], object], str]:
 
 
 def _gflop(settings: ModelSettings) -> float | None:
-    """Return the arithmetic of one image, 1e9 operations; None where it cannot be told."""
+    """Return the arithmetic of one image, 1e9 operations; None where it is unknown."""
     if settings.path.suffix != ".onnx" or find_spec("onnx") is None:
         return None
     import onnx

@@ -34,7 +34,7 @@ TRUTH_COLUMNS = ("true_objects", "true_found", "true_amodal_iou", "panoptic_qual
 
 @dataclass(frozen=True, eq=False)
 class FrameRow:
-    """One frame in numbers; None where there is nothing to tell.
+    """One frame in numbers; None where there is no value.
 
     Attributes:
         index: place among the frames, from 0.
@@ -119,7 +119,7 @@ def percentiles(values: Sequence[float] | np.ndarray) -> dict[str, float | None]
 
 
 def write_csv(path: Path, rows: Sequence[FrameRow]) -> None:
-    """Write one line per frame; a cell is empty where there is nothing to tell."""
+    """Write one line per frame; a cell is empty where there is no value."""
     stages = list(dict.fromkeys(stage for row in rows for stage in row.stages_ms))
     header = FrameRow(0, 0).cells(stages)
     with files.replacing(path) as temporary, temporary.open("w", newline="") as file:

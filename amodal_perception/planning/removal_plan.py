@@ -40,7 +40,7 @@ def removal_plan(graph: OcclusionGraph, target: int, min_confidence: float = 0.0
     Args:
         graph: the scene's occlusion graph.
         target: instance index.
-        min_confidence: edges weaker than this (0..1) are not followed, but told.
+        min_confidence: edges weaker than this (0..1) are not followed, but listed.
 
     Returns:
         The smallest set after whose removal, by the followed edges, nothing hides the target.

@@ -127,7 +127,7 @@ def plan(
     Raises:
         BagError: no bags, or the only one cannot be read.
         ModelFileError: the model cannot be used.
-        DatasetError: the truth does not tell a bag's cameras apart.
+        DatasetError: the truth does not name the topics of a bag with several cameras.
     """
     load_runtime(model.path)  # better now than in every job
     found = [

@@ -55,7 +55,7 @@ class Sent:
 
     Attributes:
         at_s: on the clock of ``time.perf_counter``.
-        delay_s: from its exposure to its recording; 0 where the recording does not tell.
+        delay_s: from its exposure to its recording; 0 where that is unknown.
     """
 
     at_s: float
@@ -101,7 +101,7 @@ class Player:
         """Publish all images at `rate` times the recorded speed; wait for the last scenes.
 
         Raises:
-            BagError: two images have one stamp, so their scenes could not be told apart.
+            BagError: two images have one stamp, so their scenes could not be distinguished.
         """
         offset_s = None
         for image in images:
@@ -112,7 +112,7 @@ class Player:
             if image.stamp_ns in self.sent:
                 raise BagError(
                     f"two images on {self._images.topic_name} have the stamp {image.stamp_ns} ns, "
-                    "so live scenes cannot be told apart; replay without --live"
+                    "so live scenes cannot be distinguished; replay without --live"
                 )
             delay_s = (image.record_ns - image.stamp_ns) * 1e-9
             is_known = 0 <= delay_s <= MAX_DELAY_S

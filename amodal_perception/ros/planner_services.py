@@ -67,7 +67,7 @@ class _Call:
     """A caller of ``~/get_scene`` that waits.
 
     Attributes:
-        outcome: AmodalScene, or the error to tell.
+        outcome: AmodalScene, or the error to answer with.
         called_s: ``time.monotonic()`` at the call.
         called_ns: the same by the node's clock, nanoseconds.
         deadline_s: ``time.monotonic()`` at which the caller wants to wait no longer.

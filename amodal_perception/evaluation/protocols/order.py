@@ -101,7 +101,7 @@ def instaorder(comparison: Comparison) -> Figures:
 
 @dataclass(frozen=True, eq=False)
 class _Pairs:
-    """The K pairs of true objects of which truth or prediction says something.
+    """The K pairs of true objects with an edge in truth or prediction.
 
     Attributes:
         first, second: [K] int64 true objects, first < second.

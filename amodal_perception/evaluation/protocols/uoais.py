@@ -200,7 +200,7 @@ def outline(mask: UInt8Array) -> UInt8Array:
     sideways, downwards = mask[:, :-1] ^ mask[:, 1:], mask[:-1] ^ mask[1:]
     marked[:, :-1] = sideways
     marked[:-1] |= downwards
-    marked[:-1, :-1] |= sideways[1:]  # with these three the fourth pixel of the block is told
+    marked[:-1, :-1] |= sideways[1:]  # with these three the fourth pixel of the block is known
     return marked
 
 

@@ -47,7 +47,7 @@ class BuildOptions:
     """Options of a build.
 
     Attributes:
-        backend: key of `backend.BACKENDS`; empty: the first that is installed.
+        backend: key of `library.BACKENDS`; empty: the first that is installed.
         compute_capability: of the GPU to build for, such as 86; 0: that of the GPU here.
         workspace_mib: limit of the scratch memory, MiB; 0: all the GPU has.
         optimization_level: 0 (fast to build) to 5 (fast to run).

@@ -68,7 +68,7 @@ class EngineManifest:
         return shlex.join([*words, "--backend", self.backend])
 
     def metadata(self, path: Path) -> ModelMetadata:
-        """Return what the model says of itself, if the engine keeps the network's contract.
+        """Return the model's metadata, if the engine keeps the network's contract.
 
         Raises:
             ModelFileError: it does not.
@@ -130,7 +130,7 @@ def read_trusted(path: Path) -> tuple[EngineManifest, ModelMetadata, bytes]:
         path: the engine.
 
     Returns:
-        Its manifest, what the model says of itself, and the engine, unaltered since it was built.
+        Its manifest, the model's metadata, and the engine, unaltered since it was built.
 
     Raises:
         ModelFileError: missing, no manifest, writable by others, damaged, stale, or against the
