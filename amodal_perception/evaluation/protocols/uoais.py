@@ -321,21 +321,32 @@ def _shared_px(
 
 
 def _assigned(predicted: _Side, true: _Side, shared: Float64, kind: str) -> Int64:
-    """Assign predictions to true objects by the Hungarian method: [A, 2].
-
-    As published, pairs that share nothing are made too: here in the objects' order, whatever
-    the solver would take.
-    """
-    from scipy.optimize import linear_sum_assignment  # the extra `evaluation`
-
+    """Assign predictions to true objects: [A, 2]."""
     rows, columns = (np.flatnonzero(side.px[kind] > 0) for side in (true, predicted))
     px_p, px_t = predicted.px[kind][columns], true.px[kind][rows]
     f = f_measure(shared[np.ix_(columns, rows)].T, px_p[None, :], px_t[:, None])
-    pairs = np.stack(linear_sum_assignment(f, maximize=True), axis=1)
-    pairs = pairs[f[pairs[:, 0], pairs[:, 1]] > 0]
-    left = [np.setdiff1d(np.arange(n), used) for n, used in zip(f.shape, pairs.T)]
-    t, p = np.concatenate([pairs, np.array(list(zip(*left)), np.int64).reshape(-1, 2)]).T
+    t, p = hungarian_assignment(f).T
     return np.stack([columns[p], rows[t]], axis=1)
+
+
+def hungarian_assignment(gain: Float64) -> Int64:
+    """Pair rows with columns so that the gains sum to the most (Hungarian assignment).
+
+    As many pairs as there can be are made, as published; those without gain in ascending order,
+    so that figures do not depend on which of them the solver takes.
+
+    Args:
+        gain: [N, M], 0 or more.
+
+    Returns:
+        [min(N, M), 2] rows and columns; pairs without gain come last.
+    """
+    from scipy.optimize import linear_sum_assignment  # here: only this protocol needs SciPy
+
+    pairs = np.stack(linear_sum_assignment(gain, maximize=True), axis=1)
+    pairs = pairs[gain[pairs[:, 0], pairs[:, 1]] > 0]
+    left = [np.setdiff1d(np.arange(n), used) for n, used in zip(gain.shape, pairs.T)]
+    return np.concatenate([pairs, np.array(list(zip(*left)), np.int64).reshape(-1, 2)])
 
 
 def _prf(
