@@ -12,7 +12,7 @@ from setuptools.command.build_py import build_py
 EXTRAS = {
     "onnx": ["onnxruntime>=1.17"],
     "bags": ["rosbags>=0.10", "zstandard"],
-    "evaluation": ["pycocotools"],
+    "evaluation": ["pycocotools", "scipy"],
     "ray": ["ray"],
 }
 

@@ -10,12 +10,12 @@ from importlib import import_module
 from amodal_perception.command_line import run_main
 
 COMMANDS = {
-    "replay": ("replay", "see every frame of bags, and report"),
-    "predict": ("predict", "see image files"),
+    "replay": ("replay", "run the model on every frame of bags, and report"),
+    "predict": ("predict", "run the model on image files"),
     "evaluate": ("evaluate", "score predictions against truth"),
     "bench": ("bench", "measure latency by stage and throughput"),
     "build-engine": ("build_engine", "compile a model for an NVIDIA GPU"),
-    "inspect": ("inspect_file", "tell what a model, bag or dataset holds"),
+    "inspect": ("inspect_file", "list what a model, bag or dataset holds"),
 }
 """By name the module in `amodal_perception.commands`, and what the command does.
 
@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="amodal",
-        description="See what is hidden: visible and amodal masks, occlusion and removal order.",
+        description="Amodal perception: visible and amodal masks, occlusion and removal order.",
     )
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
     for name, (module, help_text) in COMMANDS.items():

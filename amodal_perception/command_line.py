@@ -1,4 +1,4 @@
-"""What every command line does: errors as one line, Ctrl-C, closed pipes, exit codes."""
+"""The common main of command lines: errors as one line, Ctrl-C, closed pipes, exit codes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def run_main(
     Args:
         name: the command, as messages name it.
         work: does it all, but for parsing the arguments; returns an exit code, None for 0.
-        when_interrupted: what to tell whoever pressed Ctrl-C: what is kept, how to go on.
+        when_interrupted: message after Ctrl-C: what is kept, how to go on.
 
     Returns:
         0; what `work` returned; 1 after an error; 130 after Ctrl-C; 141 where whoever read our

@@ -1,4 +1,4 @@
-"""Binary masks: run lengths, windows, and pasting crops into the image. Pure functions."""
+"""Binary masks: run-length encoding, tight windows, pasting crops into the image."""
 
 from __future__ import annotations
 

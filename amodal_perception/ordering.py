@@ -1,4 +1,4 @@
-"""Who hides whom, and what to take away first: order from masks alone.
+"""Occlusion order and removal order of objects, from masks alone.
 
 An object i hides object j where i is seen inside the part of j that is not (the area rule of
 COCOA and PCNet's ground truth, Zhan et al. 2020, stated on complete masks). Occlusion is a
@@ -17,7 +17,7 @@ from amodal_perception.structures import BoolArray, Instances, IntArray, Occlusi
 
 @dataclass(frozen=True)
 class OrderingConfig:
-    """When an overlap counts as an occlusion.
+    """Thresholds that decide when an overlap counts as an occlusion.
 
     Attributes:
         min_overlap_px: fewest occluder-visible pixels inside the hidden part.
@@ -41,7 +41,7 @@ FOR_TRUTH = OrderingConfig(min_hidden_fraction=0.02, min_cover_share=0.0)
 def occlusion_graph(
     instances: Instances, config: OrderingConfig = OrderingConfig()
 ) -> OcclusionGraph:
-    """Find every pair (occluder, occludee), and an order of removal.
+    """Build the occlusion graph: every pair (occluder, occludee), and a removal order.
 
     The confidence of an edge i -> j is the share of the pair's mutual cover that i has, times
     the lower of the two scores: 1 when two certain objects overlap one way only.
@@ -97,7 +97,7 @@ def overlap_matrix(instances: Instances) -> IntArray:
 
 
 def reachability(occludes: BoolArray) -> BoolArray:
-    """Close a relation: [N, N] bool, entry (i, j) is True when a chain leads from i to j."""
+    """Return the transitive closure: [N, N] bool, (i, j) is True if a chain leads from i to j."""
     reach = occludes.copy()
     for k in np.flatnonzero(occludes.any(axis=0) & occludes.any(axis=1)):
         reach |= np.logical_and.outer(reach[:, k], reach[k])
@@ -107,7 +107,7 @@ def reachability(occludes: BoolArray) -> BoolArray:
 def removal_order(
     occludes: BoolArray, occlusion_rate: np.ndarray
 ) -> tuple[IntArray, tuple[tuple[int, ...], ...]]:
-    """Order instances so that whatever hides comes before what it hides.
+    """Sort instances topologically: whatever hides comes before what it hides.
 
     Whoever hides j has fewer other instances in front of it than j has, unless the two are in
     one cycle, and then as many: so sorting by that number is a topological order, and with the

@@ -1,4 +1,4 @@
-"""From frame to scene, in one screen: the only way an image takes through this package."""
+"""The inference pipeline, from a camera frame to a scene: the only way through this package."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from amodal_perception.structures import Frame, Scene
 
 @dataclass(frozen=True)
 class PipelineConfig:
-    """Everything that can be tuned between the image and the scene."""
+    """The thresholds of postprocessing and of occlusion ordering."""
 
     postprocess: PostprocessConfig = field(default_factory=PostprocessConfig)
     ordering: OrderingConfig = field(default_factory=OrderingConfig)
@@ -24,12 +24,12 @@ class Pipeline:
     """A loaded model and its configuration; call it with a frame to get a scene."""
 
     def __init__(self, runtime: Runtime, config: PipelineConfig = PipelineConfig()) -> None:
-        """Keep the engine; the model is not run before the first call."""
+        """Keep the loaded model; it does not run before the first call."""
         self.runtime = runtime
         self.config = config
 
     def __call__(self, frame: Frame) -> Scene:
-        """See one frame; holds no state between frames."""
+        """Infer the scene of one frame; no state is kept between frames."""
         started = time.perf_counter()
         inputs, view = letterbox(frame.image, self.runtime.metadata.input_hw)
         preprocessed = time.perf_counter()

@@ -1,4 +1,4 @@
-"""The network's tensors become instances at camera resolution; the invariants hold from here."""
+"""Postprocessing: from the network's tensors to instances at camera resolution."""
 
 from __future__ import annotations
 
@@ -15,33 +15,33 @@ from amodal_perception.structures import BoolArray, FloatArray, Instances, IntAr
 
 @dataclass(frozen=True)
 class PostprocessConfig:
-    """What counts as an instance.
+    """Thresholds that decide what counts as an instance.
 
     Attributes:
         score_threshold: lowest score kept, 0..1.
         mask_threshold: lowest probability of a mask's pixel, 0..1.
-        min_own_share: least share, 0..1, of the pixels that an instance claims to show, which no
-            better one claims too. With less it repeats what is known, and would seem hidden by
-            what it repeats. (Merging panoptic segments goes by the same rule: Kirillov et al.,
-            "Panoptic Segmentation", CVPR 2019.) 0 keeps all, as average precision wants it.
+        overlap_threshold: an instance is dropped when more than this share, 0..1, of its visible
+            pixels is claimed by better ones: it repeats them, and would seem hidden by what it
+            repeats. The rule of panoptic merging (Kirillov et al., "Panoptic Segmentation", CVPR
+            2019). 1 keeps repetitions, as average precision wants it.
         max_instances: most instances kept, best first.
     """
 
     score_threshold: float = 0.5
     mask_threshold: float = 0.5
-    min_own_share: float = 0.3
+    overlap_threshold: float = 0.7
     max_instances: int = 100
 
 
 def postprocess(
     raw: RawDetections, view: ViewTransform, config: PostprocessConfig = PostprocessConfig()
 ) -> Instances:
-    """Turn the network's outputs into instances.
+    """Turn the network's outputs into instances: thresholds, panoptic merging, mask pasting.
 
     Guarantees: every visible mask is inside its amodal mask; a pixel is visible of one instance
     at most (of two that claim it, the likelier: probability times score); every instance has
-    visible pixels, and claims enough that no better one does; masks lie in the image; scores
-    descend.
+    visible pixels, and shares few enough of its claims with better ones; masks lie in the image;
+    scores descend.
 
     Args:
         raw: the network's outputs, input pixels.
@@ -71,8 +71,9 @@ def postprocess(
         amodal.append(amodal_p >= config.mask_threshold)
         claims = visible_p >= config.mask_threshold
         claims &= amodal[i]
-        own = claims & (owner[window] == 0)  # what a better one claims has an owner
-        if np.count_nonzero(own) < config.min_own_share * np.count_nonzero(claims):
+        overlap_px = np.count_nonzero(claims & (owner[window] > 0))  # better ones' have an owner
+        # Divided, not multiplied: 63 / 90 is exactly 0.7, but 0.7 * 90 is less than 63.
+        if overlap_px / max(np.count_nonzero(claims), 1) > config.overlap_threshold:
             continue
         strength = visible_p * raw.scores[keep[i]]
         wins = strength > belief[window]
@@ -102,7 +103,7 @@ def _occluders(
     windows_xyxy: IntArray,
     config: PostprocessConfig,
 ) -> tuple[BoolArray, ...] | None:
-    """Cut out the occluder layer of systems that predict one."""
+    """Paste the occluder masks of systems that predict them (BCNet)."""
     if raw.occluder is None:
         return None
     crops = fit_crops(raw.occluder[rows][:, None], boxes_xyxy, windows_xyxy)

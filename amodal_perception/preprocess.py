@@ -1,4 +1,4 @@
-"""A camera image of any size becomes the network's input; the way back is remembered."""
+"""Letterbox: scale a camera image to the network's input size, and remember the way back."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ PAD_VALUE = 114
 
 
 def letterbox(image: UInt8Array, input_hw: tuple[int, int]) -> tuple[UInt8Array, ViewTransform]:
-    """Scale an image to fit the network's input, keeping its aspect, centred on grey.
+    """Letterbox an image: scale it to the network's input, keeping its aspect, padded with grey.
 
     Args:
         image: [H, W, 3] uint8 RGB, any size.

@@ -1,4 +1,4 @@
-"""The data at every seam: frozen dataclasses of NumPy arrays.
+"""Frames, instances, occlusion graphs, scenes: frozen dataclasses of NumPy arrays.
 
 Conventions, everywhere in this package:
 
@@ -65,7 +65,7 @@ class Frame:
 
 @dataclass(frozen=True)
 class ViewTransform:
-    """Where a camera image lies inside the network's input: scaled, then offset.
+    """The letterbox transform from camera pixels to network input: scaled, then offset.
 
     A camera point (x, y) is at ``(x * scale_xy[0] + offset_xy[0], ...)`` in the input.
     """
@@ -104,9 +104,9 @@ class Instances:
             amodal pixel lies outside its window.
         amodal_crops: N arrays [h, w] bool, what of the complete object lies in the image, inside
             the window.
-        visible_crops: the same of what is seen of the object, a subset of `amodal_crops`.
-        occluder_crops: the same of what the model believes hides the object, where the system
-            predicts it (BCNet), else None.
+        visible_crops: the same of the visible part of the object, a subset of `amodal_crops`.
+        occluder_crops: the same of what hides the object, where the system predicts it (BCNet),
+            else None.
     """
 
     boxes_xyxy: FloatArray
@@ -148,7 +148,7 @@ class Instances:
         visible: BoolArray,
         windows_xyxy: IntArray,
     ) -> Instances:
-        """Cut instances out of whole masks, [N, H, W] bool each."""
+        """Make instances of whole masks, [N, H, W] bool each."""
         _expect("amodal", amodal, (len(scores), None, None), np.bool_)
         _expect("visible", visible, amodal.shape, np.bool_)
         _expect("windows_xyxy", windows_xyxy, (len(scores), 4), np.int32)
@@ -215,7 +215,7 @@ class Instances:
 
     @cached_property
     def occluder(self) -> BoolArray | None:
-        """[N, H, W] bool, what the model believes hides the objects, or None."""
+        """[N, H, W] bool, predicted occluders of the objects, or None."""
         return None if self.occluder_crops is None else self._whole(self.occluder_crops)
 
     @cached_property
@@ -265,7 +265,7 @@ def _cut(masks: BoolArray, windows_xyxy: IntArray) -> tuple[BoolArray, ...]:
 
 @dataclass(frozen=True, eq=False)
 class OcclusionGraph:
-    """Who hides whom, and what to take away first.
+    """The occlusion graph (who hides whom) and the removal order.
 
     An edge exists only where visible pixels of the occluder lie inside the hidden part of the
     occludee. Occlusion is seen from the camera: it is not physical support.
@@ -302,7 +302,7 @@ class OcclusionGraph:
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """Everything known about one frame.
+    """The result for one frame: its instances and their occlusion graph.
 
     Attributes:
         stamp_ns: the source image's stamp, nanoseconds.

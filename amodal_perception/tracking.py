@@ -1,4 +1,4 @@
-"""Ids that stay with an object while it moves and while it is hidden.
+"""Multi-object tracking by amodal masks: ids that stay while an object moves or is hidden.
 
 Each new frame, every remembered object is moved to where it should be now and compared with what
 is seen there by place, complete shape and colour; the likeliest pairs continue, one to one. Two
@@ -29,15 +29,15 @@ Similarity = NDArray[np.float64]  # [2, 3]: rotation and scale, then shift; pixe
 STILL: Similarity = np.eye(2, 3)
 COLOUR_BINS = 4  # per channel
 PLACE_SLACK_PX = 4.0  # no place is known better than this
-CAMERA_PX = 8.0  # who moved this far otherwise than the camera moved by himself
-MIN_CAMERA_PAIRS = 3  # fewer objects do not tell the camera's motion from their own
+CAMERA_PX = 8.0  # farther from the camera's motion, an object moved by itself
+MIN_CAMERA_PAIRS = 3  # with fewer, the camera's motion cannot be separated from theirs
 SPEED_GAIN = 0.5  # part of the newest measurement in an object's own velocity
 HIDDEN_SHARE = 0.5  # of a place, to be covered for what was there to count as hidden
 
 
 @dataclass(frozen=True)
 class TrackingConfig:
-    """How alike two sightings must be, and how long objects are remembered.
+    """Thresholds of association, and how long unmatched tracks are kept.
 
     Attributes:
         min_likeness: smallest product of the likenesses of place, shape and colour, each 0..1.
@@ -55,8 +55,8 @@ class TrackingConfig:
 
 
 @dataclass(frozen=True, eq=False)
-class _Sighting:
-    """How an object looks in one frame.
+class _Detection:
+    """An object in one frame: its mask, place and colour histogram.
 
     Attributes:
         mask: [h, w] bool, the amodal mask inside its window.
@@ -89,7 +89,7 @@ class _Track:
     """
 
     number: int
-    last: _Sighting
+    last: _Detection
     centre_xy: Vector
     velocity_xy: Vector
     seen_ns: int
@@ -97,16 +97,16 @@ class _Track:
 
 
 class Tracker:
-    """Names the objects of one camera; not thread-safe.
+    """Tracks the objects of one camera; not thread-safe.
 
     Ids count on for the life of the tracker: what was forgotten once gets a new one.
     """
 
     def __init__(self, config: TrackingConfig = TrackingConfig(), prefix: str = "") -> None:
-        """Remember nothing yet.
+        """Start without tracks.
 
         Args:
-            config: likeness and patience.
+            config: thresholds.
             prefix: begins every id, so that those of several trackers can differ.
         """
         self.config = config
@@ -117,17 +117,17 @@ class Tracker:
         self._size_hw = (0, 0)
 
     def reset(self) -> None:
-        """Forget all objects; what is seen from now on gets new ids."""
+        """Drop all tracks; every object gets a new id from now on."""
         self._tracks = []
 
     def update(self, frame: Frame, instances: Instances) -> tuple[str, ...]:
-        """Recognise what the next frame shows.
+        """Associate the next frame's instances with tracks.
 
         A stamp that is earlier than the last one, or another image size, starts afresh.
 
         Args:
             frame: the picture.
-            instances: what was seen in it.
+            instances: of the picture.
 
         Returns:
             [N] ids, one for each instance, all different.
@@ -138,11 +138,11 @@ class Tracker:
         elapsed_s = (now_ns - self._stamp_ns) * 1e-9
         self._stamp_ns, self._size_hw = now_ns, frame.size_hw
 
-        sightings = _look(frame.image, instances)
-        guesses = [_expected(track, STILL, elapsed_s) for track in self._tracks]
-        camera = _camera_motion(self._tracks, sightings, self._pairs(guesses, sightings))
-        tracks = [_expected(track, camera, elapsed_s) for track in self._tracks]
-        pairs = self._pairs(tracks, sightings)
+        detections = _describe(frame.image, instances)
+        guesses = [_predicted(track, STILL, elapsed_s) for track in self._tracks]
+        camera = _camera_motion(self._tracks, detections, self._pairs(guesses, detections))
+        tracks = [_predicted(track, camera, elapsed_s) for track in self._tracks]
+        pairs = self._pairs(tracks, detections)
 
         covered = np.zeros(instances.size_hw, np.bool_)
         for i, crop in enumerate(instances.visible_crops):
@@ -152,27 +152,27 @@ class Tracker:
             replace(track, explained_ns=now_ns) if _is_hidden(track, covered) else track
             for track in unseen
         ]
-        seen = [_continued(tracks[i], sightings[j], now_ns) for i, j in pairs.items()]
+        seen = [_updated_track(tracks[i], detections[j], now_ns) for i, j in pairs.items()]
         number_of = {j: tracks[i].number for i, j in pairs.items()}
-        for j in range(len(sightings)):
+        for j in range(len(detections)):
             if j not in number_of:
                 self._count += 1
                 number_of[j] = self._count
-                seen.append(_begun(self._count, sightings[j], now_ns))
+                seen.append(_new_track(self._count, detections[j], now_ns))
         self._tracks = seen + [track for track in unseen if self._remembers(track)]
-        return tuple(f"{self._prefix}{number_of[j]}" for j in range(len(sightings)))
+        return tuple(f"{self._prefix}{number_of[j]}" for j in range(len(detections)))
 
-    def _pairs(self, tracks: list[_Track], sightings: list[_Sighting]) -> dict[int, int]:
-        """Pair tracks with sightings, by their indices, the likeliest first.
+    def _pairs(self, tracks: list[_Track], detections: list[_Detection]) -> dict[int, int]:
+        """Associate tracks with detections, by their indices, greedily: the likeliest first.
 
         Greedily: the best assignment as a whole, by the Hungarian method, continued the same
         tracks on the sample bag, and would need SciPy.
         """
-        likeness = _likeness(tracks, sightings, self.config)
+        likeness = _likeness(tracks, detections, self.config)
         pairs: dict[int, int] = {}
         taken: set[int] = set()
         for flat in np.argsort(-likeness, axis=None, kind="stable"):
-            i, j = divmod(int(flat), len(sightings))
+            i, j = divmod(int(flat), len(detections))
             if likeness[i, j] < self.config.min_likeness:
                 break
             if i not in pairs and j not in taken:
@@ -188,11 +188,11 @@ class Tracker:
         )
 
 
-def _look(image: UInt8Array, instances: Instances) -> list[_Sighting]:
-    """Describe every instance; those without amodal pixels look like nothing."""
+def _describe(image: UInt8Array, instances: Instances) -> list[_Detection]:
+    """Describe every instance by its mask, place and colour histogram."""
     weights = np.array([[COLOUR_BINS**2, COLOUR_BINS, 1]], np.float32)
     colours = cv2.transform(image // (256 // COLOUR_BINS), weights)  # [H, W] uint8
-    sightings = []
+    detections = []
     for i in range(len(instances)):
         rows, columns = instances.window(i)
         mask = instances.amodal_crops[i]
@@ -203,8 +203,8 @@ def _look(image: UInt8Array, instances: Instances) -> list[_Sighting]:
         ) / max(area_px, 1)
         seen = colours[rows, columns][instances.visible_crops[i]]
         shares = np.bincount(seen, minlength=COLOUR_BINS**3) / max(len(seen), 1)
-        sightings.append(
-            _Sighting(
+        detections.append(
+            _Detection(
                 mask=mask,
                 centre_xy=middle_xy + (columns.start, rows.start),
                 corner_xy=-middle_xy,
@@ -213,26 +213,26 @@ def _look(image: UInt8Array, instances: Instances) -> list[_Sighting]:
                 colour=np.sqrt(shares),
             )
         )
-    return sightings
+    return detections
 
 
 def _likeness(
-    tracks: list[_Track], sightings: list[_Sighting], config: TrackingConfig
+    tracks: list[_Track], detections: list[_Detection], config: TrackingConfig
 ) -> NDArray[np.float64]:
-    """Compare every track with every sighting: [T, N], 0..1; 0 where surely too small."""
-    if not tracks or not sightings:
-        return np.zeros((len(tracks), len(sightings)))
+    """Compare every track with every detection: [T, N], 0..1; 0 where surely too small."""
+    if not tracks or not detections:
+        return np.zeros((len(tracks), len(detections)))
     t_area = np.array([track.last.area_px for track in tracks], np.float64)[:, None]
-    s_area = np.array([sighting.area_px for sighting in sightings], np.float64)[None, :]
+    s_area = np.array([detection.area_px for detection in detections], np.float64)[None, :]
     away_xy = (
         np.array([track.centre_xy for track in tracks])[:, None]
-        - np.array([sighting.centre_xy for sighting in sightings])[None, :]
+        - np.array([detection.centre_xy for detection in detections])[None, :]
     )
     reach_px = config.reach * (t_area * s_area) ** 0.25 + PLACE_SLACK_PX
     place = np.exp(-0.5 * (away_xy**2).sum(axis=2) / reach_px**2)
     # The Bhattacharyya coefficient of the two histograms, squared: colour decides more than it
     # would otherwise, since whatever lies on one table is lit alike.
-    colour = np.array([t.last.colour for t in tracks]) @ np.array([s.colour for s in sightings]).T
+    colour = np.array([t.last.colour for t in tracks]) @ np.array([s.colour for s in detections]).T
     likeness = place * colour**2
     # No two shapes overlap more than their areas allow.
     bound = likeness * np.minimum(t_area, s_area) / np.maximum(np.maximum(t_area, s_area), 1)
@@ -240,11 +240,11 @@ def _likeness(
         if bound[i, j] < config.min_likeness:
             likeness[i, j] = 0
         else:
-            likeness[i, j] *= _shape_iou(tracks[i].last, sightings[j])
+            likeness[i, j] *= _shape_iou(tracks[i].last, detections[j])
     return likeness
 
 
-def _shape_iou(a: _Sighting, b: _Sighting) -> float:
+def _shape_iou(a: _Detection, b: _Detection) -> float:
     """Overlap of two masks, their centroids laid on each other: IoU, 0..1."""
     x, y = (int(v) for v in np.rint(a.corner_xy - b.corner_xy))  # a's corner, from that of b
     a_rows, b_rows = _overlap(a.mask.shape[0], y, b.mask.shape[0])
@@ -254,23 +254,23 @@ def _shape_iou(a: _Sighting, b: _Sighting) -> float:
 
 
 def _overlap(length: int, offset: int, limit: int) -> tuple[slice, slice]:
-    """Where the stretch ``[offset, offset + length)`` meets ``[0, limit)``, as each counts."""
+    """Intersect ``[offset, offset + length)`` with ``[0, limit)``: slices of both."""
     start, stop = max(offset, 0), max(min(offset + length, limit), 0)
     stop = max(start, stop)
     return slice(start - offset, stop - offset), slice(start, stop)
 
 
 def _camera_motion(
-    tracks: list[_Track], sightings: list[_Sighting], pairs: dict[int, int]
+    tracks: list[_Track], detections: list[_Detection], pairs: dict[int, int]
 ) -> Similarity:
-    """Find what most of the pairs did together; nothing, where they did nothing together."""
+    """Estimate the camera's motion from what most pairs did together; none where they did not."""
     whole = [
-        (i, j) for i, j in pairs.items() if not (tracks[i].last.is_cut or sightings[j].is_cut)
+        (i, j) for i, j in pairs.items() if not (tracks[i].last.is_cut or detections[j].is_cut)
     ]
     if len(whole) < MIN_CAMERA_PAIRS:
         return STILL
     before = np.array([tracks[i].centre_xy for i, _ in whole])
-    after = np.array([sightings[j].centre_xy for _, j in whole])
+    after = np.array([detections[j].centre_xy for _, j in whole])
     found, _ = cv2.estimateAffinePartial2D(before, after, ransacReprojThreshold=CAMERA_PX)
     if found is None:
         return STILL
@@ -281,8 +281,8 @@ def _camera_motion(
     return motion if is_common else STILL
 
 
-def _expected(track: _Track, camera: Similarity, elapsed_s: float) -> _Track:
-    """Move a track to where it should be: with the camera, and by itself."""
+def _predicted(track: _Track, camera: Similarity, elapsed_s: float) -> _Track:
+    """Predict a track's place: moved with the camera, and by its own velocity."""
     centre_xy = _move(camera, track.centre_xy) + track.velocity_xy * elapsed_s
     return replace(track, centre_xy=centre_xy)
 
@@ -292,7 +292,7 @@ def _move(motion: Similarity, points_xy: Vector) -> Vector:
 
 
 def _is_hidden(track: _Track, covered: BoolArray) -> bool:
-    """Whether what is seen in the track's place leaves too little of it bare to be seen."""
+    """Whether other objects, or the image's border, cover the track's place."""
     x, y = (int(v) for v in np.rint(track.centre_xy + track.last.corner_xy))
     mask = track.last.mask
     mask_rows, rows = _overlap(mask.shape[0], y, covered.shape[0])
@@ -301,15 +301,15 @@ def _is_hidden(track: _Track, covered: BoolArray) -> bool:
     return bare_px <= (1 - HIDDEN_SHARE) * track.last.area_px
 
 
-def _begun(number: int, sighting: _Sighting, now_ns: int) -> _Track:
-    return _Track(number, sighting, sighting.centre_xy, np.zeros(2), now_ns, now_ns)
+def _new_track(number: int, detection: _Detection, now_ns: int) -> _Track:
+    return _Track(number, detection, detection.centre_xy, np.zeros(2), now_ns, now_ns)
 
 
-def _continued(track: _Track, sighting: _Sighting, now_ns: int) -> _Track:
+def _updated_track(track: _Track, detection: _Detection, now_ns: int) -> _Track:
     unseen_s = (now_ns - track.seen_ns) * 1e-9
     velocity_xy = track.velocity_xy
-    if unseen_s > 0 and not (sighting.is_cut or track.last.is_cut):
+    if unseen_s > 0 and not (detection.is_cut or track.last.is_cut):
         # The place was expected with the old velocity, so what it misses by is the change.
-        change_xy = (sighting.centre_xy - track.centre_xy) / unseen_s
+        change_xy = (detection.centre_xy - track.centre_xy) / unseen_s
         velocity_xy = velocity_xy + SPEED_GAIN * change_xy
-    return _Track(track.number, sighting, sighting.centre_xy, velocity_xy, now_ns, now_ns)
+    return _Track(track.number, detection, detection.centre_xy, velocity_xy, now_ns, now_ns)

@@ -68,12 +68,19 @@ def test_an_instance_that_mostly_repeats_better_ones_is_left_out():
     # Of 64 pixels each, the second has 16 of its own; the third 40, or 24 if the second is kept.
     raw = detections([[0, 0, 8, 8], [2, 0, 10, 8], [5, 0, 13, 8]], [0.9, 0.8, 0.7])
     kept = {
-        share: postprocess(raw, view_of(INPUT_HW), PostprocessConfig(min_own_share=share))
+        share: postprocess(raw, view_of(INPUT_HW), PostprocessConfig(overlap_threshold=share))
         .windows_xyxy[:, 0]
         .tolist()
-        for share in (0.0, 0.25, 0.3, 0.65)
+        for share in (1.0, 0.75, 0.7, 0.35, 0.0)
     }
-    assert kept == {0.0: [0, 2, 5], 0.25: [0, 2, 5], 0.3: [0, 5], 0.65: [0]}
+    assert kept == {1.0: [0, 2, 5], 0.75: [0, 2, 5], 0.7: [0, 5], 0.35: [0], 0.0: [0]}
+
+
+def test_an_overlap_of_exactly_the_threshold_is_kept_whatever_the_rounding():
+    raw = detections([[0, 0, 10, 9], [3, 0, 13, 9]], [0.9, 0.8])  # 63 of 90 pixels in common
+    assert len(postprocess(raw, view_of(INPUT_HW))) == 2
+    config = PostprocessConfig(overlap_threshold=0.69)
+    assert len(postprocess(raw, view_of(INPUT_HW), config)) == 1
 
 
 def test_visible_pixels_outside_the_amodal_mask_are_dropped():

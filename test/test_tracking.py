@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from amodal_perception.evaluation.id_switches import count_identities, tracked_truth
+from amodal_perception.evaluation.id_switches import count_id_switches, tracked_truth
 from amodal_perception.masks import mask_windows
 from amodal_perception.storage import amodal_coco
 from amodal_perception.storage.bag_frames import read_frames
@@ -189,8 +189,8 @@ def test_ids_stay_with_the_objects_of_the_sample_bag(every, lose):
     pytest.importorskip("rosbags", reason="needs rosbags")
     truth = amodal_coco.read(ASSETS / "sample_truth.json")
     frames = list(read_frames(ASSETS / "sample_bag"))[::every]
-    counts = count_identities(tracked_truth(frames, truth, lose=lose))
+    counts = count_id_switches(tracked_truth(frames, truth, lose=lose))
     assert counts.objects >= 60
     # Six scenes of eleven objects each; today none or one of either kind.
-    assert counts.switches <= 2
-    assert counts.mixed_up <= 2
+    assert counts.id_switches <= 2
+    assert counts.id_transfers <= 2

@@ -118,7 +118,8 @@ def predict(
         ImageError: an image that is missing or damaged.
     """
     pipeline = Pipeline(
-        runtime, PipelineConfig(postprocess=PostprocessConfig(score_threshold, min_own_share=0.0))
+        runtime,
+        PipelineConfig(postprocess=PostprocessConfig(score_threshold, overlap_threshold=1.0)),
     )
     image_ids = sorted(truth.images)
     own = image_ids[distributed.rank() :: distributed.count()]

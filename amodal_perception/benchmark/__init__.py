@@ -1,1 +1,1 @@
-"""Latency and throughput, measured."""
+"""Benchmark of latency and throughput."""

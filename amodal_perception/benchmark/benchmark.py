@@ -1,4 +1,7 @@
-"""How fast: models, a peer and the machine's peak, timed in turn: ratios hold under load."""
+"""Latency and throughput of models, a peer and matrix products, timed in alternation.
+
+So ratios hold although the machine's load changes.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,7 @@ from amodal_perception.storage.amodal_coco import Json
 OBJECTS = 20
 WARM_UP_ROUNDS = 3
 PEER_STEPS = 10
-SEEING = ("preprocess", "engine", "postprocess")
+PEER_STAGES = ("preprocess", "engine", "postprocess")
 """The stages that do what the peer does: from an image to instances at its resolution."""
 PEERS = {"torchvision": "training.studies.torchvision_peer"}
 """By name the module whose ``steps`` make it; PyTorch is not the run time's."""
@@ -73,9 +76,9 @@ def benchmark(
 
     Args:
         models: at least one; all with as many threads.
-        frames: rounds, in each of which every model sees one frame, after a warm-up.
+        frames: rounds, in each of which every model processes one frame, after a warm-up.
         objects: in every frame, as far as a model has room for them.
-        peer: name of something else that sees an image of the model's input size with as many
+        peer: name of something else that processes an image of the model's input size with as many
             instances, in `PEER_STEPS` of the rounds.
 
     Returns:
@@ -111,7 +114,7 @@ def benchmark(
         peak_gflops.append(products.step()["gflops"])
         if i % peer_every == 0:
             for one, times in zip(peers, peer_ms):
-                times[i] = one.step()["see"]
+                times[i] = one.step()["inference"]
     products.end()
     figures: Json = {
         "machine": {"cpu": cpu_name(), "cpus": os.cpu_count(), "threads": num_threads},
@@ -126,19 +129,19 @@ def benchmark(
     for row, one in zip(figures["models"], ours):
         row["peak_memory_mib"] = round(one.end(), 1)
     for row, own_rows, one, times in zip(figures["models"], rows, peers, peer_ms):
-        seeing_ms = [sum(own_rows[i][stage] for stage in SEEING) for i in times]
+        own_ms = [sum(own_rows[i][stage] for stage in PEER_STAGES) for i in times]
         row["peer"] = {
             "name": peer,
             "instances": one.facts["instances"],
-            "see_ms": percentiles(list(times.values())),
-            "our_share": _ratio(seeing_ms, list(times.values())),
+            "inference_ms": percentiles(list(times.values())),
+            "our_share": _ratio(own_ms, list(times.values())),
             "peak_memory_mib": round(one.end(), 1),
         }
     return figures
 
 
 def peer_steps(peer: str, *arguments: Any) -> tuple[Step, Json]:
-    """Make the steps of a peer, inside its process.
+    """Load a peer inside its process, and return its step.
 
     Raises:
         ConfigError: it is not installed, or this is no checkout with ``training/``.
@@ -155,7 +158,7 @@ def peer_steps(peer: str, *arguments: Any) -> tuple[Step, Json]:
 def summarise(
     rows: list[dict[str, float]], gflop: float | None, peak_gflops: NDArray[np.float64]
 ) -> Json:
-    """Sum up a model's rounds.
+    """Summarise a model's rounds: percentiles by stage, and rates.
 
     Args:
         rows: milliseconds of every stage, for each round.
@@ -203,7 +206,7 @@ def print_figures(figures: Json) -> None:
             "total": model["total_ms"],
         }
         if "peer" in model:
-            rows[f"peer: {model['peer']['name']}"] = model["peer"]["see_ms"]
+            rows[f"peer: {model['peer']['name']}"] = model["peer"]["inference_ms"]
         for name, row in rows.items():
             print(f"{name:<34} {row['p50']:>9.2f} {row['p95']:>9.2f} {row['p99']:>9.2f}")
         print(f"{model['frames_per_second']:.1f} frames per second", end="")

@@ -1,4 +1,4 @@
-"""What Linux says of the CPU."""
+"""The CPU's name and other entries of ``/proc/cpuinfo``."""
 
 from __future__ import annotations
 

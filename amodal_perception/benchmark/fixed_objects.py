@@ -1,4 +1,4 @@
-"""Fixed objects in place of what a network finds, and the images to go with them."""
+"""Fixed detections in place of the network's, so that latency does not depend on the images."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ SIZE_HW = (480, 640)
 
 @dataclass(frozen=True, eq=False)
 class FixedObjects:
-    """A runtime that runs its engine, and returns fixed objects instead of what that found.
+    """A runtime that runs its network, but returns fixed objects.
 
     What comes after the engine takes as long as there are objects, so their number is fixed;
-    the engine itself, a static graph, takes the same time whatever it sees.
+    the engine itself, a static graph, takes the same time for every image.
     """
 
     runtime: Runtime

@@ -1,4 +1,4 @@
-"""Count the arithmetic of an ONNX graph; needs the package `onnx`."""
+"""Count the FLOPs of an ONNX graph; needs the package `onnx`."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What is timed against each other: each in a process of its own, which work in turn.
+"""What the benchmark times: each in a process of its own, which work in alternation.
 
-So no engine's waiting threads disturb another, memory can be told apart, and whatever else happens
+So no engine's waiting threads disturb another, memory is measured apart, and whatever else happens
 on the machine hits all alike.
 """
 
@@ -64,7 +64,7 @@ class TimedProcess:
         self.facts: Json = self._receive()
 
     def step(self) -> dict[str, float]:
-        """Let it work once, alone."""
+        """Run one step."""
         self._pipe.send(True)
         return self._receive()
 
@@ -98,7 +98,7 @@ def _work(build: Callable[..., tuple[Step, Json]], arguments: tuple, pipe: Conne
 
 @contextmanager
 def blas_threads(count: int) -> Iterator[None]:
-    """Give processes that start meanwhile so many threads for NumPy's matrix products."""
+    """Set the number of BLAS threads of processes that start meanwhile."""
     wanted = dict.fromkeys(BLAS_THREADS, str(count)) | NO_WAITING
     before = {name: os.environ.get(name) for name in wanted}
     os.environ.update(wanted)
@@ -112,7 +112,7 @@ def blas_threads(count: int) -> Iterator[None]:
 
 
 def model_steps(settings: ModelSettings, objects: int) -> tuple[Step, Json]:
-    """Take a JPEG message to a published scene.
+    """Load a model; its step takes a JPEG message to a published scene.
 
     Where ROS and this package's messages are sourced, "publish" hands the scene to DDS, with
     nobody listening; elsewhere it only makes the bytes that would be sent.
@@ -126,7 +126,7 @@ def model_steps(settings: ModelSettings, objects: int) -> tuple[Step, Json]:
     pipeline = settings.load()
     metadata = pipeline.runtime.metadata
     runtime = FixedObjects(pipeline.runtime, make_objects(metadata, objects))
-    see = Pipeline(runtime, pipeline.config)
+    run = Pipeline(runtime, pipeline.config)
     types, publish, publisher = _open_publisher()
     numbers = itertools.count()
 
@@ -135,8 +135,8 @@ def model_steps(settings: ModelSettings, objects: int) -> tuple[Step, Json]:
         started = time.perf_counter()
         frame = message_to_frame(message)
         decoded = time.perf_counter()
-        scene = see(frame)
-        seen = time.perf_counter()
+        scene = run(frame)
+        inferred = time.perf_counter()
         encoded_scene = scene_to_msg(scene, types)
         encoded = time.perf_counter()
         publish(encoded_scene)
@@ -144,7 +144,7 @@ def model_steps(settings: ModelSettings, objects: int) -> tuple[Step, Json]:
         return {
             "decode": (decoded - started) * 1e3,
             **scene.stages_ms,
-            "message": (encoded - seen) * 1e3,
+            "message": (encoded - inferred) * 1e3,
             "publish": (done - encoded) * 1e3,
         }
 
@@ -163,7 +163,7 @@ def model_steps(settings: ModelSettings, objects: int) -> tuple[Step, Json]:
 
 
 def matrix_product_steps() -> tuple[Step, Json]:
-    """Multiply matrices with NumPy: the most arithmetic that this machine does in a second."""
+    """Multiply matrices with NumPy (sgemm): the machine's peak arithmetic rate."""
     a = np.random.default_rng(0).random((PRODUCT_SIZE,) * 2, np.float32)
 
     def step() -> dict[str, float]:
@@ -187,7 +187,7 @@ def _open_publisher() -> tuple[MessageTypes, Callable[[Any], object], str]:
 
 
 def _gflop(settings: ModelSettings) -> float | None:
-    """Return the arithmetic of one image, 1e9 operations; None where it cannot be told."""
+    """Return the arithmetic of one image, 1e9 operations; None where it is unknown."""
     if settings.path.suffix != ".onnx" or find_spec("onnx") is None:
         return None
     import onnx

@@ -48,9 +48,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--force", action="store_true", help="build though the engine is there")
     others = parser.add_mutually_exclusive_group()
     others.add_argument(
-        "--check", type=Path, metavar="ENGINE", help="tell whether an engine can be used here"
+        "--check", type=Path, metavar="ENGINE", help="check whether an engine can be used here"
     )
-    others.add_argument("--list", action="store_true", help="tell what is in the cache")
+    others.add_argument("--list", action="store_true", help="list the engines in the cache")
     others.add_argument(
         "--prune", action="store_true", help="remove from the cache what cannot be used here"
     )
@@ -79,11 +79,11 @@ def run(arguments: argparse.Namespace) -> int:
         ),
         force=arguments.force,
     )
-    _tell(built)
+    _print_built(built)
     return 0
 
 
-def _tell(built: Built) -> None:
+def _print_built(built: Built) -> None:
     manifest = built.manifest
     did = f"built in {manifest.build_seconds:.1f} s" if built.is_new else "is there already"
     counts = ", ".join(f"{n} {dtype}" for dtype, n in sorted(manifest.precision.items()))
@@ -95,7 +95,7 @@ def _tell(built: Built) -> None:
 
 
 def _check(path: Path) -> int:
-    entry = cache.check(path)
+    entry = cache.check_engine(path)
     if entry.manifest is not None:
         for key in ("onnx_file", "onnx_sha256", "backend", "backend_version", "built_at"):
             print(f"{key:20} {getattr(entry.manifest, key)}")

@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--count-fully-hidden",
         action="store_true",
-        help="ask for objects of which nothing is visible, too, as COCO's own code does",
+        help="count objects of which nothing is visible, too, as COCO's own code does",
     )
     parser.add_argument(
         "--images", type=Path, metavar="DIR", help="photographs (default: beside the truth)"
@@ -80,7 +80,7 @@ def evaluate_files(
         out_dir: folder, made where it is missing.
         names: protocols, all of which must be possible; None takes those that are.
         replicates: number of bootstrap draws; 0: no intervals.
-        count_fully_hidden: ask for objects of which nothing is visible, too.
+        count_fully_hidden: count objects of which nothing is visible, too.
         images_dir: where the photographs are; None: beside the truth.
 
     Raises:

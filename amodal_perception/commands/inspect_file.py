@@ -11,7 +11,7 @@ from amodal_perception.reports.dataset_page import write_browser
 from amodal_perception.reports.dataset_statistics import RATE_BINS, summarise
 from amodal_perception.reports.memory_bank_page import describe_bank, write_bank_page
 from amodal_perception.runtime import ModelMetadata, load_runtime
-from amodal_perception.runtime.tensorrt.cache import check
+from amodal_perception.runtime.tensorrt.cache import check_engine
 from amodal_perception.runtime.tensorrt.manifest import read_trusted
 from amodal_perception.storage import amodal_coco
 from amodal_perception.storage.bag_files import image_topics
@@ -50,7 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def describe(path: Path) -> dict[str, object]:
-    """List what a model, bag, dataset or expansion bank holds, as values by name.
+    """List what a model, bag, dataset or memory bank holds, as values by name.
 
     Raises:
         AmodalError: missing, damaged, or of no kind known here.
@@ -85,7 +85,7 @@ def _describe_engine(path: Path) -> dict[str, object]:
         "built for": f"compute capability {manifest.compute_capability}",
         "built from": manifest.onnx_file,
         "arithmetic": f"layers: {types}",
-        "can be used": check(path).problem or "yes, on such a GPU",
+        "can be used": check_engine(path).problem or "yes, on such a GPU",
     }
 
 

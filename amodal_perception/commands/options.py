@@ -50,10 +50,10 @@ def add_pipeline_options(parser: argparse.ArgumentParser, many_models: bool = Fa
         help="lowest score of an instance, 0..1 (default %(default)s)",
     )
     parser.add_argument(
-        "--min-own-share",
+        "--overlap-threshold",
         type=fraction,
-        default=postprocess.min_own_share,
-        help="least share of an instance's pixels that no better one claims, 0..1; 0 keeps "
+        default=postprocess.overlap_threshold,
+        help="most of an instance's visible pixels that better ones may claim, 0..1; 1 keeps "
         "repetitions (default %(default)s)",
     )
     parser.add_argument(
@@ -92,7 +92,8 @@ def pipeline_config(arguments: argparse.Namespace) -> PipelineConfig:
     """Return the thresholds that the options give."""
     return PipelineConfig(
         postprocess=PostprocessConfig(
-            score_threshold=arguments.score_threshold, min_own_share=arguments.min_own_share
+            score_threshold=arguments.score_threshold,
+            overlap_threshold=arguments.overlap_threshold,
         ),
         ordering=OrderingConfig(min_hidden_fraction=arguments.min_hidden_fraction),
     )

@@ -59,7 +59,7 @@ def list_images(inputs: Sequence[Path]) -> list[Path]:
 def predict(
     inputs: Sequence[Path], pipeline: Pipeline, out_dir: Path, *, overlays: bool = True
 ) -> list[Path]:
-    """See every image and write ``predictions.json`` and ``overlays/*.png``.
+    """Run the pipeline on every image; write ``predictions.json`` and ``overlays/*.png``.
 
     An image that cannot be read is reported and left out; the rest goes on.
 

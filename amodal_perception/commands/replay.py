@@ -123,7 +123,7 @@ def _replay_live(jobs: Sequence[Job], arguments: argparse.Namespace) -> list[Out
 
 def print_summary(summary: Json) -> None:
     """Print a run's key figures."""
-    metrics, changes = summary.get("metrics", {}), summary["flicker"]
+    metrics, changes = summary.get("metrics", {}), summary["temporal_stability"]
     rows = [
         ("frames sent", f"{summary['frames_sent']}"),
         ("frames processed", f"{summary['frames_processed']}"),

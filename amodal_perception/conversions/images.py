@@ -1,4 +1,4 @@
-"""Image messages to RGB arrays and back, without a loop over elements and without ROS.
+"""ROS image messages to RGB arrays and back (as cv_bridge does), without ROS.
 
 Works on any object with the fields of sensor_msgs/Image or sensor_msgs/CompressedImage: those of
 rclpy (``data`` is an ``array.array``) and those of rosbags (``data`` is an ndarray).

@@ -1,4 +1,4 @@
-"""Boxes to MoveIt's collision objects. MoveIt's messages are imported when they are asked for."""
+"""Boxes as MoveIt collision objects; MoveIt's messages are imported late."""
 
 from __future__ import annotations
 

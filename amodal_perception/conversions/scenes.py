@@ -1,4 +1,4 @@
-"""Scenes to messages and back. Pure NumPy; no ROS is imported.
+"""Scenes to AmodalScene messages and back; no ROS is imported.
 
 The same code fills the classes that ROS generates (for the node) and those of rosbags (for bags
 written on machines without ROS): `MessageTypes` holds the difference.

@@ -1,4 +1,4 @@
-"""Scenes as vision_msgs, for tools that know no amodal masks; where that package is installed."""
+"""Scenes as vision_msgs detections, where that package is installed."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ def draw_graph(scene: Scene, colors: UInt8Array | None = None) -> str:
     red between objects that hide each other. Objects without any edge come last.
 
     Args:
-        scene: what was seen.
+        scene: its graph is drawn.
         colors: [N, 3] uint8 RGB, one for each instance; None takes `instance_colors`.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Pictures of scenes: what is seen is tinted, what is guessed is striped."""
+"""Overlays of scenes on images: visible parts tinted, hidden parts striped."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ STRIPE_PERIOD_PX = 8
 
 def instance_colors(count: int) -> UInt8Array:
     """Return [count, 3] uint8 RGB colours; neighbours in the list differ strongly in hue."""
-    return identity_colors(np.arange(count))
+    return id_colors(np.arange(count))
 
 
-def identity_colors(identities: np.ndarray) -> UInt8Array:
+def id_colors(ids: np.ndarray) -> UInt8Array:
     """Return a colour for each of [N] whole numbers: [N, 3] uint8 RGB."""
-    count = len(identities)
+    count = len(ids)
     # Steps of the golden angle spread any number of hues evenly.
-    hues = (identities * 0.381966 * 180) % 180
+    hues = (ids * 0.381966 * 180) % 180
     hsv = np.stack([hues, np.full(count, 200), np.full(count, 255)], axis=-1).astype(np.uint8)
     return cv2.cvtColor(hsv[None], cv2.COLOR_HSV2RGB)[0] if count else np.zeros((0, 3), np.uint8)
 
@@ -35,7 +35,7 @@ def draw_scene(image: UInt8Array, scene: Scene, colors: UInt8Array | None = None
 
     Args:
         image: [H, W, 3] uint8 RGB, the size of the scene's masks.
-        scene: what was seen.
+        scene: of the image.
         colors: [N, 3] uint8 RGB, one for each instance; None takes `instance_colors`.
 
     Returns:

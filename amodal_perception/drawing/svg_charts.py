@@ -9,6 +9,7 @@ from html import escape
 
 WIDTH, HEIGHT = 520, 260
 LEFT, RIGHT, TOP, BOTTOM = 52, 32, 14, 42
+TICKS = 5
 PALETTE = ("#2563eb", "#ea580c", "#0d9488", "#9333ea", "#64748b", "#ca8a04")
 
 
@@ -125,10 +126,10 @@ def stage_bars(stages_ms: dict[str, dict[str, float]]) -> str:
     return _svg(WIDTH, height, parts)
 
 
-def ticks(low: float, high: float, count: int = 5) -> list[float]:
-    """Return round values inside a range, about `count` of them."""
-    step = 10 ** math.floor(math.log10((high - low) / count))
-    step *= next(m for m in (1, 2, 5, 10) if (high - low) / (step * m) <= count + 0.5)
+def ticks(low: float, high: float) -> list[float]:
+    """Return round values inside a range, about `TICKS` of them."""
+    step = 10 ** math.floor(math.log10((high - low) / TICKS))
+    step *= next(m for m in (1, 2, 5, 10) if (high - low) / (step * m) <= TICKS + 0.5)
     first = math.ceil(low / step - 1e-9)
     last = math.floor(high / step + 1e-9)
     return [round(i * step, 12) for i in range(first, last + 1)]

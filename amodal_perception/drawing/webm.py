@@ -1,4 +1,4 @@
-"""Videos that every browser plays, in real time, with the same bytes for the same frames.
+"""WebM (VP8) videos in real time, with the same bytes for the same frames.
 
 A WebM file (Matroska) of VP8 pictures, each a key frame: a lossy WebP picture holds exactly one
 VP8 key frame (RFC 9649), so OpenCV's WebP encoder makes them and only the container is written
@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import struct
 from pathlib import Path
-from types import TracebackType
 
 import cv2
 
@@ -96,12 +95,7 @@ class VideoFile:
     def __enter__(self) -> VideoFile:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def _advance(self, stamp_ns: int) -> None:

@@ -1,1 +1,1 @@
-"""How good and how fast: metrics against truth, replay of bags, the report, the benchmark."""
+"""Evaluation metrics of predictions against truth."""

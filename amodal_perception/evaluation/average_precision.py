@@ -1,4 +1,4 @@
-"""COCO's matching and average precision, for any IoU and any rule of what is ignored.
+"""COCO's matching, precision-recall curves and AP, for any IoU and any rule of what is ignored.
 
 The regions' IoUs are pycocotools' own. Its matching and accumulation are restated here so that
 they run over whole arrays: the same figures to the last digit (the tests compare the two with
@@ -22,12 +22,10 @@ RECALL_POINTS: Float64 = np.linspace(0.0, 1.0, 101, dtype=np.float64)
 MAX_DETECTIONS = 100
 """Per image and class, as in COCO."""
 
-_T = len(IOU_THRESHOLDS)
-
 
 @dataclass(frozen=True, eq=False)
 class Matches:
-    """Who was matched to whom, at each of T IoU thresholds.
+    """Predictions matched to true objects, at each of T IoU thresholds.
 
     Attributes:
         true_of: [T, P] int64, the true object of each prediction, or -1.
@@ -126,7 +124,7 @@ def _rank(image: NDArray, label: NDArray, left_out: BoolArray | None) -> Int64:
 
 @dataclass(frozen=True, eq=False)
 class _ClassCurve:
-    """One class at all thresholds, ready to be weighed by image.
+    """Detections of one class at all thresholds, to be weighted by image.
 
     Attributes:
         image: [N] image of each prediction, best score first.
@@ -144,7 +142,7 @@ class _ClassCurve:
 
 
 class PrecisionRecall:
-    """Precision and recall by threshold and class, as COCO accumulates them.
+    """Precision-recall curves by threshold and class, as COCO accumulates them.
 
     Args:
         comparison: what was matched.
@@ -177,14 +175,14 @@ class PrecisionRecall:
         self.classes: list[_ClassCurve] = []
         for label in range(num_classes):
             mine = by_score if agnostic else by_score[predicted_label == label]
-            asked = ~ignored if agnostic else ~ignored & (true_label == label)
+            is_positive = ~ignored if agnostic else ~ignored & (true_label == label)
             self.classes.append(
                 _ClassCurve(
                     image=predicted.image[mine],
                     rank=matches.rank[mine],
                     hits=[np.flatnonzero(row) for row in hit[:, mine]],
                     counted=[None if row.all() else row for row in counted[:, mine]],
-                    true_image=true.image[asked],
+                    true_image=true.image[is_positive],
                 )
             )
 
@@ -197,8 +195,8 @@ class PrecisionRecall:
         """Return [T, R, K] precision at `RECALL_POINTS`; NaN for classes without truth."""
         result = np.zeros((len(self.iou_thresholds), len(RECALL_POINTS), len(self.classes)))
         for k, curve in enumerate(self.classes):
-            asked = _count(curve.true_image, weights)
-            if asked == 0:
+            num_positives = _count(curve.true_image, weights)
+            if num_positives == 0:
                 result[:, :, k] = NAN
                 continue
             times = np.ones(len(curve.image)) if weights is None else weights[curve.image]
@@ -206,18 +204,20 @@ class PrecisionRecall:
             for t, hits in enumerate(curve.hits):
                 counted = curve.counted[t]
                 so_far = seen if counted is None else np.cumsum(np.where(counted, times, 0))
-                result[t, :, k] = _interpolated(so_far[hits], np.cumsum(times[hits]), asked)
+                result[t, :, k] = _interpolated(
+                    so_far[hits], np.cumsum(times[hits]), num_positives
+                )
         return result
 
     def recall(self, weights: Weights | None, max_detections: int = MAX_DETECTIONS) -> Float64:
         """Return [T, K] recall with so many predictions an image; NaN for classes without."""
         result = np.full((len(self.iou_thresholds), len(self.classes)), NAN)
         for k, curve in enumerate(self.classes):
-            asked = _count(curve.true_image, weights)
-            if asked:
+            num_positives = _count(curve.true_image, weights)
+            if num_positives:
                 for t, hits in enumerate(curve.hits):
                     few = hits[curve.rank[hits] < max_detections]
-                    result[t, k] = _count(curve.image[few], weights) / asked
+                    result[t, k] = _count(curve.image[few], weights) / num_positives
         return result
 
     def ap(self, iou: float | None = None, *, label: int | None = None) -> Measure:
@@ -253,7 +253,7 @@ class PrecisionRecall:
         return int(np.argmin(np.abs(self.iou_thresholds - iou)))
 
 
-def _interpolated(seen: Float64, right: Float64, asked: float) -> NDArray[np.float64]:
+def _interpolated(seen: Float64, right: Float64, num_positives: float) -> NDArray[np.float64]:
     """Return COCO's interpolated precision at the recall points.
 
     Precision falls between hits, so the highest precision at a recall or beyond is that of a hit.
@@ -261,11 +261,11 @@ def _interpolated(seen: Float64, right: Float64, asked: float) -> NDArray[np.flo
     Args:
         seen: [H] number of predictions that count, up to each hit.
         right: [H] number of hits up to each.
-        asked: number of true objects.
+        num_positives: number of true objects.
     """
     precision = right / (seen + np.spacing(1))
     best_from_here = np.maximum.accumulate(precision[::-1])[::-1]
-    at = np.searchsorted(right / asked, RECALL_POINTS, side="left")
+    at = np.searchsorted(right / num_positives, RECALL_POINTS, side="left")
     return np.append(best_from_here, 0.0)[at]
 
 

@@ -1,4 +1,4 @@
-"""Confidence intervals: the same figures over many random choices of the images."""
+"""Bootstrap confidence intervals: the figures over images resampled with replacement."""
 
 from __future__ import annotations
 

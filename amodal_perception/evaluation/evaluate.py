@@ -56,7 +56,7 @@ def evaluate(
     """Measure predictions against truth.
 
     Every image of the truth counts, also one without predictions. Objects of which nothing is
-    visible are ignored: finding them is neither asked for nor punished. Figures that the files
+    visible are ignored: finding them counts neither for nor against. Figures that the files
     cannot give (visible masks where either file has none, order without occlusions) are left out.
 
     Args:
@@ -88,7 +88,7 @@ def evaluate_in_detail(
         predictions: what was found.
         names: protocols; None takes all that the truth allows.
         replicates: number of bootstrap draws for the intervals.
-        count_fully_hidden: ask for objects of which nothing is visible, too, as COCO's code does.
+        count_fully_hidden: count objects of which nothing is visible, too, as COCO's code does.
     """
     comparison = compare(truth, align(truth, predictions), count_fully_hidden=count_fully_hidden)
     measures, left_out = protocols.measure(comparison, names)
@@ -109,7 +109,7 @@ def evaluate_in_detail(
 
 
 def counts(comparison: Comparison) -> dict[str, float]:
-    """Count what was measured, and what was not."""
+    """Count the images and objects that were measured, and those that were not."""
     truth, predictions = comparison.truth, comparison.predictions
     return {
         "counts.truth.images": len(comparison.image_ids),

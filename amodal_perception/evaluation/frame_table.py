@@ -1,4 +1,4 @@
-"""A run frame by frame, in numbers: one row each, and the same as CSV."""
+"""The table of a run, one row per frame: ``frames.csv``."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ TRUTH_COLUMNS = ("true_objects", "true_found", "true_amodal_iou", "panoptic_qual
 
 @dataclass(frozen=True, eq=False)
 class FrameRow:
-    """One frame in numbers; None where there is nothing to tell.
+    """One frame in numbers; None where there is no value.
 
     Attributes:
         index: place among the frames, from 0.
@@ -105,7 +105,7 @@ def scene_row(
 
 
 def mean(values: np.ndarray) -> float | None:
-    """Return the mean of what is a number; None of nothing."""
+    """Return the mean without NaN; None of no values."""
     values = values[~np.isnan(values)]
     return float(values.mean()) if len(values) else None
 
@@ -119,7 +119,7 @@ def percentiles(values: Sequence[float] | np.ndarray) -> dict[str, float | None]
 
 
 def write_csv(path: Path, rows: Sequence[FrameRow]) -> None:
-    """Write one line per frame; a cell is empty where there is nothing to tell."""
+    """Write one line per frame; a cell is empty where there is no value."""
     stages = list(dict.fromkeys(stage for row in rows for stage in row.stages_ms))
     header = FrameRow(0, 0).cells(stages)
     with files.replacing(path) as temporary, temporary.open("w", newline="") as file:

@@ -1,4 +1,4 @@
-"""Do track ids stay with their objects? Measured on a bag whose truth names its objects.
+"""ID switches and ID transfers of tracks, on a bag whose truth names its objects.
 
     python -m amodal_perception.evaluation.id_switches            # the sample bag
     python -m amodal_perception.evaluation.id_switches --on truth --every 2 --lose 0.3
@@ -19,7 +19,8 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from amodal_perception.errors import AmodalError, DatasetError
+from amodal_perception.command_line import run_main
+from amodal_perception.errors import DatasetError
 from amodal_perception.evaluation.matching import match_greedily
 from amodal_perception.evaluation.regions import iou_matrix
 from amodal_perception.files import ASSETS
@@ -33,40 +34,38 @@ from amodal_perception.tracking import Tracker
 
 
 @dataclass(frozen=True)
-class IdentityCounts:
-    """How ids and objects belong together over a film.
+class IdSwitches:
+    """How well track ids stay with the true objects of a film.
 
     Attributes:
-        objects: true objects that were found at least once.
-        sightings: frames times objects found in them.
-        switches: sightings in which an object has another id than in its sighting before.
-        mixed_up: sightings in which an id names another object than in its sighting before.
+        objects: true objects that were detected at least once.
+        detections: pairs of a frame and an object detected in it.
+        id_switches: detections of an object under another id than its last.
+        id_transfers: detections under an id whose last detection was of another object.
     """
 
     objects: int
-    sightings: int
-    switches: int
-    mixed_up: int
+    detections: int
+    id_switches: int
+    id_transfers: int
 
 
-def count_identities(
-    frames: Iterable[Iterable[tuple[str, str]]],
-) -> IdentityCounts:
-    """Count changes of identity.
+def count_id_switches(frames: Iterable[Iterable[tuple[str, str]]]) -> IdSwitches:
+    """Count ID switches and ID transfers.
 
     Args:
-        frames: for every frame in order the pairs (id given, name of the true object).
+        frames: for every frame in order the pairs (track id, name of the true object).
     """
     id_of: dict[str, str] = {}
     object_of: dict[str, str] = {}
-    sightings = switches = mixed_up = 0
+    detections = switches = transfers = 0
     for pairs in frames:
-        for given, name in pairs:
-            sightings += 1
-            switches += id_of.get(name, given) != given
-            mixed_up += object_of.get(given, name) != name
-            id_of[name], object_of[given] = given, name
-    return IdentityCounts(len(id_of), sightings, switches, mixed_up)
+        for track_id, name in pairs:
+            detections += 1
+            switches += id_of.get(name, track_id) != track_id
+            transfers += object_of.get(track_id, name) != name
+            id_of[name], object_of[track_id] = track_id, name
+    return IdSwitches(len(id_of), detections, switches, transfers)
 
 
 def tracked_truth(
@@ -77,8 +76,8 @@ def tracked_truth(
     Args:
         frames: the film.
         truth: see the module.
-        lose: probability that an object is not seen in a frame, 0..1; the draws are the same in
-            every run.
+        lose: probability that an object is not detected in a frame, 0..1; the draws are the same
+            in every run.
     """
     rng = np.random.default_rng(0)
     tracker = Tracker()
@@ -91,17 +90,17 @@ def tracked_truth(
 def tracked_predictions(
     frames: Iterable[Frame], truth: AmodalCoco, pipeline: Pipeline
 ) -> Iterator[list[tuple[str, str]]]:
-    """Track what a model sees; instances that match no true object take no part in the count.
+    """Track a model's instances; those that match no true object take no part in the count.
 
     By descending score, each takes the free true object with the highest IoU of visible masks, if
     that is 0.5 at least.
     """
     tracker = Tracker()
     for frame, instances, names in _with_truth(frames, truth):
-        seen = pipeline(frame).instances
-        ids = tracker.update(frame, seen)
+        found = pipeline(frame).instances
+        ids = tracker.update(frame, found)
         iou = iou_matrix(
-            [encode_mask(mask) for mask in seen.visible],
+            [encode_mask(mask) for mask in found.visible],
             [encode_mask(mask) for mask in instances.visible],
         )
         matches = match_greedily(iou)
@@ -142,19 +141,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if args.every < 1 or not 0 <= args.lose < 1:
         parser.error("--every must be 1 at least, --lose between 0 and 1")
-    try:
-        truth = amodal_coco.read(args.truth)
-        frames = list(read_frames(args.bag))[:: args.every]
-        film = tqdm(frames, "tracking", unit="frame")
-        if args.on == "truth":
-            pairs = tracked_truth(film, truth, lose=args.lose)
-        else:
-            pairs = tracked_predictions(film, truth, Pipeline(load_runtime(args.model)))
-        print(json.dumps(asdict(count_identities(pairs))))
-    except AmodalError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return run_main("id_switches", lambda: _run(args))
+
+
+def _run(args: argparse.Namespace) -> None:
+    truth = amodal_coco.read(args.truth)
+    frames = list(read_frames(args.bag))[:: args.every]
+    film = tqdm(frames, "tracking", unit="frame")
+    if args.on == "truth":
+        pairs = tracked_truth(film, truth, lose=args.lose)
+    else:
+        pairs = tracked_predictions(film, truth, Pipeline(load_runtime(args.model)))
+    print(json.dumps(asdict(count_id_switches(pairs))))
 
 
 if __name__ == "__main__":

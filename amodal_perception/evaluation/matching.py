@@ -1,4 +1,4 @@
-"""Which predicted instance is which true one, for measures that ask about single objects."""
+"""One-to-one matching of predicted to true instances, for measures of single objects."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class ImageMatches:
 
     Attributes:
         image_id: the image, in the truth.
-        num_true: true objects that are asked for.
+        num_true: true objects that count.
         num_predicted: predictions with a score of `MIN_SCORE` at least that are not of an object
             that is ignored.
         occlusion_rate: [P] float32, 0..1, of the true object of every pair.
@@ -48,7 +48,7 @@ class ImageMatches:
 
 @dataclass(frozen=True, eq=False)
 class ObjectMatches:
-    """Who is who over all images.
+    """Matched predictions and true objects over all images.
 
     By descending score, each sure prediction takes the free true object of its class with the
     highest amodal IoU, if that is `MIN_IOU` at least; ignored objects only where no other fits.

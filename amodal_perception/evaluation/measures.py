@@ -1,4 +1,4 @@
-"""Figures that can be worked out again for any choice of images, which the bootstrap needs.
+"""Metrics as functions of image weights, so that the bootstrap can resample images.
 
 A measure is a function of the number of times that each image counts, [I]; None counts each once.
 It gives NaN where it has nothing to measure.

@@ -1,4 +1,4 @@
-"""How much a scene changes from one frame to the next: objects, masks, edges.
+"""Temporal stability (flicker): how objects, masks and edges change from frame to frame.
 
 A model may be right on every frame on average and still be of no use to a planner, because masks
 and edges come and go. Part of the change is real, the camera and the things move; measured on
@@ -20,7 +20,7 @@ MIN_IOU = 0.5
 
 @dataclass(frozen=True, eq=False)
 class SceneChange:
-    """One scene compared to the one before it.
+    """What changed from one scene to the next.
 
     Attributes:
         previous_of: [N] int32, for every instance of the later scene its index in the earlier
@@ -76,7 +76,7 @@ class View:
 
 
 def compare(before: View, after: View) -> SceneChange:
-    """Find the objects of one scene again in the next, and measure how they changed.
+    """Match the objects of two consecutive scenes, and measure how they changed.
 
     Pairs are made best first, each object once, by the larger of the IoUs of visible and of amodal
     masks, `MIN_IOU` at least: a jumping amodal mask alone does not make an object a new one. The
@@ -113,8 +113,8 @@ def compare(before: View, after: View) -> SceneChange:
     )
 
 
-def flicker(changes: Iterable[SceneChange]) -> dict[str, float]:
-    """Sum up a film's changes.
+def temporal_stability(changes: Iterable[SceneChange]) -> dict[str, float]:
+    """Measure the temporal stability of a film from the changes between its scenes.
 
     Returns:
         ``pairs`` (of consecutive scenes), ``objects_kept`` (share of all objects of two
@@ -149,27 +149,27 @@ def flicker(changes: Iterable[SceneChange]) -> dict[str, float]:
     return {name: round(value, 6) for name, value in figures.items()}
 
 
-class Identities:
-    """Whole numbers that stay with objects from scene to scene, as far as `compare` finds them."""
+class StableIds:
+    """Whole numbers that stay with objects from scene to scene, where `compare` matches them."""
 
     def __init__(self) -> None:
         self._known = np.zeros(0, np.int64)
         self._next = 0
 
-    def follow(self, change: SceneChange | None, count: int) -> np.ndarray:
-        """Name the `count` instances of a scene; `change` leads to it from the one before.
+    def update(self, change: SceneChange | None, count: int) -> np.ndarray:
+        """Number the `count` instances of a scene; `change` leads to it from the one before.
 
         Returns:
             [count] int64.
         """
         previous_of = np.full(count, -1) if change is None else change.previous_of
         is_new = previous_of < 0
-        names = np.zeros(count, np.int64)
-        names[~is_new] = self._known[previous_of[~is_new]]
-        names[is_new] = self._next + np.arange(is_new.sum())
+        ids = np.zeros(count, np.int64)
+        ids[~is_new] = self._known[previous_of[~is_new]]
+        ids[is_new] = self._next + np.arange(is_new.sum())
         self._next += int(is_new.sum())
-        self._known = names
-        return names
+        self._known = ids
+        return ids
 
 
 class _Pair(NamedTuple):
@@ -183,7 +183,7 @@ class _Pair(NamedTuple):
 
 
 def _pairs(a: Instances, b: Instances) -> list[_Pair]:
-    """Find what is in both scenes, each object once, best first."""
+    """Match the objects of both scenes greedily, by IoU, each once."""
     if a.size_hw != b.size_hw or not len(a) or not len(b):
         return []
     left_top = np.maximum(a.windows_xyxy[:, None, :2], b.windows_xyxy[None, :, :2])

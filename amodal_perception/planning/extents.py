@@ -1,4 +1,4 @@
-"""How large objects are and where, from depth: what is measured, and what is guessed."""
+"""3D extents of objects from depth: a measured box, and an amodal one in part guessed."""
 
 from __future__ import annotations
 

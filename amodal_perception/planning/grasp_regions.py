@@ -1,4 +1,4 @@
-"""Where a gripper may touch an object: what is seen of it, less a margin."""
+"""Graspable regions: visible masks eroded by a margin."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from amodal_perception.structures import BoolArray, Instances
 
 
 def graspable_masks(instances: Instances, margin_px: float) -> BoolArray:
-    """Shrink every visible mask.
+    """Erode every visible mask by a margin.
 
     Hidden pixels are guesses, so none is ever graspable. The margin keeps a grasp off the edges,
     where masks are least exact and a gripper meets what lies in front; the image's border counts

@@ -1,4 +1,4 @@
-"""Instances as one label image: which object is at each pixel."""
+"""Label image: the object at each pixel."""
 
 from __future__ import annotations
 

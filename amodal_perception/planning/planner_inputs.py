@@ -1,4 +1,4 @@
-"""Masks as arrays for planners, and what other programs take: NumPy alone, so copy this file.
+"""Inputs of grasp and motion planners from scene messages: NumPy alone, so copy this file.
 
 Grasp planners, pose estimators and motion planners outside ROS, or in another Python, need
 nothing of this package but this file. Only what is seen goes to who measures or grasps; the

@@ -1,4 +1,4 @@
-"""What must go before an object can be lifted, and how far that answer can be trusted."""
+"""Removal plan: the objects to take away before a target, in order, and the weak edges."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from amodal_perception.structures import OcclusionGraph
 
 @dataclass(frozen=True)
 class RemovalPlan:
-    """An answer about one target; all numbers are instance indices, or indices of edges.
+    """A plan for one target; all numbers are instance indices, or indices of edges.
 
     It is about what the camera sees. Two objects may touch, or rest on each other, without one
     hiding any of the other: no plan knows of that.
@@ -40,7 +40,7 @@ def removal_plan(graph: OcclusionGraph, target: int, min_confidence: float = 0.0
     Args:
         graph: the scene's occlusion graph.
         target: instance index.
-        min_confidence: edges weaker than this (0..1) are not followed, but told.
+        min_confidence: edges weaker than this (0..1) are not followed, but listed.
 
     Returns:
         The smallest set after whose removal, by the followed edges, nothing hides the target.

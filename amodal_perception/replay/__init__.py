@@ -1,1 +1,1 @@
-"""Bags through the pipeline, many at a time, and what comes of them."""
+"""Replay of bags through the pipeline, in parallel, and the runs' files."""

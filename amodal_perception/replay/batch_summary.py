@@ -1,4 +1,4 @@
-"""One summary and one report over many runs."""
+"""The summary and report over many runs."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Failure:
 def finish(
     out_dir: Path, outcomes: Sequence[Outcome], unreadable: dict[str, str]
 ) -> tuple[Json | None, list[Failure]]:
-    """Sum up what became of all jobs.
+    """Write the summary and the report over all jobs.
 
     Of a single job its own summary is the summary. Of several, ``summary.json`` and
     ``report.html`` over all are written to `out_dir`.
@@ -68,10 +68,10 @@ def finish(
 def summary_over(
     out_dir: Path, done: Sequence[tuple[Job, Json]], failures: Sequence[Failure]
 ) -> Json:
-    """Put the figures of several runs together.
+    """Pool the figures of several runs.
 
     Frames are added up, times are percentiles over all frames of all runs, means are weighted by
-    frames, flicker by pairs of frames, and metrics are measured over all images at once.
+    frames, temporal stability by pairs of frames, and metrics are measured over all images.
     """
     summaries = [summary for _, summary in done]
     seen = [summary["frames_processed"] for summary in summaries]
@@ -88,7 +88,9 @@ def summary_over(
         "latency_ms": _percentiles(tables, "latency_ms"),
         "stages_ms": {stage: _percentiles(tables, f"{stage}_ms") for stage in stages},
         **{name: _weighted([(s[name], n) for s, n in zip(summaries, seen)]) for name in MEANS},
-        "flicker": _flicker([summary["flicker"] for summary in summaries]),
+        "temporal_stability": _temporal_stability(
+            [summary["temporal_stability"] for summary in summaries]
+        ),
         "scenes_sha256": digest.hexdigest(),
     }
     if all("age_ms" in summary for summary in summaries):
@@ -115,8 +117,8 @@ def _row(job: Job, summary: Json) -> Json:
         "latency_p50_ms": summary["latency_ms"]["p50"],
         "instances_mean": summary["instances_mean"],
         "edges_mean": summary["edges_mean"],
-        "objects_kept": summary["flicker"].get("objects_kept"),
-        "amodal_iou": summary["flicker"].get("amodal_iou"),
+        "objects_kept": summary["temporal_stability"].get("objects_kept"),
+        "amodal_iou": summary["temporal_stability"].get("amodal_iou"),
         "AP": summary.get("metrics", {}).get("coco.amodal_mask.AP"),
         "scenes_sha256": summary["scenes_sha256"],
     }
@@ -131,7 +133,7 @@ def _weighted(values: Sequence[tuple[float, float]]) -> float:
     return round(sum(value * weight for value, weight in values) / max(total, 1), 3)
 
 
-def _flicker(parts: Sequence[dict[str, float]]) -> dict[str, float]:
+def _temporal_stability(parts: Sequence[dict[str, float]]) -> dict[str, float]:
     names = dict.fromkeys(name for part in parts for name in part if name != "pairs")
     over: dict[str, float] = {"pairs": sum(part["pairs"] for part in parts)}
     for name in names:

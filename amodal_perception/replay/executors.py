@@ -1,4 +1,4 @@
-"""Where jobs are done: one after the other, on all cores, or on a Ray cluster."""
+"""Executors of replay jobs: serial, on all cores, or on a Ray cluster."""
 
 from __future__ import annotations
 

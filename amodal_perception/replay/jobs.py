@@ -1,4 +1,4 @@
-"""What there is to replay: one job for every camera of every bag."""
+"""Replay jobs: one for every camera of every bag."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from amodal_perception.storage.scene_bags import NAMESPACE
 
 @dataclass(frozen=True)
 class ModelSettings:
-    """How to make the pipeline; unlike a pipeline, this can be sent to other processes.
+    """Settings of a pipeline; unlike the pipeline, they can be sent to other processes.
 
     Attributes:
         path: the model file.
@@ -53,7 +53,7 @@ class Job:
         topic: image topic.
         message_count: messages on the topic.
         out_dir: folder of the run.
-        model: what sees.
+        model: its settings.
         truth_path: amodal COCO file with ``stamp_ns``.
         is_only: whether there is no other: then it is done anew in any case, and the truth must be
             about it.
@@ -87,7 +87,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a job: the content of its ``summary.json``, or an error in one line."""
+    """The result of a job: the content of its ``summary.json``, or an error in one line."""
 
     job: Job
     summary: Json | None
@@ -108,7 +108,7 @@ def plan(
     truth_path: Path | None = None,
     options: RunOptions = DEFAULTS,
 ) -> tuple[list[Job], dict[str, str]]:
-    """List what there is to do.
+    """List the jobs of bags and folders.
 
     A single job writes to `out_dir` itself, several to folders in it that are named after the bags
     and, where a bag has several cameras, after their topics.
@@ -116,7 +116,7 @@ def plan(
     Args:
         paths: bags, and folders of bags.
         out_dir: folder for all results.
-        model: what sees.
+        model: its settings.
         topics: image topics; none takes every camera.
         truth_path: amodal COCO file, or a folder with one for each bag, ``<bag's name>.json``.
         options: what of the runs is left out.
@@ -127,7 +127,7 @@ def plan(
     Raises:
         BagError: no bags, or the only one cannot be read.
         ModelFileError: the model cannot be used.
-        DatasetError: the truth does not tell a bag's cameras apart.
+        DatasetError: the truth does not name the topics of a bag with several cameras.
     """
     load_runtime(model.path)  # better now than in every job
     found = [
@@ -171,7 +171,7 @@ def plan(
 
 
 def attempt(job: Job, run: Runner, on_frame: Callable[[], None]) -> Outcome:
-    """Do a job, or keep what an equal one left earlier; what fails is told, not raised."""
+    """Run a job, or keep the results of an equal earlier one; errors are returned, not raised."""
     try:
         inputs = job.fingerprint()
         earlier = None if job.is_only else _earlier_summary(job.out_dir)

@@ -1,4 +1,4 @@
-"""One camera of a bag, seen frame by frame with none dropped."""
+"""Replay of one camera of a bag: every frame through the pipeline, none dropped."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from amodal_perception.storage.bag_frames import read_frames
 
 
 def replay(bag: Path, pipeline: Pipeline, topic: str | None = None) -> Iterator[ReplayedFrame]:
-    """See every frame of a bag, one after the other, none dropped.
+    """Run the pipeline on every frame of a bag, in order, none dropped.
 
     Args:
         bag: rosbag2 folder or file.
@@ -81,7 +81,7 @@ def replay_bag(
 def notifying(
     frames: Iterable[ReplayedFrame], on_frame: Callable[[], None]
 ) -> Iterator[ReplayedFrame]:
-    """Pass frames on, and call back after each is done with."""
+    """Yield frames, and call back after each is processed."""
     for frame in frames:
         yield frame
         on_frame()

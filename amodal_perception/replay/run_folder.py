@@ -1,4 +1,4 @@
-"""What a run leaves behind: scenes, pictures, a video, predictions, figures, a report.
+"""The folder of a run: scenes, overlays, a video, predictions, figures, a report.
 
 A run is what became of one camera's frames, whether read from a bag or seen through a live node.
 """
@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 
 from amodal_perception import files
-from amodal_perception.drawing.overlay import draw_scene, identity_colors
+from amodal_perception.drawing.overlay import draw_scene, id_colors
 from amodal_perception.drawing.webm import VideoFile
 from amodal_perception.errors import DatasetError
 from amodal_perception.evaluation.alignment import only_images
@@ -32,11 +32,11 @@ from amodal_perception.evaluation.frame_table import (
 )
 from amodal_perception.evaluation.matching import ImageMatches
 from amodal_perception.evaluation.temporal_stability import (
-    Identities,
     SceneChange,
+    StableIds,
     View,
     compare,
-    flicker,
+    temporal_stability,
 )
 from amodal_perception.reports.run_report import Gallery, Report, write_report
 from amodal_perception.storage import amodal_coco
@@ -62,11 +62,11 @@ LEFTOVER_PREFIX = ".run_"
 
 @dataclass(frozen=True, eq=False)
 class ReplayedFrame:
-    """One camera frame and what became of it.
+    """One camera frame and its scene.
 
     Attributes:
-        frame: what was sent.
-        scene: what was seen in it; None if the frame was dropped.
+        frame: the image.
+        scene: its scene; None if the frame was dropped.
         latency_ms: from the frame to its scene, wall time; None if unknown or dropped.
         age_ms: from the frame's exposure to the arrival of its scene; of live runs.
     """
@@ -79,7 +79,7 @@ class ReplayedFrame:
 
 @dataclass(frozen=True)
 class RunOptions:
-    """What of a run is optional.
+    """Optional files of a run.
 
     Attributes:
         overlays: write a PNG for every frame.
@@ -146,7 +146,7 @@ def write_run(
                 evaluation = evaluate_in_detail(*common)
                 run.take_matches(common[0], evaluation.matches)
                 summary["metrics"] = {k: round(v, 6) for k, v in evaluation.metrics.items()}
-                summary["flicker_truth"] = flicker(truth_changes(common[0]))
+                summary["temporal_stability_truth"] = temporal_stability(truth_changes(common[0]))
             elif is_measured:
                 raise DatasetError(
                     f"{truth.path}: holds none of the {summary['frames_processed']} stamps of "
@@ -178,7 +178,7 @@ def truth_changes(truth: AmodalCoco) -> list[SceneChange]:
 
 
 class _Run:
-    """What is gathered while the frames pass by."""
+    """The files and figures of a run, written while the frames come."""
 
     def __init__(self, folder: Path, options: RunOptions) -> None:
         self.folder = folder
@@ -189,9 +189,9 @@ class _Run:
         self.digest = hashlib.sha256()
 
     def take(self, frames: Iterable[ReplayedFrame], predictions: PredictionsFile) -> None:
-        """Take in every frame; write scenes, overlays and the video as they come."""
+        """Process every frame; write scenes, overlays and the video as they come."""
         before: View | None = None
-        identities = Identities()
+        stable_ids = StableIds()
         with ExitStack() as stack:
             bag = stack.enter_context(
                 writing_scenes(self.folder / "scenes.mcap", self.options.namespace)
@@ -212,7 +212,7 @@ class _Run:
                 latency_ms, age_ms = replayed.latency_ms, replayed.age_ms
                 row = scene_row(index, scene, change, latency_ms=latency_ms, age_ms=age_ms)
                 self.rows.append(row)
-                colors = identity_colors(identities.follow(change, len(scene.instances)))
+                colors = id_colors(stable_ids.update(change, len(scene.instances)))
                 overlay = draw_scene(frame.image, scene, colors)
                 predictions.add(scene, f"{index:06d}.png")
                 self.gallery.add(index, frame, scene, overlay, colors)
@@ -225,7 +225,7 @@ class _Run:
                     write_image(self.folder / "overlays" / f"{index:06d}.png", overlay)
 
     def take_matches(self, truth: AmodalCoco, matches: Sequence[ImageMatches]) -> None:
-        """Tell every frame how it agrees with truth."""
+        """Add each frame's matches with truth to its row."""
         by_stamp = {truth.images[match.image_id]["stamp_ns"]: match for match in matches}
         self.rows = [
             row if row.is_dropped else replace(row, matches=by_stamp.get(row.stamp_ns))
@@ -252,7 +252,7 @@ class _Run:
             "instances_mean": round(sum(row.instances or 0 for row in seen) / count, 3),
             "occluded_mean": round(sum(row.occluded or 0 for row in seen) / count, 3),
             "edges_mean": round(sum(row.edges or 0 for row in seen) / count, 3),
-            "flicker": flicker(row.change for row in seen if row.change),
+            "temporal_stability": temporal_stability(row.change for row in seen if row.change),
             "scenes_sha256": self.digest.hexdigest(),
             "files_sha256": {
                 name: files.sha256_of(self.folder / name)
@@ -263,7 +263,7 @@ class _Run:
 
 
 def _dropped_picture(image: UInt8Array) -> UInt8Array:
-    """Darken a frame of which there is no scene, and say so."""
+    """Draw a frame without a scene: darkened, with a label."""
     picture = image // 3
     scale = max(picture.shape[0] / 600, 0.4)
     place = round(12 * scale), round(32 * scale)
@@ -274,7 +274,7 @@ def _dropped_picture(image: UInt8Array) -> UInt8Array:
 
 
 def _update_digest(digest: Any, scene: Scene) -> None:
-    """Hash what was seen: everything but boxes (messages have none) and timing."""
+    """Hash a scene: everything but boxes (messages have none) and timing."""
     instances, graph = scene.instances, scene.graph
     height, width = instances.size_hw
     digest.update(f"{scene.stamp_ns} {scene.frame_id} {scene.model_id} {height} {width}".encode())
@@ -293,7 +293,7 @@ def _update_digest(digest: Any, scene: Scene) -> None:
 def common_frames(
     truth: AmodalCoco, predictions: AmodalCoco
 ) -> tuple[AmodalCoco, AmodalCoco] | None:
-    """Keep the frames that were seen and that the truth is about; None where there are none."""
+    """Keep the frames that both predictions and truth have; None where there are none."""
     seen = {row["stamp_ns"]: image_id for image_id, row in predictions.images.items()}
     known = {row["stamp_ns"]: image_id for image_id, row in truth.images.items()}
     common = seen.keys() & known.keys()

@@ -1,4 +1,4 @@
-"""The page over many runs: one line for each, with a picture."""
+"""The report over many runs: one line for each, with a picture."""
 
 from __future__ import annotations
 

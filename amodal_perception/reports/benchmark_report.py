@@ -1,4 +1,4 @@
-"""The benchmark's figures as a page of plots."""
+"""The benchmark's report: a page of plots."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A data set to look at: one page of pictures with masks and edges, filtered while one looks."""
+"""A browser of a data set: one page of images with masks and edges, with filters."""
 
 from __future__ import annotations
 

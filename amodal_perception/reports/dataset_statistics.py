@@ -1,4 +1,4 @@
-"""A data set in numbers: how much is hidden, of which classes, and in what order."""
+"""Statistics of a data set: occlusion rates, classes, and occlusion order."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class ClassStatistics:
 
 @dataclass(frozen=True)
 class OrderStatistics:
-    """Who hides whom.
+    """Statistics of the occlusion order.
 
     Attributes:
         edges: pairs (occluder, occludee).
@@ -55,7 +55,7 @@ class OrderStatistics:
 
 @dataclass(frozen=True)
 class DatasetStatistics:
-    """What Table 5 of Follmann et al. (WACV 2019) tells of a data set, and more.
+    """Statistics of a data set: Table 5 of Follmann et al. (WACV 2019), and more.
 
     An object is occluded when it has a hidden pixel. Crowds are counted, and are no objects.
 
@@ -114,7 +114,7 @@ def occlusion_rate(data: AmodalCoco, row: Json) -> float:
 
 
 def has_amodal_truth(data: AmodalCoco) -> bool:
-    """Tell whether the complete masks are known; converted COCO has visible ones only."""
+    """Return whether amodal masks are stored; converted COCO has visible ones only."""
     return data.info.get("amodal_truth", True) is not False
 
 

@@ -1,4 +1,4 @@
-"""An evaluation as one HTML file that needs nothing else: tables, curves, the worst images."""
+"""The report of an evaluation, one HTML file: tables, curves, the worst images."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ MEANINGS = {
     "strict.amodal_mask.AP_occ85": "the same with every false alarm counted",
     "uoais.amodal_mask.overlap_F": "F of the pixels of complete masks",
     "uoais.amodal_mask.boundary_F": "F of their boundaries",
-    "uoais.occlusion.F": "F of telling occluded objects from others",
+    "uoais.occlusion.F": "F1 of classifying objects as occluded",
     "order.matched_pairs.accuracy": "pairs found that overlap: share with exactly the true order",
     "order.end_to_end.F1": "F1 of who hides whom, missed objects counted",
     "calibration.amodal_mask.ECE": "how far scores are from the share right (lower: better)",

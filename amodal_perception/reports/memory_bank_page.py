@@ -1,4 +1,4 @@
-"""PGExp's memory bank in words, and as a page like Figure 5 (Chen et al., AAAI 2023)."""
+"""Description and page of PGExp's memory bank, like Figure 5 of Chen et al. (AAAI 2023)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from amodal_perception.reports.page import write_page
 from amodal_perception.storage.image_files import data_url
-from amodal_perception.storage.memory_bank import TENSORS, ExpansionBank, read_bank, unpack_masks
+from amodal_perception.storage.memory_bank import TENSORS, MemoryBank, read_bank, unpack_masks
 from amodal_perception.structures import BoolArray, FloatArray, UInt8Array
 
 TILE_PX = 168
@@ -55,7 +55,7 @@ def describe_bank(folder: Path) -> dict[str, object]:
 
 
 def write_bank_page(folder: Path, out_dir: Path, *, limit: int) -> Path:
-    """Write ``index.html`` with slots, their nearest slots and what these would do to them.
+    """Write ``index.html`` with slots and the expansions by their nearest slots.
 
     Args:
         folder: of the bank.
@@ -92,7 +92,7 @@ def write_bank_page(folder: Path, out_dir: Path, *, limit: int) -> Path:
     return path
 
 
-def draw_slot(bank: ExpansionBank, c: int, m: int) -> UInt8Array:
+def draw_slot(bank: MemoryBank, c: int, m: int) -> UInt8Array:
     """Draw the slot, then the regression and then the flow of each of its nearest slots.
 
     Args:
@@ -121,7 +121,7 @@ def draw_slot(bank: ExpansionBank, c: int, m: int) -> UInt8Array:
 def expanded(
     box_xyxy: FloatArray, visible_xyxy: FloatArray, amodal_xyxy: FloatArray
 ) -> FloatArray:
-    """Do to a box what leads from a slot's visible to its amodal box (equations 2 and 4): [4]."""
+    """Apply to a box the regression from a slot's visible to its amodal box (equations 2, 4)."""
     scale = (box_xyxy[2:] - box_xyxy[:2]) / (visible_xyxy[2:] - visible_xyxy[:2])
     return np.concatenate(
         [
@@ -131,7 +131,7 @@ def expanded(
     )
 
 
-def _near(bank: ExpansionBank, c: int, m: int) -> list[int]:
+def _near(bank: MemoryBank, c: int, m: int) -> list[int]:
     return [int(near) for near in bank.shown_near[c, m] if near >= 0]
 
 

@@ -1,4 +1,4 @@
-"""A run as one HTML file that needs nothing else: pictures, graphs, figures, plain words."""
+"""The report of a run, one HTML file: pictures, graphs, figures."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ GALLERY_FRAMES = 12
 PICTURE_WIDTH_PX = 640
 MAX_LINE_POINTS = 2000
 MAX_EMBEDDED_VIDEO_BYTES = 12_000_000
-FLICKER_WORDS = {
+STABILITY_WORDS = {
     "objects_kept": "objects in both frames, share of all",
     "amodal_iou": "IoU of their amodal masks",
     "visible_iou": "IoU of their visible masks",
@@ -40,8 +40,7 @@ FLICKER_WORDS = {
 class Gallery:
     """An even choice of frames from a run of unknown length, kept as finished HTML."""
 
-    def __init__(self, capacity: int = GALLERY_FRAMES) -> None:
-        self.capacity = capacity
+    def __init__(self) -> None:
         self._cards: list[str] = []
         self._stride = 1
         self._seen = 0
@@ -58,7 +57,7 @@ class Gallery:
             title = f"Frame {index} <small>{elapsed_s:.3f} s"
             self._cards.append(_card(title, frame.image, scene, overlay, colors))
         self._seen += 1
-        if len(self._cards) > self.capacity:
+        if len(self._cards) > GALLERY_FRAMES:
             self._cards = self._cards[::2]
             self._stride *= 2
 
@@ -70,7 +69,7 @@ class Gallery:
 
 @dataclass(frozen=True, eq=False)
 class Report:
-    """What a report tells of.
+    """The content of a report.
 
     Attributes:
         summary: the content of ``summary.json``.
@@ -117,7 +116,7 @@ def _header(summary: Json) -> str:
 
 def _tiles(summary: Json) -> str:
     latency = summary["latency_ms"]
-    metrics, changes = summary.get("metrics", {}), summary["flicker"]
+    metrics, changes = summary.get("metrics", {}), summary["temporal_stability"]
     tiles = [
         (
             f"{summary['frames_processed']}<small> of {summary['frames_sent']}</small>",
@@ -295,19 +294,19 @@ def _change_section(summary: Json, rows: Sequence[FrameRow]) -> str:
         "<section><h2>Over time</h2>"
         f'<div class="charts"><div><h3>Objects in every frame</h3>{count_chart}</div>'
         f"<div><h3>Masks of objects found again</h3>{iou_chart}</div></div>"
-        f"{_flicker_table(summary)}</section>"
+        f"{_stability_table(summary)}</section>"
     )
 
 
-def _flicker_table(summary: Json) -> str:
-    columns = [("model", summary["flicker"])]
-    if "flicker_truth" in summary:
-        columns.append(("truth", summary["flicker_truth"]))
+def _stability_table(summary: Json) -> str:
+    columns = [("model", summary["temporal_stability"])]
+    if "temporal_stability_truth" in summary:
+        columns.append(("truth", summary["temporal_stability_truth"]))
     rows = "".join(
         f"<tr><td>{words}</td>"
         + "".join(f"<td>{number(figures.get(name), 3)}</td>" for _, figures in columns)
         + "</tr>"
-        for name, words in FLICKER_WORDS.items()
+        for name, words in STABILITY_WORDS.items()
         if any(name in figures for _, figures in columns)
     )
     head = "".join(f"<th>{name}</th>" for name, _ in columns)
@@ -315,7 +314,7 @@ def _flicker_table(summary: Json) -> str:
     note += (
         ": truth, measured in the same way, shows how much."
         if len(columns) > 1
-        else "; more change than the motion explains is flicker."
+        else "; change that the motion does not explain is flicker."
     )
     return (
         f'<h3>From one frame to the next</h3><table class="words"><tr><th></th>{head}</tr>{rows}'

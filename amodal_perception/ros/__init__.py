@@ -1,1 +1,1 @@
-"""The ROS side: messages, images, the node. Only `node` and `demo` need rclpy."""
+"""The ROS 2 node, and everything else that needs rclpy."""

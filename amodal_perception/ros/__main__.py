@@ -1,4 +1,4 @@
-"""The node as a process of its own: ``python -m amodal_perception.ros``."""
+"""The node as a process: ``python -m amodal_perception.ros``."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from amodal_perception.ros.parameters import NodeParameters
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the node until it is told to stop; return 0, or 1 where it cannot go on."""
+    """Run the node until it is interrupted; return 0, or 1 where it cannot go on."""
     argv = sys.argv if argv is None else argv
     is_initialised = False
     try:
@@ -58,7 +58,7 @@ def _run() -> None:
             node.autostart()
         spin(node, executor, lambda: node.exit_reason is None)
         if node.exit_reason is not None:
-            node.say_farewell()
+            node.publish_last_diagnostics()
     finally:
         has_ended = node.stop()
         executor.shutdown()
@@ -81,7 +81,7 @@ def _parse_arguments(arguments: Sequence[str]) -> None:
     )
     parser = argparse.ArgumentParser(
         prog="amodal_node",
-        description="Images in, scenes out.",
+        description="Camera images in, amodal scenes out: the ROS 2 node.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog=f"parameters (--ros-args -p NAME:=VALUE):\n{names}",
     )

@@ -1,4 +1,4 @@
-"""How the node and the parts mounted on it know each other: the planner services are one part."""
+"""Protocols between the node and its components, such as the planner services."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ class Host(Protocol):
 
 
 class Component(Protocol):
-    """Lives as long as the node and works while it is configured.
+    """A part of the node that adds to its scenes; works while the node is configured.
 
-    All but `see` is called in the executor's thread.
+    All but `process` is called in the executor's thread.
     """
 
     def create(self) -> None:
@@ -58,20 +58,20 @@ class Component(Protocol):
         ...
 
     def reset(self) -> None:
-        """Forget the past: the clock jumped, or the camera was switched off or on."""
+        """Drop all state: the clock jumped, or the camera was switched off or on."""
         ...
 
     @property
     def wants_frames(self) -> bool:
-        """Whether the camera must be read although nobody listens to what the node publishes."""
+        """Whether images are needed although nobody subscribes to what the node publishes."""
         ...
 
-    def see(self, frame: Frame, scene: Scene, received_s: float) -> Scene:
-        """Look at a scene before it is published, in the worker's thread.
+    def process(self, frame: Frame, scene: Scene, received_s: float) -> Scene:
+        """Process a scene before it is published, in the worker's thread.
 
         Args:
             frame: the image.
-            scene: what was seen in it.
+            scene: the pipeline's result.
             received_s: ``time.monotonic()`` at the arrival of the image.
 
         Returns:

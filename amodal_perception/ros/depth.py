@@ -1,4 +1,4 @@
-"""The depth image and the camera's intrinsics that belong to a scene: topics in, extents out."""
+"""Depth images and camera_info, matched to scenes by stamp as message_filters does."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from amodal_perception.conversions.cdr import message_stamp_ns
 from amodal_perception.conversions.images import message_to_depth
 from amodal_perception.errors import ImageError
 from amodal_perception.planning.extents import Extent, Intrinsics, measure_extents
-from amodal_perception.ros.inputs import Input
-from amodal_perception.ros.stamp_buffer import Nearby
+from amodal_perception.ros.inputs import CameraSubscription
+from amodal_perception.ros.stamp_buffer import StampBuffer
 from amodal_perception.structures import Scene
 
 # Depth is often published a little after the colours. Wait for it, but only while it comes.
@@ -23,16 +23,18 @@ WAIT_S = 0.1
 ALIVE_S = 1.0
 
 
-class DepthInput:
-    """Reads ``depth`` and ``camera_info``; both stay serialised until a scene needs them."""
+class DepthSubscription:
+    """Subscribes to ``depth`` and ``camera_info``; both stay serialised until they are needed."""
 
     def __init__(self, node: Node) -> None:
-        """Keep what to read; `open` subscribes."""
-        self._depths: Nearby[bytes] = Nearby()
-        self._infos: Nearby[bytes] = Nearby()
+        """Name the topics; `open` subscribes."""
+        self._depths: StampBuffer[bytes] = StampBuffer()
+        self._infos: StampBuffer[bytes] = StampBuffer()
         self._inputs = (
-            Input(node, "depth", Image, lambda cdr: _keep(self._depths, cdr)),
-            Input(node, "camera_info", CameraInfo, lambda cdr: _keep(self._infos, cdr)),
+            CameraSubscription(node, "depth", Image, lambda cdr: _keep(self._depths, cdr)),
+            CameraSubscription(
+                node, "camera_info", CameraInfo, lambda cdr: _keep(self._infos, cdr)
+            ),
         )
 
     def open(self) -> None:
@@ -41,18 +43,18 @@ class DepthInput:
             topic.open()
 
     def close(self) -> None:
-        """Unsubscribe, and forget what came."""
+        """Unsubscribe, and drop what was received."""
         for topic in self._inputs:
             topic.close()
         self.reset()
 
     def check(self) -> None:
-        """Follow the publishers; to be called now and then."""
+        """Follow the publishers' QoS; to be called now and then."""
         for topic in self._inputs:
             topic.check()
 
     def reset(self) -> None:
-        """Forget what came."""
+        """Drop what was received."""
         self._depths.clear()
         self._infos.clear()
 
@@ -62,7 +64,7 @@ class DepthInput:
         """Measure a scene's objects by the depth image nearest to it in time.
 
         Args:
-            scene: what was seen.
+            scene: its objects are measured.
             slop_s: largest difference of the stamps, seconds.
             max_pixels: larger depth images are refused.
 
@@ -82,8 +84,8 @@ class DepthInput:
         info = self._infos.find(scene.stamp_ns, slop_ns) or self._infos.newest()
         if info is None:
             raise ImageError(f"no intrinsics on {self._inputs[1].topic}")
-        camera = intrinsics(deserialized(info, CameraInfo), scene.instances.size_hw)
-        depth_m = message_to_depth(deserialized(found, Image), max_pixels)
+        camera = intrinsics(deserialize(info, CameraInfo), scene.instances.size_hw)
+        depth_m = message_to_depth(deserialize(found, Image), max_pixels)
         try:
             extents = measure_extents(scene.instances, depth_m, camera)
         except ValueError as error:
@@ -91,7 +93,7 @@ class DepthInput:
         return extents, message_stamp_ns(found) - scene.stamp_ns
 
 
-def _keep(items: Nearby[bytes], cdr: bytes) -> None:
+def _keep(items: StampBuffer[bytes], cdr: bytes) -> None:
     try:
         items.put(message_stamp_ns(cdr), cdr)
     except ImageError:
@@ -115,7 +117,7 @@ def intrinsics(info: Any, size_hw: tuple[int, int]) -> Intrinsics:
     return Intrinsics(fx_px=fx, fy_px=fy, cx_px=cx, cy_px=cy)
 
 
-def deserialized(cdr: bytes, message_type: Any) -> Any:
+def deserialize(cdr: bytes, message_type: Any) -> Any:
     """Deserialise a message.
 
     Raises:

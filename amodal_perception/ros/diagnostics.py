@@ -1,4 +1,4 @@
-"""What the node tells of its own state on /diagnostics: is it well, and if not, what to do."""
+"""The node's state as diagnostic_msgs on /diagnostics: what is wrong, and what to do."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ ENGINE_LIBRARIES = ("onnxruntime", "tensorrt", "tensorrt_rtx")
 
 @dataclass(frozen=True)
 class Status:
-    """One line of a robot's monitor.
+    """One DiagnosticStatus.
 
     Attributes:
-        name: what it is about.
+        name: the part of the node.
         level: `OK`, `WARN`, `ERROR` or `STALE`.
         message: how things are, and what to do about it.
         values: everything else, by name.
@@ -34,7 +34,7 @@ class Status:
 
 @dataclass(frozen=True)
 class Publisher:
-    """Who publishes the image topic, and how."""
+    """A publisher of the image topic, with its type and QoS."""
 
     node_name: str
     type_name: str
@@ -43,7 +43,7 @@ class Publisher:
 
 @dataclass(frozen=True)
 class InputState:
-    """How the node stands to its camera.
+    """State of the camera's subscription.
 
     Attributes:
         lifecycle: the node's state, such as ``active``.
@@ -72,10 +72,10 @@ class InputState:
 
 @dataclass(frozen=True)
 class EngineState:
-    """How the engine does.
+    """State of the engine.
 
     Attributes:
-        model: what the model says of itself; None while none is loaded.
+        model: the model's metadata; None while none is loaded.
         model_path: its file.
         busy_s: how long the image in it has been there, seconds; 0 when idle.
         timeout_s: how much of that is too much; 0 = nothing is.
@@ -89,9 +89,9 @@ class EngineState:
     failure: str
 
 
-def judge_input(state: InputState, report: Report) -> Status:
-    """Say why no images come, if none come."""
-    level, message = _judge_input(state, report)
+def input_status(state: InputState, report: Report) -> Status:
+    """Report whether images arrive, and if not, why: topic, type, QoS, silence."""
+    level, message = _input_level(state, report)
     values = {
         "topic": state.topic,
         "type": state.type_name,
@@ -108,7 +108,7 @@ def judge_input(state: InputState, report: Report) -> Status:
     return Status("input", level, message, values)
 
 
-def _judge_input(state: InputState, report: Report) -> tuple[int, str]:
+def _input_level(state: InputState, report: Report) -> tuple[int, str]:
     if state.lifecycle != "active":
         return OK, f"not listening: the node is {state.lifecycle}"
     if not state.is_enabled:
@@ -142,18 +142,18 @@ def _judge_input(state: InputState, report: Report) -> tuple[int, str]:
     return OK, f"{report.rate_hz('received'):.1f} images/s"
 
 
-def judge_processing(report: Report) -> Status:
-    """Say how fast images are seen, and how many are not."""
+def processing_status(report: Report) -> Status:
+    """Report the rate of scenes, processing times and dropped images."""
     level, message = OK, f"{report.rate_hz('published'):.1f} scenes/s"
     if not report.total["published"]:
-        message = "no image seen yet"
+        message = "no image processed yet"
     if report.recent["failed"]:
         level, message = WARN, f"images failed: {report.reasons.get('failed', '')}"
     elif report.recent["overtaken"] > report.recent["published"]:
         level = WARN
         message = (
             f"overload: {report.rate_hz('received'):.1f} images/s arrive, "
-            f"{report.rate_hz('published'):.1f} are seen"
+            f"{report.rate_hz('published'):.1f} are processed"
         )
     values: dict[str, Any] = {
         "processing_time_ms": report.processing_ms,
@@ -168,8 +168,8 @@ def judge_processing(report: Report) -> Status:
     return Status("processing", level, message, values)
 
 
-def judge_engine(state: EngineState) -> Status:
-    """Say which model runs on what, and whether it does."""
+def engine_status(state: EngineState) -> Status:
+    """Report which model is loaded, by which libraries, and whether it works."""
     values: dict[str, Any] = {"model_file": state.model_path, "rss_mb": f"{rss_mb():.0f}"}
     for library in ENGINE_LIBRARIES:
         if library in sys.modules:
@@ -195,8 +195,8 @@ def diagnostics_to_msg(statuses: list[Status], node_name: str, stamp: Any) -> An
     """Make a DiagnosticArray.
 
     Args:
-        statuses: what to tell.
-        node_name: whose they are, with its namespace.
+        statuses: of the parts of the node.
+        node_name: with its namespace.
         stamp: builtin_interfaces/Time.
     """
     from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
@@ -218,7 +218,7 @@ def diagnostics_to_msg(statuses: list[Status], node_name: str, stamp: Any) -> An
 
 
 def rss_mb() -> float:
-    """Memory of this process that is in use, megabytes; 0 where the system does not tell."""
+    """Resident memory of this process, megabytes; 0 where /proc is missing."""
     try:
         with open("/proc/self/statm") as statm:
             return int(statm.read().split()[1]) * 4096 / 1e6

@@ -1,4 +1,4 @@
-"""What happened to the images: counted and timed by any thread, summed up once a second."""
+"""Statistics of images: received, dropped and published, with latency percentiles."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-REMEMBERED = 100
-"""Scenes whose times are remembered."""
+WINDOW = 100
+"""Number of the last scenes over whose times percentiles are taken."""
 
 
 @dataclass(frozen=True)
 class Percentiles:
-    """Of the last scenes, milliseconds."""
+    """Percentiles over the last scenes, milliseconds."""
 
     p50: float
     p95: float
@@ -24,7 +24,7 @@ class Percentiles:
 
     @classmethod
     def of(cls, values_ms: list[float]) -> Percentiles:
-        """Sum up; not a number where there is nothing."""
+        """Compute them; NaN of no values."""
         if not values_ms:
             return cls(float("nan"), float("nan"), float("nan"))
         p50, p95, largest = np.percentile(values_ms, [50, 95, 100])
@@ -36,7 +36,7 @@ class Percentiles:
 
 @dataclass(frozen=True)
 class Report:
-    """Sums since the node began, and since the report before.
+    """Counts since the node began and since the last report, with times.
 
     Attributes:
         total: images by what happened to them.
@@ -59,7 +59,7 @@ class Report:
     reasons: Mapping[str, str] = field(default_factory=dict)
 
     def rate_hz(self, event: str) -> float:
-        """How often something happened, lately."""
+        """Rate of an event since the last report, 1/s."""
         return self.recent[event] / self.period_s if self.period_s > 0 else 0.0
 
 
@@ -69,11 +69,11 @@ DROPS = {
     "undecodable": "undecodable",
     "failed": "failed",
 }
-"""Why images are dropped, and how to say it."""
+"""Causes of dropped images, and how messages name them."""
 
 
-class Health:
-    """Counters and stopwatches."""
+class FrameStatistics:
+    """Counters and times of images, thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -82,13 +82,13 @@ class Health:
         self._reported_s = time.monotonic()
         self._reasons: dict[str, str] = {}
         self._stages_ms: dict[str, deque[float]] = {}
-        self._processing_ms: deque[float] = deque(maxlen=REMEMBERED)
-        self._cycle_ms: deque[float] = deque(maxlen=REMEMBERED)
-        self._age_ms: deque[float] = deque(maxlen=REMEMBERED)
+        self._processing_ms: deque[float] = deque(maxlen=WINDOW)
+        self._cycle_ms: deque[float] = deque(maxlen=WINDOW)
+        self._age_ms: deque[float] = deque(maxlen=WINDOW)
         self._published_s: float | None = None
 
     def count(self, event: str, reason: str = "") -> None:
-        """Count an event, and keep the reason why."""
+        """Count an event, and keep its reason."""
         with self._lock:
             self._total[event] += 1
             if reason:
@@ -98,7 +98,7 @@ class Health:
         """Count a published scene.
 
         Args:
-            stages_ms: what took how long.
+            stages_ms: times by stage.
             received_s: ``time.monotonic()`` at the image's arrival.
             age_s: ROS time now minus the image's stamp.
         """
@@ -106,7 +106,7 @@ class Health:
         with self._lock:
             self._total["published"] += 1
             for name, ms in stages_ms.items():
-                self._stages_ms.setdefault(name, deque(maxlen=REMEMBERED)).append(ms)
+                self._stages_ms.setdefault(name, deque(maxlen=WINDOW)).append(ms)
             self._processing_ms.append((now_s - received_s) * 1e3)
             self._age_ms.append(age_s * 1e3)
             if self._published_s is not None:
@@ -114,7 +114,7 @@ class Health:
             self._published_s = now_s
 
     def report(self) -> Report:
-        """Sum up, and begin a new period."""
+        """Report, and begin a new period."""
         with self._lock:
             now_s = time.monotonic()
             recent = self._total - self._before
@@ -131,8 +131,8 @@ class Health:
                 reasons=dict(self._reasons),
             )
 
-    def tally(self) -> str:
-        """Say in one line what happened to all images so far."""
+    def summary(self) -> str:
+        """Summarise all images so far in one line."""
         with self._lock:
             dropped = ", ".join(f"{self._total[cause]} {text}" for cause, text in DROPS.items())
             return (

@@ -1,4 +1,4 @@
-"""Topics that are read: as bytes, and with the reliability that their publishers offer."""
+"""Subscriptions of camera topics: serialised messages, QoS adapted to the publishers."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ COMPRESSED_SUFFIX = "/compressed"
 OVERLAP_S = 1.0
 
 
-class Input:
-    """Subscribes and unsubscribes; every message goes to `receive`, still serialised.
+class CameraSubscription:
+    """A subscription to be opened and closed; messages reach `receive` serialised.
 
     Bytes, because rclpy never serves a subscription again whose message it could not deserialise,
     and because an image that a newer one overtakes need not be deserialised at all.
@@ -36,13 +36,13 @@ class Input:
         receive: Callable[[bytes], None],
         reliability: str = "auto",
     ) -> None:
-        """Keep what to read; `open` subscribes.
+        """Name the topic; `open` subscribes.
 
         Args:
             node: the node.
             topic: name before remapping.
             message_type: class of the topic's messages.
-            receive: what to do with each, in the executor's thread.
+            receive: called with each, in the executor's thread.
             reliability: ``reliable``, ``best_effort``, or ``auto``: as all publishers offer it.
         """
         self.topic: str = topic if topic.startswith("/") else node.resolve_topic_name(topic)
@@ -104,11 +104,11 @@ class Input:
         self.last_received_s, self.unmatched_policy = None, ""
 
     def publishers(self) -> list[Any]:
-        """Return who publishes the topic, and how."""
+        """Return the topic's publishers, with their types and QoS."""
         return self._node.get_publishers_info_by_topic(self.topic)
 
     def check(self) -> None:
-        """Follow the publishers; to be called now and then."""
+        """Follow the publishers' QoS; to be called now and then."""
         if not self.is_open:
             return
         if self.unmatched_policy and not self._unmatched_among <= self._publisher_ids():
@@ -129,7 +129,7 @@ class Input:
             )
 
     def _follow(self) -> bool:
-        """Take over the publishers' reliability; return whether it differs from ours."""
+        """Take over the publishers' reliability; return whether that is a change."""
         publishers = self.publishers() if self._follows_publishers else []
         if not publishers:
             return False
@@ -178,7 +178,7 @@ class Input:
 
 
 def image_topic(node: Node, transport: str) -> str:
-    """Follow image_transport's habit: remap the base topic, the suffix is added."""
+    """Resolve the image topic as image_transport does: the suffix is added after remapping."""
     topic: str = node.resolve_topic_name("image")
     if transport == "compressed" and not topic.endswith(COMPRESSED_SUFFIX):
         topic += COMPRESSED_SUFFIX
@@ -186,6 +186,6 @@ def image_topic(node: Node, transport: str) -> str:
 
 
 def newest_only(reliable: bool = True) -> QoSProfile:
-    """Keep only the newest: who is late wants the present, not the past."""
+    """QoS that keeps the last message only (depth 1): late readers want the newest."""
     reliability = ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT
     return QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=1, reliability=reliability)

@@ -1,4 +1,4 @@
-"""A slot for the newest item between two threads."""
+"""A non-blocking queue of size one between two threads: the newest item replaces the last."""
 
 from __future__ import annotations
 
@@ -8,20 +8,21 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
+MAX_URGENT = 2
 
-class Latest(Generic[T]):
-    """Holds one item; a newer one replaces it. One thread puts, another takes.
 
-    A queue would make every frame as old as the queue is long; here the worker always gets the
-    newest, and what it was too slow for is counted. Urgent items are never replaced and taken
+class LatestSlot(Generic[T]):
+    """A queue of size one that never blocks the producer: a newer item replaces an older.
+
+    A longer queue would make every frame as old as it is long; here the consumer always gets the
+    newest, and the producer learns what was replaced. Urgent items are never replaced and taken
     first, so there is room for a few only.
     """
 
-    def __init__(self, max_urgent: int = 2) -> None:
+    def __init__(self) -> None:
         self._changed = threading.Condition()
         self._item: T | None = None
         self._urgent: deque[T] = deque()
-        self._max_urgent = max_urgent
         self._closed = False
 
     def put(self, item: T) -> bool:
@@ -35,14 +36,14 @@ class Latest(Generic[T]):
     def put_urgent(self, item: T) -> bool:
         """Store an item to be taken before all others; return False where there is no room."""
         with self._changed:
-            if self._closed or len(self._urgent) >= self._max_urgent:
+            if self._closed or len(self._urgent) >= MAX_URGENT:
                 return False
             self._urgent.append(item)
             self._changed.notify()
         return True
 
     def clear(self) -> bool:
-        """Forget the newest item; return whether there was one."""
+        """Drop the newest item; return whether there was one."""
         with self._changed:
             had, self._item = self._item is not None, None
         return had
@@ -59,7 +60,7 @@ class Latest(Generic[T]):
             return item
 
     def close(self) -> list[T]:
-        """Wake whoever waits; from now on `take` gives None. Return the urgent items left."""
+        """Wake the consumer; from now on `take` gives None. Return the urgent items left."""
         with self._changed:
             self._closed = True
             left = list(self._urgent)

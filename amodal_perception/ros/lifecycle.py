@@ -1,8 +1,8 @@
-"""rclpy's lifecycle node and executor, with their traps closed.
+"""A ROS 2 lifecycle node and a spin loop that survive failing callbacks and requests.
 
-Three of them let one bad message or request from anyone on the network end a node: an impossible
-transition raises through ``spin``; so does any callback that raises; and an entity whose message
-could not be taken is never served again. And what a transition raises is swallowed silently.
+Three traps of rclpy let one bad message or request from anyone on the network end a node: an
+impossible transition raises through ``spin``; so does any callback that raises; and an entity
+whose message could not be taken is never served again. What a transition raises is swallowed.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ SUCCESS, FAILURE, ERROR = (
 )
 
 
-class ManagedNode(LifecycleNode):
-    """A node with states; subclasses say what to do on the way from one to the other.
+class GuardedLifecycleNode(LifecycleNode):
+    """A ROS 2 lifecycle (managed) node whose transitions may fail; subclasses define them.
 
     Whatever a transition raises is logged and kept in `transition_error`; while configuring and
     activating it leaves the node where it was, else it is freed and must be configured anew.
@@ -52,19 +52,19 @@ class ManagedNode(LifecycleNode):
         raise NotImplementedError
 
     def activate(self) -> None:
-        """Begin to work."""
+        """Start processing."""
         raise NotImplementedError
 
     def deactivate(self) -> None:
-        """Cease to work, keep everything."""
+        """Stop processing, keep everything."""
         raise NotImplementedError
 
     def free(self) -> None:
-        """Let go of everything; from any state."""
+        """Free everything; from any state."""
         raise NotImplementedError
 
     def note_callback_error(self, text: str) -> None:
-        """Take notice of a traceback: a callback raised."""
+        """Record the traceback of a callback that raised."""
         raise NotImplementedError
 
     @property
@@ -85,27 +85,27 @@ class ManagedNode(LifecycleNode):
         self._is_starting = False
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Follow a lifecycle manager; see `configure`."""
+        """Handle the transition to inactive; see `configure`."""
         return self._transition("configure", self.configure, FAILURE)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Follow a lifecycle manager; see `activate`."""
+        """Handle the transition to active; see `activate`."""
         return self._transition("activate", self.activate, FAILURE)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Follow a lifecycle manager; see `deactivate`."""
+        """Handle the transition back to inactive; see `deactivate`."""
         return self._transition("deactivate", self.deactivate, ERROR)
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Follow a lifecycle manager; see `free`."""
+        """Handle the transition to unconfigured; see `free`."""
         return self._transition("clean up", self.free, ERROR)
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Follow a lifecycle manager; see `free`."""
+        """Handle the transition to finalized; see `free`."""
         return self._transition("shut down", self.free, ERROR)
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Fall back to the unconfigured state."""
+        """Handle a failed transition: fall back to unconfigured."""
         error = self.transition_error
         outcome = self._transition("recover", self.free, ERROR)
         self.transition_error = self.transition_error or error
@@ -129,8 +129,10 @@ class ManagedNode(LifecycleNode):
         return SUCCESS
 
 
-def spin(node: ManagedNode, executor: SingleThreadedExecutor, go_on: Callable[[], bool]) -> None:
-    """Serve callbacks until ROS is shut down, or as long as `go_on` allows.
+def spin(
+    node: GuardedLifecycleNode, executor: SingleThreadedExecutor, go_on: Callable[[], bool]
+) -> None:
+    """Spin: serve callbacks until ROS is shut down, or as long as `go_on` allows.
 
     No callback can end this by an exception.
 
@@ -150,7 +152,7 @@ def spin(node: ManagedNode, executor: SingleThreadedExecutor, go_on: Callable[[]
 
 
 def _release_entities(node: LifecycleNode) -> None:
-    """Serve the one again whose message could not be taken: rclpy leaves it marked as busy."""
+    """Unmark the entity whose message could not be taken: rclpy leaves it marked as busy."""
     for entities in (node.subscriptions, node.services, node.clients, node.timers, node.waitables):
         for entity in entities:
             if entity._executor_event:

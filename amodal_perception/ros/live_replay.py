@@ -1,4 +1,4 @@
-"""A bag's camera played to a node over DDS: what the robot would have seen, and when.
+"""Live replay: a bag's camera played to a node over DDS, at the recorded rate.
 
 The node is a process of its own, as on a robot; frames come as fast as they were recorded, and
 what the node has no time for is lost.
@@ -51,11 +51,11 @@ AGE_SAMPLES = 20_000
 
 @dataclass(frozen=True)
 class Sent:
-    """When a frame was sent.
+    """Time at which a frame was published.
 
     Attributes:
         at_s: on the clock of ``time.perf_counter``.
-        delay_s: from its exposure to its recording; 0 where the recording does not tell.
+        delay_s: from its exposure to its recording; 0 where that is unknown.
     """
 
     at_s: float
@@ -63,7 +63,7 @@ class Sent:
 
 
 class Player:
-    """Publishes images as they were recorded, receives scenes, and notes the time of both.
+    """Publishes images at their recorded times, receives scenes, and records the time of both.
 
     Scenes stay serialised, in a file: receiving them costs no time that the node would need, and a
     replay may be longer than memory.
@@ -91,17 +91,17 @@ class Player:
 
     @property
     def is_connected(self) -> bool:
-        """Whether the node hears the images and its scenes are heard."""
+        """Whether publisher and subscription are both matched with the node."""
         publishers = self._node.count_publishers(self._scenes.topic_name)
         return bool(self._images.get_subscription_count() and publishers)
 
     def play(
         self, images: Iterator[RecordedImage], rate: float, on_frame: Callable[[], None]
     ) -> None:
-        """Publish all images in their own time, `rate` times as fast; wait for the last scenes.
+        """Publish all images at `rate` times the recorded speed; wait for the last scenes.
 
         Raises:
-            BagError: two images have one stamp, so their scenes could not be told apart.
+            BagError: two images have one stamp, so their scenes could not be distinguished.
         """
         offset_s = None
         for image in images:
@@ -112,7 +112,7 @@ class Player:
             if image.stamp_ns in self.sent:
                 raise BagError(
                     f"two images on {self._images.topic_name} have the stamp {image.stamp_ns} ns, "
-                    "so live scenes cannot be told apart; replay without --live"
+                    "so live scenes cannot be distinguished; replay without --live"
                 )
             delay_s = (image.record_ns - image.stamp_ns) * 1e-9
             is_known = 0 <= delay_s <= MAX_DELAY_S
@@ -122,7 +122,7 @@ class Player:
         self._wait_for_last()
 
     def scenes(self) -> Callable[[int], Scene | None]:
-        """Return what gives the scene of a stamp, None where none arrived; after `close`."""
+        """Return a function from stamp to scene, None where none arrived; call after `close`."""
         decode = scene_decoder()
 
         def scene_of(stamp_ns: int) -> Scene | None:
@@ -159,7 +159,7 @@ class Player:
 def replay_live(
     job: Job, on_frame: Callable[[], None] = lambda: None, *, node: str = "", rate: float = 1.0
 ) -> Json:
-    """Play one camera of a bag to a node, and write everything a run leaves.
+    """Play one camera of a bag to a node, and write the run's files.
 
     rclpy must be initialised.
 
@@ -216,7 +216,7 @@ def replay_live(
 
 
 def ages(sent: dict[int, Sent], received_s: dict[int, float]) -> Json:
-    """Tell how old scenes are.
+    """Measure the age of scenes on arrival and in use.
 
     Args:
         sent: frames by stamp, nanoseconds.
@@ -309,7 +309,7 @@ def _model_of(
     scene_of: Callable[[int], Scene | None],
     stamps_ns: Sequence[int],
 ) -> tuple[str, tuple[str, ...]]:
-    """Tell the model's id and classes; of a foreign node, those that its scenes name."""
+    """Return the model's id and classes; of a foreign node, those in its scenes."""
     if metadata is not None:
         return metadata.model_id, metadata.class_names
     model_id = ""

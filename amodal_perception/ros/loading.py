@@ -1,4 +1,4 @@
-"""Which model the node may load, and how."""
+"""Load the node's model, if its SHA-256 is allowed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from amodal_perception.errors import ModelFileError
 from amodal_perception.files import sha256_of
 from amodal_perception.pipeline import Pipeline
 from amodal_perception.ros.parameters import NodeParameters
-from amodal_perception.ros.worker import Engine
+from amodal_perception.ros.worker import GuardedRuntime
 from amodal_perception.runtime import DEFAULT_MODEL, load_runtime
 from amodal_perception.structures import Frame
 
@@ -21,7 +21,7 @@ def model_path(parameters: NodeParameters) -> Path:
 
 
 def load_pipeline(parameters: NodeParameters) -> Pipeline:
-    """Load the model, if it is allowed, and run it once.
+    """Load the model, if it is allowed, and warm it up.
 
     Raises:
         ModelFileError: not on the list of allowed ones, missing, damaged, foreign.
@@ -39,12 +39,12 @@ def load_pipeline(parameters: NodeParameters) -> Pipeline:
                 f"{path}: its SHA-256 is {digest}, which the parameter allowed_model_sha256 "
                 "does not list"
             )
-    engine = Engine(
+    runtime = GuardedRuntime(
         load_runtime(path, num_threads=parameters.num_threads, provider=parameters.provider)
     )
-    if allowed and path.suffix == ".onnx" and engine.metadata.sha256 != digest:
+    if allowed and path.suffix == ".onnx" and runtime.metadata.sha256 != digest:
         raise ModelFileError(f"{path}: changed while it was read")
-    pipeline = Pipeline(engine, parameters.pipeline_config)
+    pipeline = Pipeline(runtime, parameters.pipeline_config)
     # The first inference takes longest; let no camera frame wait for it.
-    pipeline(Frame(np.zeros((*engine.metadata.input_hw, 3), np.uint8)))
+    pipeline(Frame(np.zeros((*runtime.metadata.input_hw, 3), np.uint8)))
     return pipeline

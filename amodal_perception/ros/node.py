@@ -1,11 +1,11 @@
-"""The node: images in, scenes out.
+"""The ROS 2 lifecycle node: camera images in, amodal scenes out.
 
 The executor's thread only swaps the newest image into a slot; a thread of its own decodes, infers
 and publishes. So parameters and services answer at once however slow the model is, and a scene is
 never older than one frame and one inference.
 
-A managed (lifecycle) node: configuring loads the model, activating listens to the camera,
-cleaning up frees the model. By default it does the first two by itself.
+Configuring loads the model, activating subscribes to the camera, cleaning up frees the model. By
+default the node does the first two by itself.
 """
 
 from __future__ import annotations
@@ -33,23 +33,23 @@ from amodal_perception.errors import AmodalError, EngineError, GpuLostError, Ima
 from amodal_perception.pipeline import Pipeline
 from amodal_perception.ros import diagnostics
 from amodal_perception.ros.component import Component
-from amodal_perception.ros.depth import DepthInput, deserialized
-from amodal_perception.ros.frame_statistics import Health
-from amodal_perception.ros.inputs import Input, image_topic
-from amodal_perception.ros.lifecycle import ManagedNode
+from amodal_perception.ros.depth import DepthSubscription, deserialize
+from amodal_perception.ros.frame_statistics import FrameStatistics
+from amodal_perception.ros.inputs import CameraSubscription, image_topic
+from amodal_perception.ros.lifecycle import GuardedLifecycleNode
 from amodal_perception.ros.loading import load_pipeline, model_path
-from amodal_perception.ros.outputs import Outputs, Sight
+from amodal_perception.ros.outputs import Observation, Outputs
 from amodal_perception.ros.parameters import NodeParameters, descriptor
-from amodal_perception.ros.planner_services import Planner
+from amodal_perception.ros.planner_services import PlannerServices
 from amodal_perception.ros.worker import Arrival, Worker
 from amodal_perception.runtime import ModelMetadata
 from amodal_perception.structures import Frame, Scene
 
-COMPONENTS: tuple[Callable[[AmodalNode], Component], ...] = (Planner,)
-"""What is mounted on the node: each is made once, with the node as its argument."""
+COMPONENTS: tuple[Callable[[AmodalNode], Component], ...] = (PlannerServices,)
+"""Components of the node: each is made once, with the node as its argument."""
 
 LOG_PERIOD_S = 5.0
-LISTENERS_PERIOD_S = 0.1
+SUBSCRIBERS_PERIOD_S = 0.1
 INPUT_PERIOD_S = 0.5
 DIAGNOSTICS_PERIOD_S = 1.0
 # Simulated time comes in steps; so large a step is no step but a jump.
@@ -58,12 +58,12 @@ JUMP_S = 5.0
 WORKER_END_S = 1.5
 # A GPU that is lost never comes back within a process: after so many failures in a row, leave.
 ENGINE_FAILURES = 3
-ENCODINGS_TOLD = 32
-FAREWELL_S = 0.5
+MAX_LOGGED_ENCODINGS = 32
+LAST_DIAGNOSTICS_S = 0.5
 
 
-class AmodalNode(ManagedNode):
-    """Subscribes to ``image``, publishes ``~/scene`` and what else someone listens to."""
+class AmodalNode(GuardedLifecycleNode):
+    """Subscribes to ``image``, publishes ``~/scene`` and the other topics with subscribers."""
 
     def __init__(self) -> None:
         """Read the parameters; the model is loaded when the node is configured.
@@ -77,24 +77,24 @@ class AmodalNode(ManagedNode):
         self.is_active = False
         self.enabled = True
         self._types = MessageTypes.from_ros()
-        self._health = Health()
+        self._statistics = FrameStatistics()
         self._worker: Worker | None = None
         self._model: ModelMetadata | None = None
         self._publishing = threading.Lock()
         self._outputs: Outputs | None = None
         transport = self.parameters.image_transport
-        self._camera = Input(
+        self._camera = CameraSubscription(
             self,
             image_topic(self, transport),
             CompressedImage if transport == "compressed" else Image,
             self._receive,
             self.parameters.image_reliability,
         )
-        self._depth = DepthInput(self)
+        self._depth = DepthSubscription(self)
         self._components = [make(self) for make in COMPONENTS]
         self._engine_failure = ""
-        self._told: set[str] = set()
-        self._told_s: dict[str, float] = {}
+        self._logged_encodings: set[str] = set()
+        self._next_warning_s: dict[str, float] = {}
         self.add_on_set_parameters_callback(self._set_parameters)
         self._jump_handle = self.get_clock().create_jump_callback(
             JumpThreshold(
@@ -102,26 +102,26 @@ class AmodalNode(ManagedNode):
                 min_backward=Duration(nanoseconds=-1),
                 on_clock_change=True,
             ),
-            post_callback=self._forget,
+            post_callback=self._reset,
         )
         # Absolute by convention: one monitor reads those of all nodes.
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 1)
         # By the steady clock: a simulated one may stop, and the system's may jump.
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         for period_s, task in (
-            (LISTENERS_PERIOD_S, self._follow_listeners),
+            (SUBSCRIBERS_PERIOD_S, self._follow_subscribers),
             (INPUT_PERIOD_S, self._follow_publishers),
             (DIAGNOSTICS_PERIOD_S, self._diagnose),
         ):
             self.create_timer(period_s, task, clock=steady)
 
     def stop(self) -> bool:
-        """End all work and say what was done; return whether the engine ended in time."""
+        """Stop, and log the statistics; return whether the engine ended in time."""
         self._set_active(False)
         ended = self._release()
         if not self._is_starting:
             # Not the node's own logger: its publisher of log messages may be gone already.
-            get_logger("amodal_node").info(self._health.tally())
+            get_logger("amodal_node").info(self._statistics.summary())
         return ended
 
     # What components use
@@ -137,23 +137,23 @@ class AmodalNode(ManagedNode):
     def infer_once(self, message: Any) -> Future[Scene]:
         """Run one image message through the pipeline, before the camera's next.
 
-        Components do not see the scene, and it is not published.
+        Components do not process the scene, and it is not published.
 
         Raises:
             AmodalError: the node is not active, or has enough of such work already.
         """
         if self._worker is None or not self.is_active:
             raise AmodalError("the node is not active")
-        answer = self._worker.ask(message)
+        answer = self._worker.put_urgent(message)
         if answer is None:
-            raise AmodalError("other images are waiting to be seen already; try again later")
+            raise AmodalError("other images are waiting already; try again later")
         return answer
 
     # Transitions: all of this runs in the executor's thread
 
     def configure(self) -> None:
         """Load the model, run it once, and create what will be published."""
-        self._worker = Worker(lambda: load_pipeline(self.parameters), self._work)
+        self._worker = Worker(lambda: load_pipeline(self.parameters), self._handle)
         try:
             self._model = self._worker.start(self.context.ok)
             if self._model is None:
@@ -182,10 +182,10 @@ class AmodalNode(ManagedNode):
         if not active:
             self._camera.close()
             self._depth.close()
-        self._forget()
+        self._reset()
 
-    def _forget(self, jump: Any = None) -> None:
-        """Let nothing of the past meet what comes: the clock jumped, or the camera changed."""
+    def _reset(self, jump: Any = None) -> None:
+        """Drop all state: the clock jumped, or the camera was switched."""
         self._depth.reset()
         if self._worker is not None:
             self._worker.clear()
@@ -193,18 +193,18 @@ class AmodalNode(ManagedNode):
             component.reset()
 
     def activate(self) -> None:
-        """Listen."""
+        """Subscribe to the camera."""
         self._set_active(True)
 
     def deactivate(self) -> None:
-        """Stop listening; the model stays loaded."""
+        """Unsubscribe; the model stays loaded."""
         self._set_active(False)
 
     def free(self) -> None:
         """Free the model and destroy what was created."""
         self._set_active(False)
         if not self._release():
-            self.leave("the engine did not end")
+            self.request_exit("the engine did not end")
 
     def _release(self) -> bool:
         for component in self._components:
@@ -217,8 +217,8 @@ class AmodalNode(ManagedNode):
             self._outputs = None
         return ended
 
-    def leave(self, reason: str) -> None:
-        """Have the process end with exit code 1: a fresh one may work where this one cannot."""
+    def request_exit(self, reason: str) -> None:
+        """Have the process exit with code 1: a fresh one may work where this one cannot."""
         self.exit_reason = self.exit_reason or reason
         if self.executor is not None:
             self.executor.wake()
@@ -247,8 +247,8 @@ class AmodalNode(ManagedNode):
 
     # Input: all of this runs in the executor's thread
 
-    def _follow_listeners(self) -> None:
-        """Read only what someone wants to know about; look after the engine meanwhile."""
+    def _follow_subscribers(self) -> None:
+        """Subscribe to what the node's subscribers need; check the engine's timeout meanwhile."""
         outputs = self._outputs
         is_wanted = needs_depth = False
         if self.is_active and self.enabled and outputs is not None:
@@ -268,7 +268,7 @@ class AmodalNode(ManagedNode):
                 topic.close()
         timeout_s = self.parameters.engine_timeout
         if timeout_s and self._engine_busy_s() > timeout_s and self.exit_reason is None:
-            self.leave(f"the engine has been busy with one image for {timeout_s} s")
+            self.request_exit(f"the engine has been busy with one image for {timeout_s} s")
 
     def _follow_publishers(self) -> None:
         self._camera.check()
@@ -277,15 +277,15 @@ class AmodalNode(ManagedNode):
     def _receive(self, cdr: bytes) -> None:
         if self._worker is None:
             return
-        self._health.count("received")
+        self._statistics.count("received")
         if self._worker.put(Arrival(cdr)):
-            self._health.count("overtaken")
+            self._statistics.count("overtaken")
 
-    # Work: all of this runs in the worker's thread
+    # Inference: all of this runs in the worker's thread
 
-    def _work(self, pipeline: Pipeline, arrival: Arrival) -> None:
+    def _handle(self, pipeline: Pipeline, arrival: Arrival) -> None:
         try:
-            scene = self._see(pipeline, arrival)
+            scene = self._process(pipeline, arrival)
             self._engine_failure = ""
             if arrival.answer is not None:
                 arrival.answer.set_result(scene)
@@ -295,16 +295,16 @@ class AmodalNode(ManagedNode):
             elif self.context.ok():  # else shut down while working: nobody is left to publish to
                 self._drop(error)
             if isinstance(error, EngineError):
-                self._judge_engine(pipeline.runtime, error)
+                self._note_engine_failure(pipeline.runtime, error)
 
-    def _see(self, pipeline: Pipeline, arrival: Arrival) -> Scene:
+    def _process(self, pipeline: Pipeline, arrival: Arrival) -> Scene:
         """Decode, infer, publish; the source's header is kept."""
         parameters = self.parameters
         started_s = time.monotonic()
         pipeline.config = parameters.pipeline_config
         message = arrival.message
         if isinstance(message, bytes):
-            message = deserialized(message, self._camera.message_type)
+            message = deserialize(message, self._camera.message_type)
         frame = message_to_frame(message, parameters.max_image_pixels)
         if arrival.answer is None and 0 < parameters.max_frame_age < self._age_s(frame):
             raise StaleError(f"{self._age_s(frame):.3f} s old by its stamp")
@@ -317,26 +317,26 @@ class AmodalNode(ManagedNode):
         scene = replace(scene, stages_ms=before_ms | scene.stages_ms)
         if arrival.answer is None:
             for component in self._components:
-                scene = component.see(frame, scene, arrival.received_s)
+                scene = component.process(frame, scene, arrival.received_s)
             self._publish(message.header, frame, scene)
-            self._health.count_scene(scene.stages_ms, arrival.received_s, self._age_s(frame))
+            self._statistics.count_scene(scene.stages_ms, arrival.received_s, self._age_s(frame))
         return scene
 
     def _publish(self, header: Any, frame: Frame, scene: Scene) -> None:
         outputs = self._outputs
         if outputs is None:
             return
-        sight = Sight(header, frame, scene)
+        observation = Observation(header, frame, scene)
         if outputs.need_depth:
             try:
                 extents, offset_ns = self._depth.measure(
                     scene, self.parameters.sync_slop, self.parameters.max_image_pixels
                 )
-                sight = replace(sight, extents=extents, depth_offset_ns=offset_ns)
+                observation = replace(observation, extents=extents, depth_offset_ns=offset_ns)
             except ImageError as error:
-                self._health.count("without_depth", str(error))
+                self._statistics.count("without_depth", str(error))
                 self._warn("without_depth", f"no extents: {error}")
-        messages = outputs.make(sight)
+        messages = outputs.make(observation)
         with self._publishing:
             if self.is_active and outputs is self._outputs:
                 outputs.publish(messages)
@@ -346,22 +346,22 @@ class AmodalNode(ManagedNode):
             cause = "too_old"
         else:
             cause = "undecodable" if isinstance(error, ImageError) else "failed"
-        self._health.count(cause, str(error))
+        self._statistics.count(cause, str(error))
         text = f"image dropped: {error}"
         if isinstance(error, EncodingError):
             # Every image of this camera will fail alike: say it once per encoding.
-            if str(error) in self._told:
+            if str(error) in self._logged_encodings:
                 return
-            if len(self._told) < ENCODINGS_TOLD:
-                self._told.add(str(error))
-        self._warn(cause, f"{text} ({self._health.tally()})")
+            if len(self._logged_encodings) < MAX_LOGGED_ENCODINGS:
+                self._logged_encodings.add(str(error))
+        self._warn(cause, f"{text} ({self._statistics.summary()})")
 
-    def _judge_engine(self, engine: Any, error: EngineError) -> None:
+    def _note_engine_failure(self, runtime: Any, error: EngineError) -> None:
         self._engine_failure = str(error)
         if isinstance(error, GpuLostError):  # only a new process helps
-            self.leave(str(error))
-        elif engine.failures_in_a_row >= ENGINE_FAILURES:
-            self.leave(f"{error}, {engine.failures_in_a_row} times in a row")
+            self.request_exit(str(error))
+        elif runtime.failures_in_a_row >= ENGINE_FAILURES:
+            self.request_exit(f"{error}, {runtime.failures_in_a_row} times in a row")
 
     # Any thread
 
@@ -376,30 +376,30 @@ class AmodalNode(ManagedNode):
         return 1 / rate_hz if rate_hz else 0.0
 
     def _warn(self, cause: str, text: str) -> None:
-        """Log at most once in a while for each cause, by the steady clock."""
+        """Log a warning, throttled for each cause, by the steady clock."""
         now_s = time.monotonic()
-        if now_s >= self._told_s.get(cause, 0.0):
-            self._told_s[cause] = now_s + LOG_PERIOD_S
+        if now_s >= self._next_warning_s.get(cause, 0.0):
+            self._next_warning_s[cause] = now_s + LOG_PERIOD_S
             self.get_logger().warning(text)
 
     # Diagnostics
 
     def note_callback_error(self, text: str) -> None:
-        """Keep and log what a callback raised."""
-        self._health.count("callback_errors", text)
+        """Count and log what a callback raised."""
+        self._statistics.count("callback_errors", text)
         self._warn("callback_errors", f"a callback failed: {text}")
 
-    def say_farewell(self) -> None:
-        """Tell the robot's monitor why the node ends."""
+    def publish_last_diagnostics(self) -> None:
+        """Publish why the node ends, and wait until that is delivered."""
         self._diagnose()
-        self._diagnostics.wait_for_all_acked(Duration(seconds=FAREWELL_S))
+        self._diagnostics.wait_for_all_acked(Duration(seconds=LAST_DIAGNOSTICS_S))
 
     def _diagnose(self) -> None:
-        report = self._health.report()
+        report = self._statistics.report()
         state = self._input_state()
-        found = diagnostics.judge_input(state, report)
-        if found.level != diagnostics.OK:
-            self._warn(f"input {found.level}", found.message)
+        status = diagnostics.input_status(state, report)
+        if status.level != diagnostics.OK:
+            self._warn(f"input {status.level}", status.message)
         failure = self._engine_failure or str(self.transition_error or "")
         engine = diagnostics.EngineState(
             model=self._model,
@@ -409,9 +409,9 @@ class AmodalNode(ManagedNode):
             failure=self.exit_reason or failure,
         )
         statuses = [
-            found,
-            diagnostics.judge_processing(report),
-            diagnostics.judge_engine(engine),
+            status,
+            diagnostics.processing_status(report),
+            diagnostics.engine_status(engine),
         ]
         stamp = self.get_clock().now().to_msg()
         name = self.get_fully_qualified_name().lstrip("/")
@@ -441,4 +441,4 @@ class AmodalNode(ManagedNode):
 
 
 class StaleError(AmodalError):
-    """An image that is older than the user wants."""
+    """An image older than ``max_frame_age``."""

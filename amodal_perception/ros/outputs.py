@@ -1,4 +1,4 @@
-"""What the node publishes. Nothing is made for a topic to which nobody listens."""
+"""The node's publishers; no message is made for a topic without subscribers."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from amodal_perception.structures import Frame, Scene
 
 
 @dataclass(frozen=True, eq=False)
-class Sight:
-    """One image, what was seen in it, and how far away that is.
+class Observation:
+    """One image, its scene, and the objects' extents where there is depth.
 
     Attributes:
         header: std_msgs/Header of the image.
         frame: the image.
-        scene: what was seen.
+        scene: of the image.
         extents: one per instance; None without depth.
         depth_offset_ns: stamp of the depth image minus that of the colour image.
     """
@@ -56,7 +56,7 @@ class Outputs:
         """Create the publishers.
 
         Args:
-            node: whose they are.
+            node: owns them.
             class_names: what the model's labels index.
             scene_message: makes an AmodalScene.
             overlay_period_s: asked before each overlay for the least time since the last one.
@@ -91,22 +91,17 @@ class Outputs:
             self._label_info = info
 
     @property
-    def topics(self) -> tuple[str, ...]:
-        """Names of the topics that carry something for every image."""
-        return tuple(self._publishers)
-
-    @property
     def are_wanted(self) -> bool:
-        """Whether someone listens to one of them."""
-        return any(self._has_listener(name) for name in self._publishers)
+        """Whether any topic with a message for every image has a subscriber."""
+        return any(self._has_subscriber(name) for name in self._publishers)
 
     @property
     def need_depth(self) -> bool:
-        """Whether someone listens to what is made of depth."""
-        return self._has_listener("extents") or self._has_listener("detections_3d")
+        """Whether a topic that needs depth has a subscriber."""
+        return self._has_subscriber("extents") or self._has_subscriber("detections_3d")
 
-    def make(self, sight: Sight) -> dict[str, Any]:
-        """Make the messages that someone listens to, by topic."""
+    def make(self, observation: Observation) -> dict[str, Any]:
+        """Make the messages of all topics with subscribers, by topic."""
         makers = {
             "scene": self._scene,
             "visible_labels": self._visible_labels,
@@ -116,8 +111,8 @@ class Outputs:
             "detections": self._detections,
             "detections_3d": self._detections_3d,
         }
-        wanted = [name for name in self._publishers if self._has_listener(name)]
-        made = {name: makers[name](sight) for name in wanted}
+        wanted = [name for name in self._publishers if self._has_subscriber(name)]
+        made = {name: makers[name](observation) for name in wanted}
         return {name: message for name, message in made.items() if message is not None}
 
     def publish(self, messages: dict[str, Any]) -> None:
@@ -133,47 +128,47 @@ class Outputs:
             self._node.destroy_publisher(self._label_info)
         self._publishers = {}
 
-    def _has_listener(self, name: str) -> bool:
+    def _has_subscriber(self, name: str) -> bool:
         publisher = self._publishers.get(name)
         return publisher is not None and publisher.get_subscription_count() > 0
 
-    def _scene(self, sight: Sight) -> Any:
+    def _scene(self, observation: Observation) -> Any:
         started_s = time.monotonic()
-        message = self._scene_message(sight.scene)
+        message = self._scene_message(observation.scene)
         # What it took to make the message is known only now that it is made.
         message.stage_names.append("message")
         message.stage_ms.append((time.monotonic() - started_s) * 1e3)
         return message
 
-    def _visible_labels(self, sight: Sight) -> Any:
-        instances = sight.scene.instances
+    def _visible_labels(self, observation: Observation) -> Any:
+        instances = observation.scene.instances
         labels = label_image(instances, instances.visible)
-        return array_to_message(labels, "mono16", sight.header, Image)
+        return array_to_message(labels, "mono16", observation.header, Image)
 
-    def _graspable_labels(self, sight: Sight) -> Any:
-        instances = sight.scene.instances
+    def _graspable_labels(self, observation: Observation) -> Any:
+        instances = observation.scene.instances
         graspable = graspable_masks(instances, self._grasp_margin_px())
         labels = label_image(instances, graspable)
-        return array_to_message(labels, "mono16", sight.header, Image)
+        return array_to_message(labels, "mono16", observation.header, Image)
 
-    def _overlay(self, sight: Sight) -> Any:
+    def _overlay(self, observation: Observation) -> Any:
         now_s = time.monotonic()
         if now_s < self._overlay_due_s:
             return None
         self._overlay_due_s = now_s + self._overlay_period_s()
-        picture = draw_scene(sight.frame.image, sight.scene)
-        return rgb_to_message(picture, sight.header, Image)
+        picture = draw_scene(observation.frame.image, observation.scene)
+        return rgb_to_message(picture, observation.header, Image)
 
-    def _extents(self, sight: Sight) -> Any:
-        if sight.extents is None:
+    def _extents(self, observation: Observation) -> Any:
+        if observation.extents is None:
             return None
         return ObjectExtents(
-            header=sight.header,
-            depth_offset_ns=sight.depth_offset_ns,
+            header=observation.header,
+            depth_offset_ns=observation.depth_offset_ns,
             extents=[
                 ObjectExtent(
                     instance_id=i + 1,
-                    track_id=sight.scene.track_id(i),
+                    track_id=observation.scene.track_id(i),
                     measured_min=_point(extent.measured_min_xyz),
                     measured_max=_point(extent.measured_max_xyz),
                     amodal_min=_point(extent.amodal_min_xyz),
@@ -183,19 +178,21 @@ class Outputs:
                     truncated=extent.is_truncated,
                     starved=extent.is_starved,
                 )
-                for i, extent in enumerate(sight.extents)
+                for i, extent in enumerate(observation.extents)
             ],
         )
 
-    def _detections(self, sight: Sight) -> Any:
+    def _detections(self, observation: Observation) -> Any:
         assert self._vision is not None
-        return self._vision.detections_2d(sight.scene, sight.header)
+        return self._vision.detections_2d(observation.scene, observation.header)
 
-    def _detections_3d(self, sight: Sight) -> Any:
+    def _detections_3d(self, observation: Observation) -> Any:
         assert self._vision is not None
-        if sight.extents is None:
+        if observation.extents is None:
             return None
-        return self._vision.detections_3d(sight.scene, sight.extents, sight.header)
+        return self._vision.detections_3d(
+            observation.scene, observation.extents, observation.header
+        )
 
 
 def _point(xyz: tuple[float, float, float]) -> Point:

@@ -41,7 +41,7 @@ def _parameter(
 
 @dataclass(frozen=True)
 class NodeParameters:
-    """What a user can set; those not marked read-only also while the node runs."""
+    """The ROS parameters; those not read-only can be set while the node runs."""
 
     model_file_path: str = _parameter(
         "",
@@ -103,9 +103,10 @@ class NodeParameters:
     mask_threshold: float = _parameter(
         PostprocessConfig.mask_threshold, "lowest probability of a mask's pixel", limits=(0, 1)
     )
-    min_own_share: float = _parameter(
-        PostprocessConfig.min_own_share,
-        "least share of an instance's pixels that no better one claims; 0 keeps repetitions",
+    overlap_threshold: float = _parameter(
+        PostprocessConfig.overlap_threshold,
+        "most of an instance's visible pixels that better ones may claim, 0..1; 1 keeps "
+        "repetitions",
         limits=(0, 1),
     )
     max_instances: int = _parameter(
@@ -146,10 +147,10 @@ class NodeParameters:
 
     @classmethod
     def from_overrides(cls, overrides: Mapping[str, Any]) -> NodeParameters:
-        """Apply what the user gave to the defaults.
+        """Apply parameter overrides to the defaults.
 
         Args:
-            overrides: values by parameter name, as ROS read them.
+            overrides: values by parameter name, as ROS parsed them.
 
         Raises:
             ConfigError: unknown name (lists the valid ones), wrong type, or out of range.
@@ -165,7 +166,7 @@ class NodeParameters:
 
     @classmethod
     def coerced(cls, name: str, value: Any) -> Any:
-        """Read a whole number as a float where a float is wanted: YAML writes 1 for 1.0."""
+        """Convert a whole number to a float where a float is wanted: YAML writes 1 for 1.0."""
         wanted = type(next(item.default for item in fields(cls) if item.name == name))
         return float(value) if wanted is float and type(value) is int else value
 
@@ -176,12 +177,12 @@ class NodeParameters:
 
     @property
     def pipeline_config(self) -> PipelineConfig:
-        """The part that concerns the pipeline."""
+        """The pipeline's configuration."""
         return PipelineConfig(
             postprocess=PostprocessConfig(
                 score_threshold=self.score_threshold,
                 mask_threshold=self.mask_threshold,
-                min_own_share=self.min_own_share,
+                overlap_threshold=self.overlap_threshold,
                 max_instances=self.max_instances,
             ),
             ordering=OrderingConfig(
@@ -193,7 +194,7 @@ class NodeParameters:
 
 
 def descriptor(item: Field) -> ParameterDescriptor:
-    """Describe a field of `NodeParameters` to ROS: meaning, range, and whether it may change."""
+    """Return a field of `NodeParameters` as a ParameterDescriptor: meaning, range, read-only."""
     from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 
     described = ParameterDescriptor(

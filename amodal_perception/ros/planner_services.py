@@ -1,4 +1,4 @@
-"""What the node offers planners: track ids, removal plans, a scene on demand, a switch.
+"""Services for planners: removal plans, a scene on demand, an on/off switch; and tracking.
 
 Services wait without a thread of their own: `get_scene` is a coroutine that the executor resumes,
 in a callback group of its own, so that images still arrive meanwhile.
@@ -11,7 +11,9 @@ import secrets
 import threading
 import time
 from collections import deque
+from collections.abc import Iterator
 from concurrent.futures import Future as Promise
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -43,7 +45,7 @@ SAME_CLOCK_NS = 1_000_000_000
 
 @dataclass(frozen=True, eq=False)
 class _Past:
-    """What is kept of a scene: enough to plan.
+    """What is kept of a scene for planning.
 
     Attributes:
         stamp_ns: of the image, nanoseconds.
@@ -62,10 +64,10 @@ class _Past:
 
 @dataclass(frozen=True, eq=False)
 class _Call:
-    """Someone who waits for a scene.
+    """A caller of ``~/get_scene`` that waits.
 
     Attributes:
-        outcome: AmodalScene, or the error to tell.
+        outcome: AmodalScene, or the error to answer with.
         called_s: ``time.monotonic()`` at the call.
         called_ns: the same by the node's clock, nanoseconds.
         deadline_s: ``time.monotonic()`` at which the caller wants to wait no longer.
@@ -84,11 +86,11 @@ class _Call:
         return self.of_camera and received_s > self.called_s and not taken_before
 
 
-class Planner:
-    """Offers ``~/get_removal_plan``, ``~/get_scene`` and ``~/enable``, and names objects."""
+class PlannerServices:
+    """Serves ``~/get_removal_plan``, ``~/get_scene`` and ``~/enable``, and tracks objects."""
 
     def __init__(self, node: Host) -> None:
-        """Remember the node; nothing is offered before `create`."""
+        """Keep the node; there are no services before `create`."""
         self._node = node
         self._types = MessageTypes.from_ros()
         self._services: list[Any] = []
@@ -121,7 +123,7 @@ class Planner:
         )
 
     def destroy(self) -> None:
-        """Destroy the services, and tell those who wait."""
+        """Destroy the services, and answer waiting callers with an error."""
         self._refuse("the node was cleaned up")
         if self._timer is not None:
             self._node.destroy_timer(self._timer)
@@ -131,7 +133,7 @@ class Planner:
             self._destroy_services()
 
     def reset(self) -> None:
-        """Forget all objects and scenes; ids are not given again."""
+        """Drop all tracks and scenes; ids are not reused."""
         with self._lock:
             self._tracker.reset()
             self._past.clear()
@@ -145,13 +147,13 @@ class Planner:
 
     @property
     def wants_frames(self) -> bool:
-        """Whether someone waits for the camera's next image."""
+        """Whether a caller waits for the camera's next image."""
         return any(call.of_camera for call in self._calls)
 
     # Called by the node, in the worker's thread
 
-    def see(self, frame: Frame, scene: Scene, received_s: float) -> Scene:
-        """Name the objects, remember the scene, and hand it to those who wait for one."""
+    def process(self, frame: Frame, scene: Scene, received_s: float) -> Scene:
+        """Track the objects, keep the scene for planning, and answer waiting callers."""
         parameters, started_s = self._node.parameters, time.monotonic()
         with self._lock:
             self._tracker.config = replace(
@@ -181,15 +183,21 @@ class Planner:
     # ~/get_removal_plan
 
     def _get_removal_plan(self, request: Any, response: Any) -> Any:
-        try:
+        with self._reporting_errors("get_removal_plan", response):
             self._plan(request, response)
+        return response
+
+    @contextmanager
+    def _reporting_errors(self, service: str, response: Any) -> Iterator[None]:
+        """Fill in ``success`` and ``message``: whatever fails, the caller must get an answer."""
+        try:
+            yield
             response.success = True
         except AmodalError as error:
             response.message = str(error)
-        except Exception as error:  # the caller must get an answer
-            self._node.get_logger().error(f"get_removal_plan failed: {error!r}")
+        except Exception as error:
+            self._node.get_logger().error(f"{service} failed: {error!r}")
             response.message = f"failed: {error!r}"
-        return response
 
     def _plan(self, request: Any, response: Any) -> None:
         if not 0 <= request.min_confidence <= 1:
@@ -227,10 +235,10 @@ class Planner:
             )
         age_s = time.monotonic() - scenes[-1].received_s if scenes else math.inf
         if age_s > LATEST_S:
-            since = f"no image was seen for {age_s:.0f} s" if scenes else "no image was seen yet"
+            since = f"for {age_s:.0f} s" if scenes else "yet"
             raise AmodalError(
-                f"{since}: listen to ~/scene or call ~/get_scene first, or give the stamp of an "
-                "earlier scene; /diagnostics tells whether images arrive"
+                f"no image was processed {since}: subscribe to ~/scene or call ~/get_scene first, "
+                "or give the stamp of an earlier scene; /diagnostics says whether images arrive"
             )
         return scenes[-1]
 
@@ -260,23 +268,17 @@ class Planner:
     async def _get_scene(self, request: Any, response: Any) -> Any:
         self._unanswered += 1
         try:
-            call = self._call(request)
-            outcome = await call.outcome
-            if isinstance(outcome, AmodalError):
-                raise outcome
-            response.scene = outcome
-            response.success = True
-        except AmodalError as error:
-            response.message = str(error)
-        except Exception as error:  # the caller must get an answer
-            self._node.get_logger().error(f"get_scene failed: {error!r}")
-            response.message = f"failed: {error!r}"
+            with self._reporting_errors("get_scene", response):
+                outcome = await self._call(request).outcome
+                if isinstance(outcome, AmodalError):
+                    raise outcome
+                response.scene = outcome
         finally:
             self._unanswered -= 1
         return response
 
     def _call(self, request: Any) -> _Call:
-        """Ask for a scene; its arrival, or an error, is the outcome."""
+        """Register a caller; its outcome is a scene or an error."""
         timeout_s = request.timeout.sec + request.timeout.nanosec * 1e-9 or DEFAULT_TIMEOUT_S
         if not 0 < timeout_s <= MAX_TIMEOUT_S:
             raise AmodalError(
@@ -300,17 +302,17 @@ class Planner:
         )
         if not of_camera:
             self._node.infer_once(image).add_done_callback(
-                lambda seen: self._hand_over(call, seen)
+                lambda scene: self._answer_with(call, scene)
             )
         with self._lock:
             self._calls.append(call)
         return call
 
-    def _hand_over(self, call: _Call, seen: Promise[Scene]) -> None:
-        """Answer with what was seen in the caller's own image; in the worker's thread."""
-        error = seen.exception()
+    def _answer_with(self, call: _Call, scene: Promise[Scene]) -> None:
+        """Answer with the scene of the caller's own image; in the worker's thread."""
+        error = scene.exception()
         if error is None:
-            self._answer(call, self._node.scene_message(seen.result()))
+            self._answer(call, self._node.scene_message(scene.result()))
         elif isinstance(error, AmodalError):
             self._answer(call, error)
         else:
@@ -333,7 +335,7 @@ class Planner:
         now_s = time.monotonic()
         for call in [call for call in self._calls if now_s > call.deadline_s]:
             waited = f"{call.deadline_s - call.called_s:.1f} s"
-            what = "no new image arrived" if call.of_camera else "the image was not seen"
+            what = "no new image arrived" if call.of_camera else "the image was not processed"
             self._settle(call, AmodalError(f"{what} within {waited}; see /diagnostics"))
 
     def _refuse(self, why: str, *, of_camera: bool = False) -> None:

@@ -1,4 +1,4 @@
-"""A publisher of scenes with no node's work around it: what publishing costs."""
+"""A bare publisher of scenes, for the benchmark: the cost of publishing alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Find the message of another topic that belongs to an image, by their stamps."""
+"""Approximate time synchronisation: the message of another topic nearest to a stamp."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
-KEPT = 10
+BUFFER_SIZE = 10
 # A stamp this much older than the newest one is no late message: time has started anew.
 JUMP_NS = 1_000_000_000
 
 
-class Nearby(Generic[T]):
-    """Keeps the newest few items; one thread puts, another asks for the one nearest a stamp.
+class StampBuffer(Generic[T]):
+    """The newest few items of one topic, found by the nearest stamp; thread-safe.
 
-    What is old is decided by arrival and never by stamps, so a clock that jumps, forward or back,
-    costs at most the items that were kept.
+    Unlike in message_filters' cache, what is old is decided by arrival and never by stamps, so a
+    clock that jumps, forward or back, costs at most the items that were kept.
     """
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._items: deque[tuple[int, T]] = deque(maxlen=KEPT)
+        self._items: deque[tuple[int, T]] = deque(maxlen=BUFFER_SIZE)
 
     def __len__(self) -> int:
         return len(self._items)
@@ -36,12 +36,12 @@ class Nearby(Generic[T]):
             self._changed.notify_all()
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Drop all items."""
         with self._changed:
             self._items.clear()
 
     def newest(self) -> T | None:
-        """Return the item that came last."""
+        """Return the item received last."""
         with self._changed:
             return self._items[-1][1] if self._items else None
 

@@ -1,4 +1,4 @@
-"""The thread that owns the engine: it loads it, runs it, and lets it go."""
+"""The inference thread: it loads the model, runs it on the newest image, and frees it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 
 from amodal_perception.errors import EngineError, GpuLostError
 from amodal_perception.pipeline import Pipeline
-from amodal_perception.ros.latest_slot import Latest
+from amodal_perception.ros.latest_slot import LatestSlot
 from amodal_perception.runtime import ModelMetadata, RawDetections, Runtime
 from amodal_perception.structures import Scene, UInt8Array
 
@@ -23,12 +23,12 @@ OUT_OF_MEMORY = ("out of memory", "bad_alloc", "failed to allocate", "bfcarena")
 
 @dataclass(frozen=True, eq=False)
 class Arrival:
-    """An image on its way to the engine.
+    """An image message waiting for inference.
 
     Attributes:
         message: the image message; bytes where it is still serialised.
         received_s: ``time.monotonic()`` at its arrival.
-        answer: who asked for this image in particular; None for the camera's.
+        answer: for the caller of a service, its scene; None for the camera's images.
     """
 
     message: Any
@@ -36,11 +36,11 @@ class Arrival:
     answer: Future[Scene] | None = None
 
 
-class Engine:
-    """A runtime whose failures are told apart from all others.
+class GuardedRuntime:
+    """A runtime that raises `EngineError` for every failure, and retries once out of memory.
 
-    Memory that ran out may be back a moment later, so the image is tried once more. Whether
-    anything else helps is for the owner to judge, by the failures in a row.
+    Memory that ran out may be back a moment later. Whether anything else helps is for the owner to
+    decide, by `failures_in_a_row`.
     """
 
     def __init__(self, runtime: Runtime) -> None:
@@ -50,13 +50,13 @@ class Engine:
 
     @property
     def busy_s(self) -> float:
-        """How long it has been at work on one image, seconds; 0 when idle. From any thread."""
+        """How long the present inference has taken, seconds; 0 when idle. From any thread."""
         since_s = self._busy_since_s
         return 0.0 if since_s is None else time.monotonic() - since_s
 
     @property
     def metadata(self) -> ModelMetadata:
-        """What the model file says of itself."""
+        """The model's metadata."""
         return self._runtime.metadata
 
     def __call__(self, image: UInt8Array) -> RawDetections:
@@ -86,38 +86,38 @@ class Engine:
 
 
 class Worker:
-    """Runs one pipeline in a thread of its own, on the newest image."""
+    """A thread that loads a pipeline and runs it on the newest image."""
 
     def __init__(
-        self, load: Callable[[], Pipeline], work: Callable[[Pipeline, Arrival], None]
+        self, load: Callable[[], Pipeline], process: Callable[[Pipeline, Arrival], None]
     ) -> None:
-        """Keep what to do; nothing runs before `start`.
+        """Set up the thread; nothing runs before `start`.
 
         Args:
             load: makes the pipeline and warms it up.
-            work: does everything for one image; must not raise.
+            process: does everything for one image; must not raise.
         """
-        self._load, self._work = load, work
-        self._slot: Latest[Arrival] = Latest()
+        self._load, self._process = load, process
+        self._slot: LatestSlot[Arrival] = LatestSlot()
         self._loaded: Future[ModelMetadata] = Future()
-        self._engine: Engine | None = None
+        self._runtime: GuardedRuntime | None = None
         # A daemon: an engine that hangs must not keep the process from ending.
         self._thread = threading.Thread(target=self._run, name="amodal worker", daemon=True)
 
     @property
     def busy_s(self) -> float:
-        """How long the engine has been at work on one image, seconds; 0 when idle."""
-        engine = self._engine
-        return 0.0 if engine is None else engine.busy_s
+        """How long the present inference has taken, seconds; 0 when idle."""
+        runtime = self._runtime
+        return 0.0 if runtime is None else runtime.busy_s
 
     def start(self, is_wanted: Callable[[], bool]) -> ModelMetadata | None:
         """Load the pipeline; wait until that is done.
 
         Args:
-            is_wanted: asked all the time, so that an interrupt need not wait for the engine.
+            is_wanted: polled, so that an interrupt need not wait for the model.
 
         Returns:
-            What the model says of itself; None when it was not wanted any more.
+            The model's metadata; None when it was not wanted any more.
 
         Raises:
             Exception: what `load` raised.
@@ -132,20 +132,20 @@ class Worker:
         return self._loaded.result()
 
     def put(self, arrival: Arrival) -> bool:
-        """Hand over a camera's image; return whether it overtook another."""
+        """Submit a camera's image; return whether it replaced one that waited."""
         return self._slot.put(arrival)
 
-    def ask(self, message: Any) -> Future[Scene] | None:
-        """Have one image seen before all others; None when too many are waiting already."""
+    def put_urgent(self, message: Any) -> Future[Scene] | None:
+        """Submit an image to go first; None when too many such wait already."""
         arrival = Arrival(message, answer=Future())
         return arrival.answer if self._slot.put_urgent(arrival) else None
 
     def clear(self) -> None:
-        """Forget the image that waits."""
+        """Drop the image that waits."""
         self._slot.clear()
 
     def stop(self, timeout_s: float) -> bool:
-        """End the thread, and with it the engine; return whether it ended in time."""
+        """End the thread and free the model; return whether it ended in time."""
         for arrival in self._slot.close():
             if arrival.answer is not None and arrival.answer.set_running_or_notify_cancel():
                 arrival.answer.set_exception(EngineError("the node stopped"))
@@ -159,28 +159,28 @@ class Worker:
         except BaseException as error:
             self._loaded.set_exception(error)
             return
-        assert isinstance(pipeline.runtime, Engine)
-        self._engine = pipeline.runtime
+        assert isinstance(pipeline.runtime, GuardedRuntime)
+        self._runtime = pipeline.runtime
         self._loaded.set_result(pipeline.runtime.metadata)
         while (arrival := self._slot.take()) is not None:
             answer = arrival.answer
             if answer is not None and not answer.set_running_or_notify_cancel():
-                continue  # whoever asked has given up
+                continue  # the caller has given up
             try:
-                self._work(pipeline, arrival)
+                self._process(pipeline, arrival)
             except Exception:  # against the agreement, but no reason to fall silent
                 traceback.print_exc()
             del arrival, answer  # a large message must not live on while nothing arrives
-        self._engine = None  # freed in this thread, with `pipeline`
+        self._runtime = None  # freed in this thread, with `pipeline`
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether memory ran out; engines have no common class for it."""
+    """Whether an error means out of memory; runtimes have no common class for it."""
     text = str(error).lower()
     return isinstance(error, MemoryError) or any(words in text for words in OUT_OF_MEMORY)
 
 
 def first_line(error: BaseException) -> str:
-    """Say an error in one line."""
+    """Return an error's type and first line."""
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0][:300]}" if lines else type(error).__name__

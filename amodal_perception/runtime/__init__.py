@@ -1,4 +1,4 @@
-"""Engines: a uint8 image in, fixed-size tensors out, whatever runs the network underneath."""
+"""Runtimes (ONNX Runtime, TensorRT): a uint8 image in, fixed-size tensors out."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ PROVIDERS = {
 
 
 def load_runtime(path: str | Path, *, num_threads: int = 0, provider: str = "cpu") -> Runtime:
-    """Load a model file with the engine that its ending names.
+    """Load a model file with the runtime of its suffix.
 
     Args:
         path: an ``.onnx`` file, or an ``.engine`` with its manifest beside it.

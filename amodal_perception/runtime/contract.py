@@ -1,4 +1,4 @@
-"""The network's contract: what goes in, what comes out, and what the file says of itself.
+"""The model file's contract: names, shapes and dtypes of inputs and outputs, and metadata.
 
 Input ``image``: uint8 [1, H, W, 3] RGB. Outputs, N fixed, best score first, padded with score 0:
 ``boxes`` [N, 4], ``scores`` [N], ``labels`` [N], ``amodal`` and ``visible`` [N, m, m], and
@@ -27,7 +27,7 @@ REQUIRED_OUTPUTS = ("boxes", "scores", "labels", "amodal", "visible")
 
 @dataclass(frozen=True)
 class ModelMetadata:
-    """What a model file says of itself.
+    """The metadata of a model file.
 
     Attributes:
         name: the system and size, such as ``orcnn_light``.
@@ -93,11 +93,11 @@ class RawDetections:
 
 
 class Runtime(Protocol):
-    """An engine with a model in it."""
+    """A loaded model that can run."""
 
     @property
     def metadata(self) -> ModelMetadata:
-        """What the model file says of itself."""
+        """The metadata of the model file."""
         ...
 
     def __call__(self, image: UInt8Array) -> RawDetections:

@@ -1,4 +1,4 @@
-"""ONNX Runtime: on the CPU, or through another of its execution providers."""
+"""Run a model in ONNX Runtime, on the CPU or another execution provider."""
 
 from __future__ import annotations
 

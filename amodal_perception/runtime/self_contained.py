@@ -1,4 +1,4 @@
-"""Find references to other files in an ONNX file, before an engine follows them.
+"""Refuse ONNX files with external data, before a runtime follows the references.
 
 ONNX Runtime reads external data wherever it lies, absolute paths included, even of a model that is
 given as bytes (1.23.2, tried). So this looks first, in the protocol buffer itself: the package

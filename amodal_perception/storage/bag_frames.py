@@ -1,4 +1,4 @@
-"""Camera frames from ROS 2 bags, decoded or as they were on the wire; no ROS is needed."""
+"""Camera frames from ROS 2 bags, decoded or serialised; no ROS is needed."""
 
 from __future__ import annotations
 

@@ -26,8 +26,8 @@ FORMAT_VERSION = 1
 
 
 @dataclass(frozen=True, eq=False)
-class ExpansionBank:
-    """C classes of S slots each; a class without objects has empty ones.
+class MemoryBank:
+    """A memory bank of C classes with S slots each; a class without objects has empty ones.
 
     Attributes:
         class_names: C names.
@@ -88,12 +88,12 @@ def pack_masks(masks: NDArray[np.bool_]) -> NDArray[np.uint8]:
 
 
 def unpack_masks(packed: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Do the opposite of `pack_masks`."""
+    """Unpack [..., 98] bytes to [..., 28, 28] masks; inverse of `pack_masks`."""
     bits = np.unpackbits(packed, axis=-1, count=CELLS * CELLS)
     return bits.reshape(*packed.shape[:-1], CELLS, CELLS).astype(np.bool_)
 
 
-def write_bank(folder: Path, bank: ExpansionBank) -> None:
+def write_bank(folder: Path, bank: MemoryBank) -> None:
     """Write the folder; ``bank.json`` comes last and marks it as whole."""
     save_file = _safetensors().save_file
     (folder / TABLE).unlink(missing_ok=True)
@@ -107,7 +107,7 @@ def write_bank(folder: Path, bank: ExpansionBank) -> None:
     files.write_json(folder / TABLE, table, indent=2)
 
 
-def read_bank(folder: Path) -> ExpansionBank:
+def read_bank(folder: Path) -> MemoryBank:
     """Read and check a bank's folder.
 
     Raises:
@@ -129,7 +129,7 @@ def read_bank(folder: Path) -> ExpansionBank:
             f"{folder / TENSORS}: cannot be read ({error}); make it again"
         ) from None
     _check(arrays, len(class_names), folder / TENSORS)
-    return ExpansionBank(class_names=class_names, made_from=made_from, **arrays)
+    return MemoryBank(class_names=class_names, made_from=made_from, **arrays)
 
 
 def _check(arrays: dict[str, NDArray], classes: int, path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A file of predictions that grows scene by scene and is never whole in memory."""
+"""Write predictions as amodal COCO, scene by scene, without holding all in memory."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
 from typing import IO
 
 from amodal_perception import files
@@ -60,12 +59,7 @@ class PredictionsFile:
     def __enter__(self) -> PredictionsFile:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._files.close()
 
     def _append(self, name: str, rows: Sequence[Json]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -90,13 +90,6 @@ def writing_scenes(path: str | Path, namespace: str = NAMESPACE) -> Iterator[Sce
         with writer:
             yield SceneWriter(writer, namespace)
         (bag / f"{path.stem}.mcap").replace(temporary)
-
-
-def write_scenes(path: str | Path, scenes: Iterable[Scene], namespace: str = NAMESPACE) -> None:
-    """Write scenes into a bag; see `writing_scenes`."""
-    with writing_scenes(path, namespace) as bag:
-        for scene in scenes:
-            bag.write(scene)
 
 
 def read_scenes(path: str | Path) -> Iterator[Scene]:

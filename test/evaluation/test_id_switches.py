@@ -6,12 +6,12 @@ import pytest
 from helpers.paths import ASSETS
 
 from amodal_perception.evaluation import id_switches
-from amodal_perception.evaluation.id_switches import IdentityCounts, count_identities
+from amodal_perception.evaluation.id_switches import IdSwitches, count_id_switches
 from amodal_perception.storage import amodal_coco
 
 
 @pytest.mark.parametrize(
-    ("film", "switches", "mixed_up"),
+    ("film", "switches", "transfers"),
     [
         ([["1a", "2b"], ["1a", "2b"]], 0, 0),
         ([["1a"], [], ["1a"]], 0, 0),  # unseen for a while
@@ -21,16 +21,16 @@ from amodal_perception.storage import amodal_coco
         ([], 0, 0),
     ],
 )
-def test_counts_what_went_wrong(film, switches, mixed_up):
-    counts = count_identities([[(pair[0], pair[1]) for pair in frame] for frame in film])
-    assert (counts.switches, counts.mixed_up) == (switches, mixed_up)
-    assert counts.sightings == sum(len(frame) for frame in film)
+def test_counts_what_went_wrong(film, switches, transfers):
+    counts = count_id_switches([[(pair[0], pair[1]) for pair in frame] for frame in film])
+    assert (counts.id_switches, counts.id_transfers) == (switches, transfers)
+    assert counts.detections == sum(len(frame) for frame in film)
 
 
 def test_command_tells_the_counts(capsys):
     pytest.importorskip("rosbags", reason="needs rosbags")
     assert id_switches.main(["--on", "truth", "--every", "8"]) == 0
-    counts = IdentityCounts(**json.loads(capsys.readouterr().out))
+    counts = IdSwitches(**json.loads(capsys.readouterr().out))
     assert counts.objects > 50
 
 

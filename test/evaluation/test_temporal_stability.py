@@ -5,7 +5,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from amodal_perception.evaluation.temporal_stability import Identities, View, compare, flicker
+from amodal_perception.evaluation.temporal_stability import (
+    StableIds,
+    View,
+    compare,
+    temporal_stability,
+)
 from amodal_perception.masks import mask_windows
 from amodal_perception.structures import Instances
 
@@ -100,16 +105,16 @@ def test_classes_and_tracks():
         view(one, two, labels=[0, 2], tracks=["b", "b"]),
     )
     assert (change.labels_changed, change.tracks_changed) == (1, 1)
-    figures = flicker([change])
+    figures = temporal_stability([change])
     assert (figures["labels_changed"], figures["tracks_changed"]) == (0.5, 0.5)
     assert compare(view(one), view(one)).tracks_changed is None
-    assert "tracks_changed" not in flicker([compare(view(one), view(one))])
+    assert "tracks_changed" not in temporal_stability([compare(view(one), view(one))])
 
 
 def test_a_film_computed_by_hand():
     still = view(("0-9", "0-9"), ("20-29", "20-24"), edges=[(0, 1)])
     gone = view(("0-9", "0-9"))
-    figures = flicker([compare(still, still), compare(still, gone)])
+    figures = temporal_stability([compare(still, still), compare(still, gone)])
     assert figures == {
         "pairs": 2,
         "objects_kept": 0.75,  # 3 kept, 1 gone
@@ -120,18 +125,18 @@ def test_a_film_computed_by_hand():
         "edges_reversed": 0,
         "labels_changed": 0,
     }
-    assert flicker([]) == {"pairs": 0}
+    assert temporal_stability([]) == {"pairs": 0}
     empty = View(Instances.empty(SIZE_HW), np.zeros((0, 2), np.int32))
-    assert flicker([compare(empty, empty)]) == {"pairs": 1}
+    assert temporal_stability([compare(empty, empty)]) == {"pairs": 1}
 
 
-def test_identities_stay_as_long_as_objects_do():
+def test_ids_stay_as_long_as_objects_do():
     one, two, three = ("0-5", "0-5"), ("10-15", "10-15"), ("20-25", "20-25")
     film = [view(one, two), view(two, one, three), view(one), view(two, one)]
-    names, identities, before = [], Identities(), None
+    names, ids, before = [], StableIds(), None
     for scene in film:
         change = compare(before, scene) if before else None
-        names.append(identities.follow(change, len(scene.instances)).tolist())
+        names.append(ids.update(change, len(scene.instances)).tolist())
         before = scene
     assert names == [[0, 1], [1, 0, 2], [0], [3, 0]]
 

@@ -72,7 +72,7 @@ def test_one_summary_over_all_on_all_cores(tmp_path, bags, model, capsys):
     assert [row["frames_processed"] for row in summary["runs"]] == [4, 2, 2, 3]
     assert (summary["frames_sent"], summary["frames_dropped"]) == (11, 0)
     assert (summary["instances_mean"], summary["edges_mean"]) == (2, 1)
-    assert summary["flicker"]["pairs"] == 3 + 1 + 1 + 2
+    assert summary["temporal_stability"]["pairs"] == 3 + 1 + 1 + 2
     assert summary["latency_ms"]["p50"] > 0
     (failed,) = summary["failed"]
     assert failed["bag"].endswith("torn.mcap")

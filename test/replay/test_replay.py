@@ -188,11 +188,11 @@ def test_pictures_can_be_left_out(tmp_path, bag, pipeline):
     assert "<video" not in (out / "report.html").read_text()
 
 
-def test_flicker_is_told_beside_that_of_truth(tmp_path, bag, pipeline, truth_path):
+def test_temporal_stability_stands_beside_that_of_truth(tmp_path, bag, pipeline, truth_path):
     summary = replay_bag(bag, pipeline, tmp_path / "out", truth_path=truth_path)
-    assert summary["flicker"]["pairs"] == 3
-    assert summary["flicker_truth"]["pairs"] == 2
-    for figures in (summary["flicker"], summary["flicker_truth"]):
+    assert summary["temporal_stability"]["pairs"] == 3
+    assert summary["temporal_stability_truth"]["pairs"] == 2
+    for figures in (summary["temporal_stability"], summary["temporal_stability_truth"]):
         assert (figures["objects_kept"], figures["amodal_iou"], figures["edges_kept"]) == (1, 1, 1)
     html = (tmp_path / "out" / "report.html").read_text()
     assert "From one frame to the next" in html

@@ -16,11 +16,11 @@ from amodal_perception.ros.diagnostics import (
     EngineState,
     InputState,
     Publisher,
-    judge_engine,
-    judge_input,
-    judge_processing,
+    engine_status,
+    input_status,
+    processing_status,
 )
-from amodal_perception.ros.frame_statistics import Health
+from amodal_perception.ros.frame_statistics import FrameStatistics
 from amodal_perception.runtime import ModelMetadata
 
 IMAGE = "sensor_msgs/msg/Image"
@@ -41,8 +41,8 @@ GOOD = InputState(
 
 def report(**events: int):
     """Make a report of events within one second."""
-    health = Health()
-    empty = health.report()
+    statistics = FrameStatistics()
+    empty = statistics.report()
     counts = Counter(events)
     reasons = {"undecodable": "encoding 'x'", "failed": "the engine failed"}
     return replace(empty, total=counts, recent=counts, period_s=1.0, reasons=reasons)
@@ -72,31 +72,31 @@ def report(**events: int):
     ],
 )
 def test_input(over, level, message):
-    status = judge_input(replace(GOOD, **over), report(received=30))
+    status = input_status(replace(GOOD, **over), report(received=30))
     assert status.level == level
     assert message in status.message
 
 
 def test_input_that_cannot_be_decoded():
-    status = judge_input(GOOD, report(received=30, undecodable=2))
+    status = input_status(GOOD, report(received=30, undecodable=2))
     assert (status.level, status.message) == (WARN, "images that cannot be read: encoding 'x'")
 
 
 @pytest.mark.parametrize(
     ("events", "level", "message"),
     [
-        ({}, OK, "no image seen yet"),
+        ({}, OK, "no image processed yet"),
         ({"received": 30, "published": 30}, OK, "30.0 scenes/s"),
         (
             {"received": 30, "published": 5, "overtaken": 25},
             WARN,
-            "overload: 30.0 images/s arrive, 5.0 are seen",
+            "overload: 30.0 images/s arrive, 5.0 are processed",
         ),
         ({"received": 2, "published": 1, "failed": 1}, WARN, "images failed: the engine failed"),
     ],
 )
 def test_processing(events, level, message):
-    status = judge_processing(report(**events))
+    status = processing_status(report(**events))
     assert status.level == level
     assert message in status.message
     assert status.values["dropped.overtaken"] == events.get("overtaken", 0)
@@ -105,22 +105,22 @@ def test_processing(events, level, message):
 def test_engine():
     model = ModelMetadata("discs", "ab" * 32, ("object",), (288, 384), 32, 28)
     good = EngineState(model, "m.onnx", busy_s=0.1, timeout_s=10.0, failure="")
-    status = judge_engine(good)
+    status = engine_status(good)
     assert (status.level, status.message) == (OK, "discs@abababababab")
     assert status.values["input_size"] == "384 x 288"
-    assert judge_engine(replace(good, busy_s=6.0)).level == WARN
-    assert judge_engine(replace(good, busy_s=6.0, timeout_s=0.0)).level == OK
-    assert judge_engine(replace(good, model=None)).message == "no model is loaded"
-    failed = judge_engine(replace(good, model=None, failure="m.onnx: no such model file"))
+    assert engine_status(replace(good, busy_s=6.0)).level == WARN
+    assert engine_status(replace(good, busy_s=6.0, timeout_s=0.0)).level == OK
+    assert engine_status(replace(good, model=None)).message == "no model is loaded"
+    failed = engine_status(replace(good, model=None, failure="m.onnx: no such model file"))
     assert (failed.level, failed.message) == (ERROR, "m.onnx: no such model file")
 
 
-def test_health_counts_times_and_forgets():
-    health = Health()
-    health.count("received")
-    health.count("failed", "why")
-    health.count_scene({"engine": 40.0}, received_s=time.monotonic() - 1, age_s=2.0)
-    first, second = health.report(), health.report()
+def test_statistics_counts_times_and_forgets():
+    statistics = FrameStatistics()
+    statistics.count("received")
+    statistics.count("failed", "why")
+    statistics.count_scene({"engine": 40.0}, received_s=time.monotonic() - 1, age_s=2.0)
+    first, second = statistics.report(), statistics.report()
     assert first.recent == Counter(received=1, failed=1, published=1)
     assert not +second.recent
     assert second.total == first.total
@@ -128,4 +128,6 @@ def test_health_counts_times_and_forgets():
     assert first.stages_ms["engine"].p50 == 40.0
     assert first.age_ms.largest == 2000.0
     assert first.processing_ms.p50 >= 1000.0
-    assert health.tally().startswith("1 images received, 1 scenes published; dropped: 0 overtaken")
+    assert statistics.summary().startswith(
+        "1 images received, 1 scenes published; dropped: 0 overtaken"
+    )

@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import threading
 
-from amodal_perception.ros.latest_slot import Latest
+from amodal_perception.ros.latest_slot import LatestSlot
 
 
 def test_newer_replaces_older_and_says_so():
-    slot: Latest[str] = Latest()
+    slot: LatestSlot[str] = LatestSlot()
     assert not slot.put("first")
     assert slot.put("second")
     assert slot.take() == "second"
@@ -14,7 +14,7 @@ def test_newer_replaces_older_and_says_so():
 
 
 def test_take_waits_for_put():
-    slot: Latest[int] = Latest()
+    slot: LatestSlot[int] = LatestSlot()
     taken: list = []
     worker = threading.Thread(target=lambda: taken.append(slot.take()))
     worker.start()
@@ -24,7 +24,7 @@ def test_take_waits_for_put():
 
 
 def test_close_wakes_and_drops():
-    slot: Latest[int] = Latest()
+    slot: LatestSlot[int] = LatestSlot()
     taken: list = []
     worker = threading.Thread(target=lambda: taken.append(slot.take()))
     worker.start()
@@ -36,7 +36,7 @@ def test_close_wakes_and_drops():
 
 
 def test_urgent_items_come_first_and_are_few():
-    slot: Latest[str] = Latest(max_urgent=2)
+    slot: LatestSlot[str] = LatestSlot()
     slot.put("camera")
     assert slot.put_urgent("first")
     assert slot.put_urgent("second")
@@ -45,10 +45,10 @@ def test_urgent_items_come_first_and_are_few():
 
 
 def test_clear_and_close_tell_what_they_drop():
-    slot: Latest[str] = Latest()
+    slot: LatestSlot[str] = LatestSlot()
     slot.put("camera")
     assert slot.clear()
     assert not slot.clear()
-    slot.put_urgent("asked")
-    assert slot.close() == ["asked"]
+    slot.put_urgent("first")
+    assert slot.close() == ["first"]
     assert not slot.put_urgent("late")

@@ -13,9 +13,9 @@ import os, signal, time
 import rclpy
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from std_msgs.msg import String
-from amodal_perception.ros.lifecycle import ManagedNode, spin
+from amodal_perception.ros.lifecycle import GuardedLifecycleNode, spin
 
-class Patient(ManagedNode):
+class Patient(GuardedLifecycleNode):
     def note_callback_error(self, text):
         print(text)
 
@@ -41,9 +41,9 @@ import os, signal, time
 import rclpy
 from rclpy.executors import SingleThreadedExecutor
 from std_msgs.msg import String
-from amodal_perception.ros.lifecycle import ManagedNode
+from amodal_perception.ros.lifecycle import GuardedLifecycleNode
 
-class Patient(ManagedNode):
+class Patient(GuardedLifecycleNode):
     def configure(self):
         os.kill(os.getpid(), signal.SIGTERM)
         while self.context.ok():
@@ -64,9 +64,9 @@ def managed(ros):
     """Give a node that notes what happens, and an executor with it."""
     from rclpy.executors import SingleThreadedExecutor
 
-    from amodal_perception.ros.lifecycle import ManagedNode
+    from amodal_perception.ros.lifecycle import GuardedLifecycleNode
 
-    class Noting(ManagedNode):
+    class Noting(GuardedLifecycleNode):
         def __init__(self) -> None:
             super().__init__("noting")
             self.errors: list[str] = []

@@ -20,7 +20,7 @@ def test_second_run_knows_nothing_of_the_first(models, camera):
             camera.spin_until(answer.done, "the plan")
             plan = answer.result()
             assert not plan.success
-            assert "no image was seen yet" in plan.message
+            assert "no image was processed yet" in plan.message
             scene = camera.see(camera.publisher(), camera.image(5))
             prefixes.add(scene.instances[0].track_id.split("-")[0])
             camera.scenes.clear()

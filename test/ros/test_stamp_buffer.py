@@ -5,13 +5,13 @@ import threading
 from hypothesis import given
 from hypothesis import strategies as st
 
-from amodal_perception.ros.stamp_buffer import JUMP_NS, KEPT, Nearby
+from amodal_perception.ros.stamp_buffer import BUFFER_SIZE, JUMP_NS, StampBuffer
 
 SLOP_NS = 20
 
 
-def kept(*stamps_ns: int) -> Nearby[int]:
-    items: Nearby[int] = Nearby()
+def kept(*stamps_ns: int) -> StampBuffer[int]:
+    items: StampBuffer[int] = StampBuffer()
     for number, stamp_ns in enumerate(stamps_ns):
         items.put(stamp_ns, number)
     return items
@@ -50,5 +50,5 @@ def test_waits_for_what_comes_late():
 @given(st.lists(st.integers(-(10**12), 10**12), min_size=1, max_size=50))
 def test_the_last_is_always_found_whatever_the_clock_did(stamps_ns):
     items = kept(*stamps_ns)
-    assert len(items) <= KEPT
+    assert len(items) <= BUFFER_SIZE
     assert items.find(stamps_ns[-1], 0) == len(stamps_ns) - 1

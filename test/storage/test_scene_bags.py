@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from pathlib import Path
+
 import numpy as np
 import pytest
 from helpers.bag_writing import write_bag
@@ -14,7 +17,6 @@ from amodal_perception.storage.bag_frames import read_frames
 from amodal_perception.storage.scene_bags import (
     read_scenes,
     scene_decoder,
-    write_scenes,
     writing_scenes,
 )
 from amodal_perception.structures import Instances, Scene
@@ -46,6 +48,12 @@ def make_scene(stamp_ns: int, count: int = 3) -> Scene:
         class_names=("object",),
         stages_ms={"engine": 12.5},
     )
+
+
+def write_scenes(path: Path, scenes: Iterable[Scene]) -> None:
+    with writing_scenes(path) as bag:
+        for scene in scenes:
+            bag.write(scene)
 
 
 def test_scenes_round_trip(tmp_path):

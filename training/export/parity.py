@@ -17,11 +17,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from scipy.optimize import linear_sum_assignment
 from tqdm import tqdm
 
 from amodal_perception import files
 from amodal_perception.errors import AmodalError, ConfigError, ModelFileError
-from amodal_perception.evaluation.assignment import assign
 from amodal_perception.pipeline import Pipeline, PipelineConfig
 from amodal_perception.postprocess import PostprocessConfig
 from amodal_perception.runtime import Runtime
@@ -175,11 +175,11 @@ def compare(
 def _add(tally: _Tally, a: Scene, b: Scene, margin: float) -> None:
     """Count one image, as the reference (a) and the candidate (b) see it."""
     iou = mask_iou(a.instances.amodal, b.instances.amodal)
-    pairs = assign(iou.astype(np.float64))
-    pairs = pairs[iou[pairs[:, 0], pairs[:, 1]] >= MATCHED_IOU]
-    rows, columns = pairs[:, 0], pairs[:, 1]
+    rows, columns = linear_sum_assignment(iou, maximize=True)
+    matched = iou[rows, columns] >= MATCHED_IOU
+    rows, columns = rows[matched], columns[matched]
     tally.instances += len(a.instances)
-    tally.common += len(pairs)
+    tally.common += len(rows)
     for scene, found in ((a, rows), (b, columns)):
         alone = np.setdiff1d(np.arange(len(scene.instances)), found)
         tally.lost += int((scene.instances.scores[alone] > SCORE_THRESHOLD + margin).sum())

@@ -95,7 +95,7 @@ def scenes_in_true_boxes(runtime: Runtime, truth: AmodalCoco) -> Iterator[tuple[
     pipeline = Pipeline(
         _Certain(runtime),
         PipelineConfig(
-            postprocess=PostprocessConfig(min_own_share=0.0, max_instances=sys.maxsize)
+            postprocess=PostprocessConfig(overlap_threshold=1.0, max_instances=sys.maxsize)
         ),
     )
     with told(runtime) as detector:

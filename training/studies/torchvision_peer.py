@@ -44,6 +44,6 @@ def steps(
     def step() -> dict[str, float]:
         started = time.perf_counter()
         see()
-        return {"see": (time.perf_counter() - started) * 1e3}
+        return {"inference": (time.perf_counter() - started) * 1e3}
 
     return step, {"instances": len(see()["masks"])}

@@ -1,4 +1,4 @@
-"""One module for each protocol: pure functions from a `Comparison` to named figures.
+"""Evaluation protocols of the papers: pure functions from a `Comparison` to named figures.
 
 A new protocol is one file here and one line in `PROTOCOLS`.
 """
@@ -49,7 +49,7 @@ def _true_order_or_depth(comparison: Comparison) -> str:
 
 @dataclass(frozen=True)
 class Protocol:
-    """How to measure, and what keeps it from measuring ("" where nothing does)."""
+    """A protocol's function, and what keeps it from measuring ("" where nothing does)."""
 
     measure: Callable[[Comparison], Figures]
     obstacle: Callable[[Comparison], str] = _nothing
@@ -103,7 +103,7 @@ def measure(
 
 
 def check_names(names: Iterable[str] | None) -> None:
-    """Refuse names that are no protocols."""
+    """Raise ConfigError for names that are no protocols."""
     unknown = [name for name in names or () if name not in PROTOCOLS]
     if unknown:
         raise ConfigError(

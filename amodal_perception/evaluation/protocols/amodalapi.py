@@ -1,6 +1,6 @@
 """COCOA's protocol (Zhu et al., CVPR 2017) as in its amodalAPI: no classes, ranges of occlusion.
 
-Regions outside the range, or not of the kind asked for, are ignored; every prediction that
+Regions outside the range, or not of the kind measured, are ignored; every prediction that
 matches nothing is a false alarm in every range.
 """
 

@@ -1,4 +1,4 @@
-"""The headline figures once more for each class, and for each range of occlusion."""
+"""AP, recall and mean IoU broken down by class, and by occlusion rate."""
 
 from __future__ import annotations
 
@@ -49,26 +49,26 @@ def per_occlusion(comparison: Comparison) -> Figures:
         inside = truth.occlusion_rate <= high
         if high > 0:
             inside &= truth.occlusion_rate > low
-        asked = inside & ~comparison.ignored
-        if not asked.any():
+        is_positive = inside & ~comparison.ignored
+        if not is_positive.any():
             continue
         key = f"hidden_{name}"
         for target in targets(comparison):
             if target.endswith("mask"):
-                found = match(comparison, pairs.iou[target], ignored=~asked)
-                precision_recall = PrecisionRecall(comparison, found, ignored=~asked)
+                found = match(comparison, pairs.iou[target], ignored=~is_positive)
+                precision_recall = PrecisionRecall(comparison, found, ignored=~is_positive)
                 figures[f"{key}.{target}_AP"] = precision_recall.ap()
-        pair = matches.pair[asked[pairs.true[matches.pair]]]
+        pair = matches.pair[is_positive[pairs.true[matches.pair]]]
         image = truth.image[pairs.true[pair]]
         found_by_image = comparison.sum_by_image(image)
-        asked_by_image = comparison.sum_by_image(truth.image[asked])
-        figures[f"{key}.recall"] = Ratio(found_by_image, asked_by_image)
+        positives_by_image = comparison.sum_by_image(truth.image[is_positive])
+        figures[f"{key}.recall"] = Ratio(found_by_image, positives_by_image)
         for target in targets(comparison):
             if target.endswith("mask"):
                 iou = comparison.sum_by_image(image, pairs.iou[target][pair])
                 figures[f"{key}.{target}_mean_IoU"] = Ratio(iou, found_by_image)
         if comparison.truth_has_order:
-            edge = asked[hidden] & ~comparison.ignored[hiding]
+            edge = is_positive[hidden] & ~comparison.ignored[hiding]
             image = truth.image[hidden]
             figures[f"{key}.edge_recall"] = Ratio(
                 comparison.sum_by_image(image[edge & edge_is_found]),

@@ -1,4 +1,4 @@
-"""Whether scores mean what they say: a prediction of score 0.8 should be right 8 times in 10.
+"""Calibration of scores: expected calibration error (ECE), Brier score, reliability diagram.
 
 Right is what COCO counts as found at IoU 0.5; predictions of ignored objects take no part.
 """
@@ -20,7 +20,7 @@ IOU = 0.5
 
 @dataclass(frozen=True, eq=False)
 class Reliability:
-    """Scores and outcomes by bin of score: BINS bins of equal width, 1 in the last.
+    """A reliability diagram: scores and outcomes in BINS bins of equal width, 1 in the last.
 
     Attributes:
         count, score, right: [I, BINS] number of predictions, sum of scores, number right.

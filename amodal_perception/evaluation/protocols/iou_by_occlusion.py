@@ -1,13 +1,13 @@
-"""Mean IoU by level of occlusion, each object asked for by a box: BLADE and Bayesian-Amodal.
+"""Mean IoU by level of occlusion, each object prompted by a box: BLADE and Bayesian-Amodal.
 
 Sun et al. (CVPR 2022) and Liu et al. (BLADE, AAAI 2024) give the model the box of an object and
 score the mask it returns. A file of predictions has no box to answer to; here the answer is the
-prediction whose box fits the given one best, as Bayesian-Amodal's code does with its detector's
+prediction whose box fits that one best, as Bayesian-Amodal's code does with its detector's
 boxes. An object without any overlapping prediction scores 0.
 
 - ``blade``: among predictions of the object's class, by the visible box;
 - ``bayesian_amodal``: among all; the IoU counts 0 where the class is wrong;
-  ``known_center`` asks by the amodal box instead.
+  ``known_center`` prompts by the amodal box instead.
 
 ``mean`` is the unweighted mean over the levels that have objects, as in both papers' tables.
 """
@@ -29,7 +29,7 @@ CORRECT_IOU = 0.5
 
 @dataclass(frozen=True)
 class Bounds:
-    """How a data set sorts its objects.
+    """A data set's levels of occlusion, and the objects it selects.
 
     Attributes:
         levels: lowest and highest occlusion rate of FG-0, FG-1, ..., both included.
@@ -92,15 +92,15 @@ def _by_level(comparison: Comparison, iou: dict[str, Float64], suffix: str) -> F
         for mask in masks:
             by_level = {}
             for level, inside in levels.items():
-                asked = selection & inside
+                chosen = selection & inside
                 if mask == "hidden_mask":
-                    asked &= comparison.truth.hidden_px > 0
-                if asked.any():
-                    by_level[level] = _mean(comparison, asked, iou[mask])
+                    chosen &= comparison.truth.hidden_px > 0
+                if chosen.any():
+                    by_level[level] = _mean(comparison, chosen, iou[mask])
                     if mask == "amodal_mask":
                         right = (iou[mask] >= CORRECT_IOU).astype(np.float64)
                         figures[f"{name}{suffix}.precision50_{level}"] = _mean(
-                            comparison, asked, right
+                            comparison, chosen, right
                         )
             figures |= {
                 f"{name}{suffix}.{mask}_mIoU_{level}": measure
@@ -139,6 +139,6 @@ def _selections(
         yield "occluded_vehicles", ~comparison.ignored, levels
 
 
-def _mean(comparison: Comparison, asked: BoolArray, values: Float64) -> Measure:
-    image = comparison.truth.image[asked]
-    return Ratio(comparison.sum_by_image(image, values[asked]), comparison.sum_by_image(image))
+def _mean(comparison: Comparison, chosen: BoolArray, values: Float64) -> Measure:
+    image = comparison.truth.image[chosen]
+    return Ratio(comparison.sum_by_image(image, values[chosen]), comparison.sum_by_image(image))

@@ -1,4 +1,4 @@
-"""Plain figures of one-to-one matched objects: how many are found, and how well they agree."""
+"""Precision, recall and mean IoU of objects matched one to one."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ def matched(comparison: Comparison) -> Figures:
     t = pairs.true[matches.pair]
     image = truth.image[t]
     found = comparison.sum_by_image(image)
-    asked = comparison.sum_by_image(truth.image[~comparison.ignored])
+    num_true = comparison.sum_by_image(truth.image[~comparison.ignored])
     counted = matches.is_sure & ~np.append(comparison.ignored, False)[matches.true_of]
     figures: Figures = {
-        "instances.recall": Ratio(found, asked),
+        "instances.recall": Ratio(found, num_true),
         "instances.precision": Ratio(found, comparison.sum_by_image(predictions.image[counted])),
     }
     is_hidden = truth.hidden_px[t] > 0
     kinds: dict[str, BoolArray] = {"amodal_mask": np.ones(len(t), np.bool_)}
     if comparison.truth_has_visible and comparison.predictions_have_visible:
         kinds |= {"visible_mask": np.ones(len(t), np.bool_), "hidden_mask": is_hidden}
-    for kind, asked_for in kinds.items():
-        iou = pairs.iou[kind][matches.pair][asked_for]
+    for kind, is_counted in kinds.items():
+        iou = pairs.iou[kind][matches.pair][is_counted]
         figures[f"{kind}.mean_IoU"] = Ratio(
-            comparison.sum_by_image(image[asked_for], iou),
-            comparison.sum_by_image(image[asked_for]),
+            comparison.sum_by_image(image[is_counted], iou),
+            comparison.sum_by_image(image[is_counted]),
         )
     return figures

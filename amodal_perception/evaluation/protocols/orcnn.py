@@ -1,4 +1,4 @@
-"""ORCNN's protocol (Follmann et al., WACV 2019, section 5): masks together and one by one.
+"""ORCNN's protocol (Follmann et al., WACV 2019, section 5): AP of amodal and visible masks.
 
 ``AP_A`` and ``AP_V`` are COCO's AP of the amodal and the visible mask, ``AP_AV`` that of both at
 once, ``AP_IV50`` that of the invisible (hidden) part at IoU 0.5. The paper asks for an IoU above
@@ -50,7 +50,7 @@ def orcnn(comparison: Comparison) -> Figures:
 
 
 def stuff(comparison: Comparison) -> BoolArray | None:
-    """Tell which true objects are stuff (COCOA's ``isstuff``); None where the truth does not."""
+    """Return which true objects are stuff (COCOA's ``isstuff``); None where that is not stored."""
     rows = comparison.truth.rows
     if not all("isstuff" in row for row in rows):
         return None

@@ -1,9 +1,9 @@
-"""Who hides whom: accuracy of order matrices, PCNet's and InstaOrder's figures, and WHDR.
+"""Occlusion order: accuracy, precision, recall, F1 (PCNet, InstaOrder), and WHDR of depth order.
 
 Predicted instances are first matched to true ones (score and amodal IoU of 0.5 at least, same
-class). ``matched`` asks about pairs of true objects that were both found: with true masks as
-predictions, that is all of them, and the figures are the papers' own. ``end_to_end`` asks about
-all pairs: one with a missed object counts as wrong, an edge at a false alarm as a wrong edge.
+class). ``matched_pairs`` is over pairs of true objects that were both found: with true masks as
+predictions, that is all of them, and the figures are the papers' own. ``end_to_end`` is over all
+pairs: one with a missed object counts as wrong, an edge at a false alarm as a wrong edge.
 Objects that are ignored, and edges that name them, take no part.
 
 - ``order``: edges of all images together, and the share of pairs with exactly the true edges;
@@ -38,7 +38,7 @@ FORTH, BACK, MUTUAL = 1, 2, 3
 
 
 def order(comparison: Comparison) -> Figures:
-    """Measure edges of all images together."""
+    """Measure precision, recall, F1 and accuracy of the edges of all images together."""
     figures: Figures = {}
     for scope in SCOPES:
         pairs = _Pairs.of(comparison, scope)
@@ -60,7 +60,7 @@ def order(comparison: Comparison) -> Figures:
 
 
 def pcnet(comparison: Comparison) -> Figures:
-    """Measure PCNet's accuracies."""
+    """Measure PCNet's order accuracies."""
     figures: Figures = {}
     for scope in SCOPES:
         pairs = _Pairs.of(comparison, scope)
@@ -79,7 +79,7 @@ def pcnet(comparison: Comparison) -> Figures:
 
 
 def instaorder(comparison: Comparison) -> Figures:
-    """Measure InstaOrder's occlusion and depth figures."""
+    """Measure InstaOrder's precision, recall and F1 of occlusion order, and WHDR."""
     figures: Figures = {}
     for scope in SCOPES:
         pairs = _Pairs.of(comparison, scope)
@@ -101,18 +101,18 @@ def instaorder(comparison: Comparison) -> Figures:
 
 @dataclass(frozen=True, eq=False)
 class _Pairs:
-    """The K pairs of true objects of which truth or prediction says something.
+    """The K pairs of true objects with an edge in truth or prediction.
 
     Attributes:
         first, second: [K] int64 true objects, first < second.
         true_state, predicted_state: [K] 0, `FORTH`, `BACK` or `MUTUAL`.
         is_judged: [K] bool, both were found; the others are wrong whatever their states.
         image: [K] image of each pair.
-        objects: [I] number of true objects asked about.
+        objects: [I] number of true objects in scope.
         all: [I] number of their pairs.
         judged: [I] number of the pairs that were both found.
         stray_edges: [I] number of predicted edges at a false alarm.
-        asked: [T] bool, true objects asked about.
+        in_scope: [T] bool, true objects in scope.
         prediction_of: [T] the prediction of each true object, or -1.
     """
 
@@ -126,7 +126,7 @@ class _Pairs:
     all: Float64
     judged: Float64
     stray_edges: Float64
-    asked: BoolArray
+    in_scope: BoolArray
     prediction_of: Int64
 
     @classmethod
@@ -138,10 +138,10 @@ class _Pairs:
         matched = np.flatnonzero(matches.true_of >= 0)
         prediction_of[matches.true_of[matched]] = matched
         found = counts & (prediction_of >= 0)
-        asked = found if scope == "matched_pairs" else counts
+        in_scope = found if scope == "matched_pairs" else counts
 
         true_edges = comparison.true_edges
-        true_edges = true_edges[asked[true_edges].all(axis=1)]
+        true_edges = true_edges[in_scope[true_edges].all(axis=1)]
         edges = comparison.predicted_edges
         edges = edges[matches.is_sure[edges].all(axis=1)]
         ends = matches.true_of[edges]
@@ -160,7 +160,7 @@ class _Pairs:
         for row, key, value in zip(state, keys, states):
             np.bitwise_or.at(row, np.searchsorted(known, key), value)
         first, second = known // max(num_true, 1), known % max(num_true, 1)
-        objects = comparison.sum_by_image(truth.image[asked])
+        objects = comparison.sum_by_image(truth.image[in_scope])
         judged = comparison.sum_by_image(truth.image[found])
         strays = predictions.image[edges[stray, 0]]
         return cls(
@@ -174,7 +174,7 @@ class _Pairs:
             all=objects * (objects - 1) / 2,
             judged=judged * (judged - 1) / 2,
             stray_edges=comparison.sum_by_image(strays) * (scope == "end_to_end"),
-            asked=asked,
+            in_scope=in_scope,
             prediction_of=prediction_of,
         )
 
@@ -182,9 +182,9 @@ class _Pairs:
         """Sum [K] values by image."""
         return np.bincount(self.image, values, minlength=len(self.objects)).astype(np.float64)
 
-    def share(self, right: BoolArray, asked: BoolArray) -> Ratio:
-        """Divide the pairs that are right, and were judged, by those asked."""
-        return Ratio(self.by_image(right & self.is_judged), self.by_image(asked))
+    def share(self, right: BoolArray, of: BoolArray) -> Ratio:
+        """Divide the pairs that are right, and were judged, by the number of `of`."""
+        return Ratio(self.by_image(right & self.is_judged), self.by_image(of))
 
     def wrong_entries(self) -> Int64:
         """[K] count of entries of the order matrices that differ, of pairs that were judged."""
@@ -202,7 +202,7 @@ class _Pairs:
 
 
 def edges_found(comparison: Comparison, matches: ObjectMatches) -> BoolArray:
-    """Tell of each true edge, [E], whether its ends were found, and an edge between them."""
+    """Return for each true edge, [E] bool, whether its ends and an edge between were found."""
     ends = matches.true_of[comparison.predicted_edges]
     ends = ends[(ends >= 0).all(axis=1)]
     num_true = len(comparison.truth)
@@ -236,7 +236,7 @@ def _whdr(comparison: Comparison, pairs: _Pairs) -> Figures:
     table = []  # image, disagrees, weight, ranges overlap, equal depth
     for row in true_rows:
         ends = [true_index[row[key]] for key in ("closer_id", "farther_id")]
-        if not pairs.asked[ends].all():
+        if not pairs.in_scope[ends].all():
             continue
         found = pairs.prediction_of[ends]
         a, b = comparison.predictions.ids[found].tolist() if (found >= 0).all() else (-1, -1)
@@ -262,7 +262,7 @@ def _whdr(comparison: Comparison, pairs: _Pairs) -> Figures:
 
 
 def _relations(rows: list[Json]) -> dict[tuple[int, int], str]:
-    """Tell what depth orders say of the first of two ids, for both orders of the two."""
+    """Return the relation of the first of two ids to the second, for both orders of the two."""
     said = {}
     for row in rows:
         a, b = row["closer_id"], row["farther_id"]

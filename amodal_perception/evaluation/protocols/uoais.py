@@ -22,7 +22,6 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from amodal_perception.evaluation.assignment import assign
 from amodal_perception.evaluation.comparison import Comparison, Float64, Int64, Objects
 from amodal_perception.evaluation.measures import Figures, Harmonic, Ratio, mean_over_images
 from amodal_perception.evaluation.regions import boxes_xywh
@@ -44,7 +43,7 @@ METRICS = (
 
 
 def uoais(comparison: Comparison) -> Figures:
-    """Measure overlap, boundary, F75 and mIoU by mask, and the classification of occlusion.
+    """Measure overlap and boundary F-measure, F75 and mIoU by mask, and occlusion classification.
 
     ``mIoU`` is that of all assigned pixels of an image together, 0 where there are none, as
     published.
@@ -201,7 +200,7 @@ def outline(mask: UInt8Array) -> UInt8Array:
     sideways, downwards = mask[:, :-1] ^ mask[:, 1:], mask[:-1] ^ mask[1:]
     marked[:, :-1] = sideways
     marked[:-1] |= downwards
-    marked[:-1, :-1] |= sideways[1:]  # with these three the fourth pixel of the block is told
+    marked[:-1, :-1] |= sideways[1:]  # with these three the fourth pixel of the block is known
     return marked
 
 
@@ -326,8 +325,28 @@ def _assigned(predicted: _Side, true: _Side, shared: Float64, kind: str) -> Int6
     rows, columns = (np.flatnonzero(side.px[kind] > 0) for side in (true, predicted))
     px_p, px_t = predicted.px[kind][columns], true.px[kind][rows]
     f = f_measure(shared[np.ix_(columns, rows)].T, px_p[None, :], px_t[:, None])
-    pairs = assign(f)
-    return np.stack([columns[pairs[:, 1]], rows[pairs[:, 0]]], axis=1)
+    t, p = hungarian_assignment(f).T
+    return np.stack([columns[p], rows[t]], axis=1)
+
+
+def hungarian_assignment(gain: Float64) -> Int64:
+    """Pair rows with columns so that the gains sum to the most (Hungarian assignment).
+
+    As many pairs as there can be are made, as published; those without gain in ascending order,
+    so that figures do not depend on which of them the solver takes.
+
+    Args:
+        gain: [N, M], 0 or more.
+
+    Returns:
+        [min(N, M), 2] rows and columns; pairs without gain come last.
+    """
+    from scipy.optimize import linear_sum_assignment  # here: only this protocol needs SciPy
+
+    pairs = np.stack(linear_sum_assignment(gain, maximize=True), axis=1)
+    pairs = pairs[gain[pairs[:, 0], pairs[:, 1]] > 0]
+    left = [np.setdiff1d(np.arange(n), used) for n, used in zip(gain.shape, pairs.T)]
+    return np.concatenate([pairs, np.array(list(zip(*left)), np.int64).reshape(-1, 2)])
 
 
 def _prf(

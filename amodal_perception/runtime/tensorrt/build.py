@@ -44,10 +44,10 @@ REDUCED = {"fp16": "float16", "int8": "int8"}
 
 @dataclass(frozen=True)
 class BuildOptions:
-    """How to build.
+    """Options of a build.
 
     Attributes:
-        backend: key of `backend.BACKENDS`; empty: the first that is installed.
+        backend: key of `library.BACKENDS`; empty: the first that is installed.
         compute_capability: of the GPU to build for, such as 86; 0: that of the GPU here.
         workspace_mib: limit of the scratch memory, MiB; 0: all the GPU has.
         optimization_level: 0 (fast to build) to 5 (fast to run).
@@ -70,7 +70,7 @@ class BuildOptions:
 
 @dataclass(frozen=True)
 class Target:
-    """What an engine is built for.
+    """The TensorRT and the GPU that an engine is built for.
 
     Attributes:
         backend: the TensorRT that builds and will run it.
@@ -125,7 +125,7 @@ def build_engine(
     if out is None:
         out = cache_folder() / _cache_name(source, target)
     out.parent.mkdir(parents=True, exist_ok=True)
-    with alone_in(out.parent):
+    with locked_folder(out.parent):
         for left in out.parent.glob(f".{out.name}.*tmp"):  # by a build that was killed
             left.unlink()
         existing = None if force else _up_to_date(out, source, target, options)
@@ -193,8 +193,8 @@ def _cache_name(source: OnnxSource, target: Target) -> str:
 
 
 @contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
-    """Wait until no other process of ours writes into the folder; keep others out meanwhile.
+def locked_folder(folder: Path) -> Iterator[None]:
+    """Lock a folder against other processes of ours; wait for the lock.
 
     The lock is on the folder itself: it leaves no file, and ends with the process.
     """
@@ -298,7 +298,7 @@ def _capability(trt: Any, value: int) -> Any:
 
 @contextmanager
 def _timing_cache(target: Target, config: Any) -> Iterator[None]:
-    """Lend the builder what it measured before; keep what it measures.
+    """Use the timing cache of earlier builds, and save it after this one.
 
     TensorRT for RTX measures nothing while building.
     """

@@ -1,4 +1,4 @@
-"""What is in the cache folder, what of it can still be used, and what can go."""
+"""The cache of built engines: list, check and prune it."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from pathlib import Path
 from amodal_perception.errors import AmodalError
 from amodal_perception.runtime.tensorrt import gpu
 from amodal_perception.runtime.tensorrt import manifest as manifests
-from amodal_perception.runtime.tensorrt.build import alone_in
+from amodal_perception.runtime.tensorrt.build import locked_folder
 from amodal_perception.runtime.tensorrt.library import load_backend
 from amodal_perception.runtime.tensorrt.manifest import EngineManifest, manifest_path
 
 
 @dataclass(frozen=True)
-class Entry:
-    """An engine and its state.
+class CachedEngine:
+    """An engine in the cache, and whether it can be used here.
 
     Attributes:
         path: of the engine.
@@ -28,7 +28,7 @@ class Entry:
     problem: str
 
 
-def check(path: Path) -> Entry:
+def check_engine(path: Path) -> CachedEngine:
     """Check an engine as the runtime does, without executing it.
 
     Where no GPU is, its compute capability is not compared.
@@ -43,22 +43,22 @@ def check(path: Path) -> Entry:
             compute_capability=gpu.compute_capability(),
         )
     except AmodalError as error:
-        return Entry(path, manifest, str(error))
-    return Entry(path, manifest, "")
+        return CachedEngine(path, manifest, str(error))
+    return CachedEngine(path, manifest, "")
 
 
-def list_engines(folder: Path) -> list[Entry]:
+def list_engines(folder: Path) -> list[CachedEngine]:
     """Check all engines of a folder, by name."""
-    return [check(path) for path in sorted(folder.glob("*.engine"))]
+    return [check_engine(path) for path in sorted(folder.glob("*.engine"))]
 
 
 def prune(folder: Path) -> list[Path]:
     """Remove from the cache folder what cannot be used here; return it.
 
-    That is engines that `check` finds fault with, manifests without an engine, and what
+    That is engines that `check_engine` finds fault with, manifests without an engine, and what
     interrupted builds left.
     """
-    with alone_in(folder):
+    with locked_folder(folder):
         gone = [entry.path for entry in list_engines(folder) if entry.problem]
         gone += [manifest_path(path) for path in gone if manifest_path(path).exists()]
         for sidecar in folder.glob("*.engine.json"):

@@ -1,4 +1,4 @@
-"""The GPU of this machine, through cuda-python."""
+"""CUDA calls and their errors, and the GPU's compute capability, through cuda-python."""
 
 from __future__ import annotations
 

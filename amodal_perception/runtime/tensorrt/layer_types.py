@@ -1,4 +1,4 @@
-"""In which types an engine computes: read from the network, or from the engine where a GPU is."""
+"""Precision of an engine's layers, read from the network, or from the engine on a GPU."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TensorRT and TensorRT for RTX behind one door; nothing is imported before it is asked for."""
+"""Import TensorRT or TensorRT for RTX, whichever is installed, late."""
 
 from __future__ import annotations
 

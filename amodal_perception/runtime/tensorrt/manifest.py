@@ -1,4 +1,4 @@
-"""The sidecar of an engine: what it was built from, with what, for what; read before it is run."""
+"""The manifest beside an engine: its ONNX file, TensorRT version and GPU, with hashes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FORMAT_VERSION = 1
 
 @dataclass(frozen=True)
 class EngineManifest:
-    """All that is known of an engine without executing it.
+    """The manifest of an engine: all that is known without executing it.
 
     Attributes:
         format_version: `FORMAT_VERSION` of the code that wrote it.
@@ -68,7 +68,7 @@ class EngineManifest:
         return shlex.join([*words, "--backend", self.backend])
 
     def metadata(self, path: Path) -> ModelMetadata:
-        """Return what the model says of itself, if the engine keeps the network's contract.
+        """Return the model's metadata, if the engine keeps the network's contract.
 
         Raises:
             ModelFileError: it does not.
@@ -130,7 +130,7 @@ def read_trusted(path: Path) -> tuple[EngineManifest, ModelMetadata, bytes]:
         path: the engine.
 
     Returns:
-        Its manifest, what the model says of itself, and the engine, unaltered since it was built.
+        Its manifest, the model's metadata, and the engine, unaltered since it was built.
 
     Raises:
         ModelFileError: missing, no manifest, writable by others, damaged, stale, or against the

@@ -19,7 +19,7 @@ class OnnxSource:
     Attributes:
         path: of the file.
         content: the file; hashed, checked and compiled from one reading.
-        metadata: what it says of itself.
+        metadata: of the model.
         properties: the same as text by key, as it stands in the file.
         inputs: what the graph takes.
         outputs: what the graph gives.

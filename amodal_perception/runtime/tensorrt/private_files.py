@@ -1,4 +1,4 @@
-"""Which files may be executed: an engine is a program, and nobody else may have written it."""
+"""File permissions: an engine is a program, so nobody else may have written it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TensorRT's builder reports to a progress bar, and asks it whether to go on."""
+"""A progress bar for TensorRT's builder, which can also cancel the build."""
 
 from __future__ import annotations
 

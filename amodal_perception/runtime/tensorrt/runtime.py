@@ -1,4 +1,4 @@
-"""TensorRT: an engine on the GPU, one upload a frame, launched as a CUDA graph."""
+"""Run a TensorRT engine on the GPU, as a CUDA graph with one upload a frame."""
 
 from __future__ import annotations
 

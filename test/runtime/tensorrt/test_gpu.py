@@ -3,7 +3,7 @@ import json
 import pytest
 
 from amodal_perception.errors import EngineError, GpuLostError, GpuMemoryError
-from amodal_perception.ros.worker import Engine, is_out_of_memory
+from amodal_perception.ros.worker import GuardedRuntime, is_out_of_memory
 from amodal_perception.runtime.tensorrt import gpu
 from amodal_perception.runtime.tensorrt.gpu import checked
 from amodal_perception.runtime.tensorrt.layer_types import inspected_types
@@ -66,5 +66,5 @@ def test_the_node_hears_that_the_gpu_is_lost(kind):
             raise kind("running the engine: cudaErrorIllegalAddress")
 
     with pytest.raises(EngineError, match=r"the engine failed: .*IllegalAddress") as caught:
-        Engine(Failing())(None)
+        GuardedRuntime(Failing())(None)
     assert type(caught.value) is kind

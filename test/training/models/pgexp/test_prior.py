@@ -22,7 +22,7 @@ from amodal_perception.storage import amodal_coco
 from amodal_perception.storage.memory_bank import (
     ARRAYS,
     TENSORS,
-    ExpansionBank,
+    MemoryBank,
     pack_masks,
     read_bank,
     unpack_masks,
@@ -70,7 +70,7 @@ def prior(data, tmp_path_factory) -> tuple[Path, dict[str, torch.Tensor]]:
 
 
 @pytest.fixture(scope="module")
-def bank(prior) -> ExpansionBank:
+def bank(prior) -> MemoryBank:
     return read_bank(prior[0] / "bank_40")
 
 

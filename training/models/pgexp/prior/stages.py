@@ -25,7 +25,7 @@ from amodal_perception.storage.memory_bank import (
     CELLS,
     MASK_BYTES,
     TABLE,
-    ExpansionBank,
+    MemoryBank,
     pack_masks,
     read_bank,
     unpack_masks,
@@ -154,7 +154,7 @@ def make_bank(
     slots: int,
     seed: int,
     device: torch.device,
-) -> ExpansionBank:
+) -> MemoryBank:
     """Choose and fill the slots of every class (section 3.1, "Construction").
 
     Args:
@@ -186,9 +186,9 @@ def make_bank(
     return bank
 
 
-def _empty_bank(class_names: tuple[str, ...], slots: int, code: int) -> ExpansionBank:
+def _empty_bank(class_names: tuple[str, ...], slots: int, code: int) -> MemoryBank:
     C = len(class_names)
-    return ExpansionBank(
+    return MemoryBank(
         class_names=class_names,
         objects=np.zeros(C, np.int64),
         codes=np.zeros((C, slots, code), np.float16),
@@ -206,7 +206,7 @@ def _empty_bank(class_names: tuple[str, ...], slots: int, code: int) -> Expansio
 
 
 def _fill(
-    bank: ExpansionBank,
+    bank: MemoryBank,
     c: int,
     chosen: Crops,
     objects: Objects,
@@ -226,7 +226,7 @@ def _fill(
 
 
 @torch.no_grad()
-def _show(bank: ExpansionBank, flow: MaskFlow, device: torch.device) -> None:
+def _show(bank: MemoryBank, flow: MaskFlow, device: torch.device) -> None:
     """Choose occluded slots to show, an even choice of each class, with their nearest slots."""
     for c in range(len(bank.class_names)):
         occluded = (bank.visible[c] != bank.amodal[c]).any(1) & ~bank.moved[c]
@@ -247,7 +247,7 @@ def _show(bank: ExpansionBank, flow: MaskFlow, device: torch.device) -> None:
             bank.shown_flow[c, m, : len(near)] = moved.cpu().numpy()
 
 
-def bank_tensors(bank: ExpansionBank) -> dict[str, Tensor]:
+def bank_tensors(bank: MemoryBank) -> dict[str, Tensor]:
     """Return the tensors of `training.models.pgexp.prior_lookup.ExpansionBank`."""
     filled = bank.objects > 0
     amodal, visible = (
