@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from helpers.contract_model import write_model
 from onnx import TensorProto, helper, numpy_helper
+
+from helpers.contract_model import write_model
 
 CALM = 90  # two discs, at once
 SLOW = 120  # the same, after some tenths of a second

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from amodal_perception.errors import ConfigError
+from training.datasets import DATASETS
 from training.datasets.amodal_coco import CACHE_MB
 from training.datasets.augment import Augmentation
 from training.models import MODELS, ModelSettings
@@ -21,6 +22,7 @@ CHOICES = {
     "schedule": ("cosine", "step"),
     "precision": ("auto", "fp32", "bf16", "fp16"),
     "device": ("auto", "cpu", "cuda"),
+    "dataset": tuple(DATASETS),
 }
 LEAST = {
     **dict.fromkeys(("iterations", "batch_size", "processes", "keep"), 1),

@@ -1,4 +1,4 @@
-"""Where a run happened: code, packages, machine."""
+"""Provenance of a run: command, commit, package versions, machine."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def git_commit() -> str:
 
 
 def describe(device: torch.device) -> dict[str, Any]:
-    """Return what a later reader needs to judge, or to repeat, what this process does."""
+    """Return command, commit, packages and machine: what is needed to repeat this process."""
     on_gpu = device.type == "cuda"
     return {
         "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -52,9 +52,9 @@ def describe(device: torch.device) -> dict[str, Any]:
         "python": platform.python_version(),
         "system": platform.platform(),
         "packages": {name: _version(name) for name in PACKAGES},
-        "processes": distributed.count(),
+        "processes": distributed.world_size(),
         "threads_per_process": torch.get_num_threads(),
-        "cpu": _cpu_info("model name") or platform.processor(),
+        "cpu": cpu_info("model name") or platform.processor(),
         "cpu_cores": os.cpu_count(),
         "gpu": torch.cuda.get_device_name(device) if on_gpu else None,
         "cuda": torch.version.cuda if on_gpu else None,
@@ -69,16 +69,8 @@ def _version(package: str) -> str | None:
         return None
 
 
-def has_bf16(device: torch.device) -> bool:
-    """Tell whether a device computes in bfloat16; others imitate it, many times slower."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    flags = {word for name in ("flags", "Features") for word in _cpu_info(name).split()}
-    return not flags.isdisjoint({"avx512_bf16", "amx_bf16", "bf16"})
-
-
-def _cpu_info(name: str) -> str:
-    """Return what Linux says of the first CPU; elsewhere nothing."""
+def cpu_info(name: str) -> str:
+    """Return an entry of ``/proc/cpuinfo`` for the first CPU; empty where there is none."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

@@ -28,7 +28,7 @@ from training.models.bcnet.occluder_targets import (
     balanced,
     occluder_masks,
 )
-from training.models.detector import Found, image_size_hw, with_masks
+from training.models.detector import Proposals, image_size_hw, with_masks
 from training.models.detectors.fcos import Fcos
 from training.models.mask_rcnn import boxes_of_masks
 from training.models.parts import LightParts, Parts, Trunk
@@ -69,7 +69,7 @@ class Bcnet(nn.Module):
             occluder=occluder if self.settings.deliver_occluder else None,
         )
 
-    def layers(self, images: Tensor) -> tuple[Found, BilayerLogits]:
+    def layers(self, images: Tensor) -> tuple[Proposals, BilayerLogits]:
         """Find boxes in [B, H, W, 3] images, and both layers of all B * N of them."""
         levels = self.fpn(self.backbone(self.normalize(images)))
         found = self.detector.detect(levels, image_size_hw(images))
@@ -86,7 +86,7 @@ class Bcnet(nn.Module):
         if settings.target == "visible":
             batch = batch._replace(boxes_xyxy=boxes_of_masks(batch.visible), amodal=batch.visible)
         levels = self.fpn(self.backbone(self.normalize(batch.images)))
-        losses, rois = self.detector.learn(levels, batch, generator)
+        losses, rois = self.detector.loss_and_rois(levels, batch, generator)
         z = self.mask_heads(self.pool.of_rois(levels, rois, cells=ROI_CELLS))
         occludee = crop_masks(batch.amodal, rois, cells=MASK_CELLS)
         visible = crop_masks(batch.visible, rois, cells=MASK_CELLS)

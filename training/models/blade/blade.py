@@ -149,7 +149,7 @@ class Blade(nn.Module):
         visible_boxes = boxes_of_masks(batch.visible)
         detected = batch.boxes_xyxy if settings.box_target == "amodal" else visible_boxes
         levels = self.levels(batch.images)
-        losses, points, standing = self.detector.learn_points(
+        losses, points, standing = self.detector.loss_and_points(
             levels, batch._replace(boxes_xyxy=detected)
         )
         chosen = choose(standing, count=settings.masks_per_image)
