@@ -279,5 +279,5 @@ def test_frozen_names_parts_there_are(data, tmp_path):
     values = settings(data, tmp_path / "run", frozen=["backbone", "neck"])
     with pytest.raises(ConfigError, match=r"no 'neck'; it has .*backbone, fpn, detector"):
         train(from_mapping(values, source="test"))
-    with pytest.raises(ConfigError, match="frozen must be tuple"):
+    with pytest.raises(ConfigError, match="frozen must be a list of str, but is 'backbone'"):
         from_mapping({**values, "frozen": "backbone"}, source="test")

@@ -29,7 +29,6 @@ from training.models.bcnet.occluder_targets import (
     occluder_masks,
 )
 from training.models.detector import Proposals, image_size_hw, with_masks
-from training.models.detectors.fcos import Fcos
 from training.models.mask_rcnn import boxes_of_masks
 from training.models.parts import LightParts, Parts, Trunk
 from training.models.roi.mask_heads import MASK_CELLS, ROI_CELLS, mask_loss
@@ -199,10 +198,10 @@ class BcnetSettings(Parts, BilayerSettings):
 
     def build(self, num_classes: int) -> Bcnet:
         """Build the network with random weights."""
-        trunk = self.trunk(num_classes)
-        if isinstance(trunk.detector, Fcos):
-            trunk.detector.box_weight = self.box_weight
-            trunk.detector.score_threshold = self.score_threshold
+        trunk = self.trunk(
+            num_classes,
+            fcos={"box_weight": self.box_weight, "score_threshold": self.score_threshold},
+        )
         head = BilayerHead(
             trunk.channels, self.mask_width, self, visible_tail=self.visible_mask == "tail"
         )

@@ -50,9 +50,8 @@ class Anchors(NamedTuple):
 class RegionProposals(nn.Module):
     """A convolution shared by all levels, then objectness and box of three anchors a cell."""
 
-    def __init__(self, channels: int, *, sampled: int = ANCHORS_PER_IMAGE) -> None:
+    def __init__(self, channels: int) -> None:
         super().__init__()
-        self.sampled = sampled
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
         self.objectness = nn.Conv2d(channels, len(ASPECT_RATIOS), 1)
         self.deltas = nn.Conv2d(channels, 4 * len(ASPECT_RATIOS), 1)
@@ -126,7 +125,7 @@ class RegionProposals(nn.Module):
             positive, negative = sample_anchors(
                 (iou >= POSITIVE_IOU) | best_box,
                 (iou < NEGATIVE_IOU) & ~best_box,
-                count=self.sampled,
+                count=ANCHORS_PER_IMAGE,
                 share=POSITIVE_SHARE,
                 generator=generator,
             )
