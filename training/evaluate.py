@@ -122,7 +122,7 @@ def predict(
         PipelineConfig(postprocess=PostprocessConfig(score_threshold, overlap_threshold=1.0)),
     )
     image_ids = sorted(truth.images)
-    own = image_ids[distributed.rank() :: distributed.count()]
+    own = image_ids[distributed.rank() :: distributed.world_size()]
     silent = distributed.rank() > 0
     rows_of, overlays = {}, {}
     for image_id in tqdm(own, "seeing", unit="image", delay=2, leave=False, disable=silent):
@@ -212,24 +212,34 @@ def figures(truth: AmodalCoco, predictions: AmodalCoco, wanted: str) -> dict[str
     """Measure predictions by the quick protocols and by that of the figure wanted.
 
     Raises:
-        DatasetError: there is no such protocol, or its figures cannot be had from this truth.
+        ConfigError: there is no such protocol.
     """
     names = list(dict.fromkeys([*QUICK, wanted.split(".")[0]]))
     return evaluate_in_detail(truth, predictions, names).metrics
 
 
-def check_figure(truth: AmodalCoco, wanted: str) -> None:
-    """Check that a figure exists, by measuring the truth against itself.
+def validate(
+    model: nn.Module,
+    truth: AmodalCoco,
+    config: TrainConfig,
+    class_names: tuple[str, ...],
+    device: torch.device,
+) -> tuple[dict[str, float], dict[str, UInt8Array]] | None:
+    """Measure a network that is being trained on the validation data.
 
-    Raises:
-        ConfigError: it does not; lists those that do.
-        DatasetError: there is no such protocol, or a truth without objects.
+    Args:
+        model: in evaluation mode.
+        truth: names the images, which lie beside its file.
+        config: of the run.
+        class_names: by label.
+        device: of the network.
+
+    Returns:
+        Figures by name and overlays of the first images by file name; None in all processes but
+        the first.
     """
-    rows = {number: {**row, "score": 1.0} for number, row in truth.annotations.items()}
-    found = figures(truth, replace(truth, annotations=rows), wanted)
-    if wanted not in found:
-        valid = ", ".join(name for name in found if not name.startswith("counts."))
-        raise ConfigError(f"best={wanted} is unknown; valid: {valid}")
+    found = predict(torch_runtime(model, config, class_names, device), truth)
+    return found and (figures(truth, found[0], config.best), found[1])
 
 
 def evaluate(
@@ -283,7 +293,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
     try:
-        with distributed.joined(options.device) as device:
+        with distributed.process_group(options.device) as device:
             evaluate(
                 options.model,
                 options.data,

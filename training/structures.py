@@ -1,9 +1,10 @@
-"""What goes into a network while it learns, and what comes out when it is used."""
+"""The training batch (images and truth) and the detections that a network returns."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 
@@ -27,6 +28,16 @@ class Batch(NamedTuple):
     amodal: Tensor
     visible: Tensor
     ids: Tensor | None = None
+
+    def to(self, device: torch.device) -> Batch:
+        """Copy to a device, asynchronously from pinned memory."""
+        return Batch(
+            **{
+                name: values.to(device, non_blocking=True)
+                for name, values in self._asdict().items()
+                if values is not None
+            }
+        )
 
 
 class Detections(NamedTuple):

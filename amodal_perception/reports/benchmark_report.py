@@ -35,11 +35,11 @@ def write_benchmark_page(path: Path, figures: Json) -> None:
             f"p99 {total['p99']:.1f} ms in all; {model['frames_per_second']:.1f} frames/s</p>"
             f"{stage_bars(model['stages_ms'])}</section>"
         )
-    sections += [growth_section(models, name) for name in GROWTH if _differ(models, name)]
+    sections += [scaling_section(models, name) for name in GROWTH if _differ(models, name)]
     write_page(path, "Amodal perception benchmark", sections)
 
 
-def growth_section(models: list[Json], name: str) -> str:
+def scaling_section(models: list[Json], name: str) -> str:
     """Plot the latency of models against one of `GROWTH`."""
     measure, unit = GROWTH[name]
     ordered = sorted(models, key=measure)

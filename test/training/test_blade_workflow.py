@@ -182,7 +182,7 @@ def test_maps_go_to_the_camera_where_they_belong(camera_hw):
 def test_every_object_gets_the_answer_to_its_own_box(run, drawn, box):
     truth = amodal_coco.read(drawn / evaluate.ANNOTATIONS)
     runtime = box_prompts.load_blade(run, torch.device("cpu"), 1)
-    answers = box_prompts.predict_given(runtime, truth, box=box)
+    answers = box_prompts.predict_prompted(runtime, truth, box=box)
     asked = {
         k: row for k, row in truth.annotations.items() if min(row[box_prompts.KEYS[box]][2:]) > 0
     }

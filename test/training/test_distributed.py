@@ -40,7 +40,7 @@ def test_gradient_of_two_processes_is_that_of_one_with_the_whole_batch(data, of_
     two = load_file(of_two / "found.safetensors")
     one = gradients(data, [0, 1, 2, 3])
     assert two.keys() == one.keys()
-    assert sum(name.startswith("gradient.") for name in one) > 50
+    assert len(one) > 50
     for name, expected in one.items():
         scale = float(expected.abs().max()) or 1.0
         torch.testing.assert_close(

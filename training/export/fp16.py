@@ -12,7 +12,7 @@ from training.export.simplify import check, simplify
 SUFFIX = {TensorProto.FLOAT16: "half", TensorProto.FLOAT: "float"}
 
 
-def to_half(model: onnx.ModelProto) -> onnx.ModelProto:
+def to_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
     """Return the network with its feature nodes in float16; inputs and outputs stay as they are.
 
     Written here because the converters of ONNX Runtime and onnxconverter-common pass every value

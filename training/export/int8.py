@@ -24,7 +24,7 @@ from training.export.feature_nodes import feature_nodes
 from training.export.simplify import check, simplify
 
 ENGINES = ("cpu", "tensorrt")
-"""What the file is for; see `quantize`."""
+"""What the file is for; see `to_int8`."""
 
 
 class _Images(CalibrationDataReader):
@@ -38,7 +38,7 @@ class _Images(CalibrationDataReader):
         return None if image is None else {"image": image}
 
 
-def quantize(
+def to_int8(
     model: onnx.ModelProto, images: Iterable[UInt8Array], *, engine: str
 ) -> onnx.ModelProto:
     """Return the network with its feature nodes in int8; inputs and outputs stay as they are.

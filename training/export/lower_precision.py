@@ -23,15 +23,15 @@ from amodal_perception.preprocess import letterbox
 from amodal_perception.runtime import load_runtime
 from amodal_perception.runtime.onnx_runtime import OnnxRuntime
 from amodal_perception.structures import UInt8Array
-from training.export.fp16 import to_half
-from training.export.int8 import ENGINES, quantize
+from training.export.fp16 import to_fp16
+from training.export.int8 import ENGINES, to_int8
 from training.export.parity import AP, Parity, average_precision, describe, gate, images_of
 
 PRECISIONS = ("fp16", "int8")
 CALIBRATION_IMAGES = 32
 
 
-def lighten(
+def write_lower_precision(
     model: Path,
     out: Path,
     precision: str,
@@ -51,7 +51,7 @@ def lighten(
         data: amodal COCO folder on which the two are compared.
         calibration: of int8: another such folder, of images like those the model will see.
         calibration_images: most of them used; the ranges that features take are found on them.
-        engine: of int8: ``cpu`` or ``tensorrt``; see `quantize`.
+        engine: of int8: ``cpu`` or ``tensorrt``; see `to_int8`.
         num_threads: CPU threads of both; 0 lets them choose.
 
     Returns:
@@ -73,13 +73,13 @@ def lighten(
             raise ConfigError("int8 needs --calibration, a folder of images like those to be seen")
         if calibration.resolve() == data.resolve():
             raise ConfigError("--calibration and --data are the same images; judge by others")
-        light = quantize(
+        light = to_int8(
             graph,
             _inputs(calibration, calibration_images, reference.metadata.input_hw),
             engine=engine,
         )
     else:
-        light = to_half(graph)
+        light = to_fp16(graph)
     properties = {item.key: item.value for item in graph.metadata_props}
     with files.replacing(out) as temporary:
         _save(light, temporary, {**properties, "precision": precision, "metrics": "{}"})
@@ -121,7 +121,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if options.data is None:
             raise ConfigError("--data is missing: a folder of images and truth to judge by")
-        parity = lighten(
+        parity = write_lower_precision(
             options.model,
             options.out,
             options.to,

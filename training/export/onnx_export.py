@@ -361,7 +361,7 @@ def _export_as_told(options: argparse.Namespace) -> dict[str, float]:
             data=options.data,
         )
         if not is_final:
-            lower_precision.lighten(
+            lower_precision.write_lower_precision(
                 full,
                 options.out,
                 options.precision,

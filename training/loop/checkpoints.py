@@ -1,7 +1,7 @@
 """The run folder: settings, log and checkpoints.
 
     config.json         every setting, the class names, the commit
-    environment.json    of every start: command, commit, packages, machine
+    provenance.json    of every start: command, commit, packages, machine
     log.jsonl           losses and validation figures by iteration; tensorboard/ has them too
     checkpoints/<iteration>/
     best.safetensors    the averaged weights of the best evaluation; its figures are in the header
@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 import shutil
 from collections.abc import Iterator
@@ -84,7 +85,7 @@ def start_run(
         checkpoint = newest(run)
     facts = {"class_names": class_names, "commit": provenance.git_commit()}
     files.write_json(run / "config.json", {**to_mapping(config), **facts}, indent=2)
-    path = run / "environment.json"
+    path = run / "provenance.json"
     starts = _read_json(path) if path.exists() else []
     start = {"after": checkpoint.name if checkpoint else None, **provenance.describe(device)}
     files.write_json(path, [*starts, start], indent=2)
@@ -162,12 +163,27 @@ def restore(checkpoint: Path, learner: Learner) -> int:
     return int(state["iteration"])
 
 
-def save_best(run: Path, iteration: int, ema: nn.Module, metrics: dict[str, float]) -> None:
-    """Replace the best weights and their figures, in one file, so that they cannot disagree."""
+def keep_best(
+    run: Path, iteration: int, ema: nn.Module, metrics: dict[str, float], best: str
+) -> bool:
+    """Replace the best weights and their figures if these are better; tell whether they are.
+
+    Both are in one file, so that they cannot disagree.
+
+    Args:
+        run: run folder.
+        iteration: steps done.
+        ema: the averaged weights.
+        metrics: their figures; while nothing is found, some have no value.
+        best: name of the figure that decides.
+    """
+    if metrics.get(best, -math.inf) <= best_metrics(run).get(best, -math.inf):
+        return False
     # One entry, as the format keeps several in no fixed order.
     header = {"best": json.dumps({"iteration": iteration, "metrics": metrics})}
     with files.replacing(run / BEST) as temporary:
         save_file(_dense(ema.state_dict()), temporary, header)
+    return True
 
 
 def best_metrics(run: Path) -> dict[str, float]:

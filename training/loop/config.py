@@ -6,11 +6,12 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin, get_type_hints
 
 import yaml
 
 from amodal_perception.errors import ConfigError
+from training.datasets import DATASETS
 from training.datasets.amodal_coco import CACHE_MB
 from training.datasets.augment import Augmentation
 from training.models import MODELS, ModelSettings
@@ -21,6 +22,7 @@ CHOICES = {
     "schedule": ("cosine", "step"),
     "precision": ("auto", "fp32", "bf16", "fp16"),
     "device": ("auto", "cpu", "cuda"),
+    "dataset": tuple(DATASETS),
 }
 LEAST = {
     **dict.fromkeys(("iterations", "batch_size", "processes", "keep"), 1),
@@ -191,13 +193,19 @@ def _model_from(value: Any, source: str) -> ModelSettings:
 
 
 def _typed(kind: type, values: Mapping[str, Any], source: str, prefix: str = "") -> dict[str, Any]:
-    fields = {field.name: field for field in dataclasses.fields(kind)}
+    hints = get_type_hints(kind)
+    fields = [field.name for field in dataclasses.fields(kind)]
     typed = {}
     for key, value in values.items():
         if key not in fields:
             valid = ", ".join(prefix + name for name in fields)
             raise ConfigError(f"{source}: unknown key '{prefix}{key}'; valid keys: {valid}")
-        typed[key] = _convert(prefix + key, value, type(fields[key].default), source)
+        try:
+            typed[key] = _convert(value, hints[key])
+        except (TypeError, ValueError, OverflowError):
+            raise ConfigError(
+                f"{source}: {prefix}{key} must be {_described(hints[key])}, but is {value!r}"
+            ) from None
     return typed
 
 
@@ -229,18 +237,20 @@ def load(path: Path, overrides: Sequence[str]) -> TrainConfig:
     return from_mapping(values, source=str(path))
 
 
-def _convert(key: str, value: Any, kind: type, source: str) -> Any:
-    try:
-        if key == "frozen":
-            if isinstance(value, str) or not all(isinstance(name, str) for name in value):
-                raise ValueError
-            return tuple(value)
-        if kind is tuple:
-            return tuple(int(v) if float(v) == int(v) else float(v) for v in value)
-        if kind is bool and not isinstance(value, bool):
-            raise ValueError
-        if kind is int and float(value) != int(value):
-            raise ValueError
-        return kind(value)
-    except (TypeError, ValueError):
-        raise ConfigError(f"{source}: {key} must be {kind.__name__}, but is {value!r}") from None
+def _convert(value: Any, hint: Any) -> Any:
+    """Convert a loosely typed value to a field's type; TypeError or ValueError if it is none."""
+    if get_origin(hint) is tuple:
+        if isinstance(value, str):
+            raise TypeError
+        return tuple(_convert(item, get_args(hint)[0]) for item in value)
+    if value is None or isinstance(value, bool) != (hint is bool):
+        raise TypeError
+    if hint is int and float(value) != int(value):
+        raise ValueError
+    return hint(value)
+
+
+def _described(hint: Any) -> str:
+    return (
+        f"a list of {get_args(hint)[0].__name__}" if get_origin(hint) is tuple else hint.__name__
+    )

@@ -19,6 +19,8 @@ from training.models.backbones import pretrained
 
 ONNX_PREFIX = "model."
 """Before the names of the network's tensors in an exported file."""
+LISTED = 6
+"""Most tensors that a message names."""
 
 
 def start_from(model: nn.Module, path: Path, made: Collection[str] = ()) -> None:
@@ -84,7 +86,6 @@ def read_onnx(path: Path) -> dict[str, Tensor]:
     }
 
 
-def _shortened(names: list[str], most: int = 6) -> str:
-    return ", ".join(names[:most]) + (
-        f" and {len(names) - most} more" if len(names) > most else ""
-    )
+def _shortened(names: list[str]) -> str:
+    more = len(names) - LISTED
+    return ", ".join(names[:LISTED]) + (f" and {more} more" if more > 0 else "")

@@ -1,4 +1,4 @@
-"""Where a run happened: code, packages, machine."""
+"""Provenance of a run: command, commit, package versions, machine."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from amodal_perception.benchmark.cpu import cpu_info, cpu_name
+from amodal_perception.benchmark.cpu import cpu_name
 from training import distributed
 
 PACKAGES = (
@@ -44,7 +44,7 @@ def git_commit() -> str:
 
 
 def describe(device: torch.device) -> dict[str, Any]:
-    """Return what a later reader needs to judge, or to repeat, what this process does."""
+    """Return command, commit, packages and machine: what is needed to repeat this process."""
     on_gpu = device.type == "cuda"
     return {
         "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -53,7 +53,7 @@ def describe(device: torch.device) -> dict[str, Any]:
         "python": platform.python_version(),
         "system": platform.platform(),
         "packages": {name: _version(name) for name in PACKAGES},
-        "processes": distributed.count(),
+        "processes": distributed.world_size(),
         "threads_per_process": torch.get_num_threads(),
         "cpu": cpu_name(),
         "cpu_cores": os.cpu_count(),
@@ -68,11 +68,3 @@ def _version(package: str) -> str | None:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return None
-
-
-def has_bf16(device: torch.device) -> bool:
-    """Tell whether a device computes in bfloat16; others imitate it, many times slower."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    flags = {word for name in ("flags", "Features") for word in cpu_info(name).split()}
-    return not flags.isdisjoint({"avx512_bf16", "amx_bf16", "bf16"})

@@ -1,4 +1,4 @@
-"""What a run tells of itself: ``log.jsonl``, TensorBoard and the progress bar."""
+"""Log a run: ``log.jsonl``, TensorBoard and a progress bar."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from training.structures import Batch
 
 
 class RunLog:
-    """Write losses and figures for a program, for TensorBoard and for the terminal.
+    """Log losses and figures to a JSON-lines file, to TensorBoard and to the terminal.
 
     Args:
         run: run folder.
@@ -47,13 +47,13 @@ class RunLog:
             self._board.close()
 
     def following(self, batches: Iterable[Batch]) -> Iterator[Batch]:
-        """Pass batches on, moving the bar after each."""
+        """Yield batches, moving the progress bar after each."""
         for batch in batches:
             yield batch
             self._bar.update()
 
     def losses(self, iteration: int, terms: dict[str, float]) -> None:
-        """Note the figures of one step."""
+        """Log the loss terms of one step."""
         if self.silent:
             return
         shown = {name: f"{value:.3g}" for name, value in terms.items() if name != "learning_rate"}
@@ -63,9 +63,23 @@ class RunLog:
         self._write({"iteration": iteration, **terms})
 
     def evaluation(
-        self, iteration: int, metrics: dict[str, float], pictures: dict[str, UInt8Array]
+        self,
+        iteration: int,
+        metrics: dict[str, float],
+        pictures: dict[str, UInt8Array],
+        *,
+        best: str,
+        kept: bool,
     ) -> None:
-        """Note figures on the validation data, and pictures ([H, W, 3] uint8 RGB) by name."""
+        """Log figures on the validation data, and print the one that decides.
+
+        Args:
+            iteration: steps done.
+            metrics: figures by name.
+            pictures: [H, W, 3] uint8 RGB by name.
+            best: name of the figure that decides.
+            kept: these weights are the best so far.
+        """
         if self.silent:
             return
         for name, value in metrics.items():
@@ -73,11 +87,8 @@ class RunLog:
         for name, picture in pictures.items():
             self._board.add_image(name, picture, iteration, dataformats="HWC")
         self._write({"iteration": iteration, "metrics": metrics})
-
-    def say(self, line: str) -> None:
-        """Print a line without breaking the bar."""
-        if not self.silent:
-            self._bar.write(line)
+        # Not printed directly, which would break the bar.
+        self._bar.write(f"{iteration}: {best} {metrics.get(best, 0):.4f}{' (best)' * kept}")
 
     def _write(self, record: dict[str, Any]) -> None:
         self._lines.write(json.dumps({**record, "time_s": round(time.time(), 1)}) + "\n")

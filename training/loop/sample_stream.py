@@ -18,7 +18,7 @@ from training.loop.config import TrainConfig
 from training.structures import Batch
 
 
-class TrainingStream(Dataset):
+class SampleStream(Dataset):
     """An endless, numbered stream of samples: number n depends on the seed and n alone.
 
     Every epoch is a new order of the images. As nothing else is remembered, a resumed run sees
@@ -55,7 +55,7 @@ def batches(dataset: SampleDataset, config: TrainConfig, first: int) -> Iterator
     """Yield this process's share of the batches of iterations `first` to the last."""
     # Before the workers are forked: they would wait for threads that only this process has.
     cv2.setNumThreads(1)
-    share = config.batch_size // distributed.count()
+    share = config.batch_size // distributed.world_size()
     numbers = [
         iteration * config.batch_size + distributed.rank() * share + place
         for iteration in range(first, config.iterations)
@@ -63,7 +63,7 @@ def batches(dataset: SampleDataset, config: TrainConfig, first: int) -> Iterator
     ]
     return iter(
         DataLoader(
-            TrainingStream(dataset, config),
+            SampleStream(dataset, config),
             batch_size=share,
             sampler=numbers,
             collate_fn=collate,

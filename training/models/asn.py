@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.distributed import mean_over_processes
+from training.distributed import all_reduce_mean
 from training.models.backbones.normalize import Normalize
 from training.models.detector import image_size_hw, with_masks
 from training.models.parts import LightParts, Parts, Trunk
@@ -133,12 +133,12 @@ class Asn(nn.Module):
             generator: draws what the detector and the heads are trained on.
         """
         levels = self.fpn(self.backbone(self.normalize(batch.images)))
-        losses, rois = self.detector.learn(levels, batch, generator)
+        losses, rois = self.detector.loss_and_rois(levels, batch, generator)
         small = self.pool.of_rois(levels, rois, cells=BRANCH_CELLS)
         large = self.pool.of_rois(levels, rois, cells=ROI_CELLS)
         occlusion, z_A, z_V = self.heads(small, large, rois.labels(batch))
         hidden = is_occluded(batch)[rois.image, rois.instance]
-        count = mean_over_processes(occlusion.new_tensor(float(len(hidden)))).clamp(min=1.0)
+        count = all_reduce_mean(occlusion.new_tensor(float(len(hidden)))).clamp(min=1.0)
         return {
             **losses,
             "occlusion": F.binary_cross_entropy_with_logits(occlusion, hidden, reduction="sum")

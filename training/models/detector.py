@@ -14,7 +14,7 @@ from torch import Tensor
 from training.structures import Batch, Detections
 
 
-class Found(NamedTuple):
+class Proposals(NamedTuple):
     """N boxes an image, best first, padded with score 0.
 
     Attributes:
@@ -52,7 +52,7 @@ class Rois(NamedTuple):
 class Detector(Protocol):
     """Finds boxes in a feature pyramid."""
 
-    def detect(self, levels: list[Tensor], size_hw: tuple[int, int]) -> Found:
+    def detect(self, levels: list[Tensor], size_hw: tuple[int, int]) -> Proposals:
         """Find the objects, by static operations only.
 
         Args:
@@ -61,7 +61,7 @@ class Detector(Protocol):
         """
         ...
 
-    def learn(
+    def loss_and_rois(
         self, levels: list[Tensor], batch: Batch, generator: torch.Generator
     ) -> tuple[dict[str, Tensor], Rois]:
         """Return the weighted terms of the detector's loss, and RoIs to train other heads on."""
@@ -81,7 +81,7 @@ def image_size_hw(images: Tensor) -> tuple[int, int]:
 
 
 def with_masks(
-    found: Found, *, amodal: Tensor, visible: Tensor, occluder: Tensor | None = None
+    found: Proposals, *, amodal: Tensor, visible: Tensor, occluder: Tensor | None = None
 ) -> Detections:
     """Put boxes and the probabilities of their masks, each [B * N, m, m], together."""
     shape = found.scores.shape

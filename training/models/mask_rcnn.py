@@ -62,7 +62,7 @@ class MaskRcnn(nn.Module):
         if self.target == "visible":
             batch = batch._replace(boxes_xyxy=boxes_of_masks(batch.visible))
         levels = self.fpn(self.backbone(self.normalize(batch.images)))
-        losses, rois = self.detector.learn(levels, batch, generator)
+        losses, rois = self.detector.loss_and_rois(levels, batch, generator)
         features = self.pool.of_rois(levels, rois, cells=ROI_CELLS)
         logits = self.mask_heads[self.target](features, rois.labels(batch))
         wanted = batch.visible if self.target == "visible" else batch.amodal

@@ -89,7 +89,7 @@ class Orcnn(nn.Module):
             generator: draws what the detector and the mask heads are trained on.
         """
         levels = self.fpn(self.backbone(self.normalize(batch.images)))
-        losses, rois = self.detector.learn(levels, batch, generator)
+        losses, rois = self.detector.loss_and_rois(levels, batch, generator)
         features = self.pool.of_rois(levels, rois, cells=ROI_CELLS)
         z = self.mask_heads(features, rois.labels(batch))
         amodal = crop_masks(batch.amodal, rois, cells=MASK_CELLS)

@@ -9,9 +9,11 @@ images -> Normalize -> backbone -> pyramid -> detector -> boxes
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -96,8 +98,13 @@ class Parts:
             if getattr(self, key) < 1:
                 raise ConfigError(f"model.{key} must be at least 1, but is {getattr(self, key)}")
 
-    def trunk(self, num_classes: int) -> Trunk:
-        """Build everything up to the heads, with random weights."""
+    def trunk(self, num_classes: int, *, fcos: Mapping[str, Any] = MappingProxyType({})) -> Trunk:
+        """Build everything up to the heads, with random weights.
+
+        Args:
+            num_classes: of the data.
+            fcos: options of `Fcos`, if that is the detector.
+        """
         backbone = self._backbone()
         if self.detector == "light":
             return Trunk(
@@ -111,7 +118,7 @@ class Parts:
             return Trunk(
                 backbone,
                 StandardPyramid(backbone.channels, self.channels, extra="convs"),
-                Fcos(self.channels, num_classes, instances=self.instances),
+                Fcos(self.channels, num_classes, instances=self.instances, **fcos),
                 RoiPooler(first=3, count=5),
                 self.channels,
             )

@@ -33,7 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         settings = _settings(options.model, options.words)
         start = time.perf_counter()
-        with distributed.joined(options.device) as device:
+        with distributed.process_group(options.device) as device:
             replace(settings, prior=str(options.out)).prepare(
                 options.data, options.out, options.seed, device
             )

@@ -118,8 +118,8 @@ that of table 2, `blade` being its rows 1 and b; the rest is what the paper leav
 TABLES = {"orcnn": ROWS, "bcnet": BCNET_ROWS, "pgexp": PGEXP_ROWS, "blade": BLADE_ROWS}
 ALL_ROWS = {name: row for rows in TABLES.values() for name, row in rows.items()}
 BY_CENTRE = "known_centre.bayesian_amodal.kins_levels_known_center"
-IN_TRUE_BOXES = {
-    "in true boxes AP_A": "known_centre.coco.amodal_mask.AP",
+ORACLE_COLUMNS = {
+    "oracle boxes AP_A": "known_centre.coco.amodal_mask.AP",
     **{f"FG-{i}": f"{BY_CENTRE}.amodal_mask_mIoU_FG{i}" for i in range(4)},
     "visible": f"{BY_CENTRE}.visible_mask_mIoU_mean",
     "hidden": "known_centre.matched.hidden_mask.mean_IoU",
@@ -137,7 +137,7 @@ COLUMNS = {
     "occluded AP_V": "orcnn.occluded.AP_V",
     "AP_IV50": "orcnn.occluded.AP_IV50",
     "detected order F1": "order.end_to_end.F1",
-    **IN_TRUE_BOXES,
+    **ORACLE_COLUMNS,
 }
 PGEXP_COLUMNS = {
     "mask AP": "coco.amodal_mask.AP",
@@ -149,14 +149,14 @@ PGEXP_COLUMNS = {
     "visible AP": "coco.visible_mask.AP",
     "AP_IV50": "orcnn.occluded.AP_IV50",
     "detected order F1": "order.end_to_end.F1",
-    **IN_TRUE_BOXES,
+    **ORACLE_COLUMNS,
 }
 LEVELS = "kins_levels.amodal_mask_mIoU"
 BLADE_COLUMNS = {
     **{f"FG-{i}": f"blade.{LEVELS}_FG{i}" for i in range(4)},
     "mean": f"blade.{LEVELS}_mean",
-    **{f"given FG-{i}": f"given_box.blade.{LEVELS}_FG{i}" for i in range(4)},
-    "given mean": f"given_box.blade.{LEVELS}_mean",
+    **{f"prompted FG-{i}": f"box_prompt.blade.{LEVELS}_FG{i}" for i in range(4)},
+    "prompted mean": f"box_prompt.blade.{LEVELS}_mean",
     "known centre mean": f"{BY_CENTRE}.amodal_mask_mIoU_mean",
     "visible mean": "blade.kins_levels.visible_mask_mIoU_mean",
     "mask AP": "coco.amodal_mask.AP",
@@ -197,7 +197,7 @@ def run_row(name: str, out: Path, words: Sequence[str]) -> dict[str, float]:
     path = run / "metrics.json"
     if not path.exists():
         truth = amodal_coco.read(Path(config.val) / evaluate.ANNOTATIONS)
-        with distributed.joined(config.device) as device:
+        with distributed.process_group(config.device) as device:
             runtime = evaluate.load(run, device, config.threads)
             found = evaluate.predict(runtime, truth)
         assert found is not None
@@ -215,8 +215,8 @@ def _asked_by_box(
     if not isinstance(runtime.model, Blade):
         return {"known_centre": oracle_boxes.figures(runtime, truth)}
     return {
-        title: box_prompts.figures(truth, box_prompts.predict_given(runtime, truth, box=box))
-        for title, box in (("given_box", "visible"), ("known_centre", "amodal"))
+        title: box_prompts.figures(truth, box_prompts.predict_prompted(runtime, truth, box=box))
+        for title, box in (("box_prompt", "visible"), ("known_centre", "amodal"))
     }
 
 

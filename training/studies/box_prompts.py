@@ -30,7 +30,7 @@ from amodal_perception.structures import BoolArray, FloatArray, UInt8Array, View
 from training.evaluate import ANNOTATIONS, TorchRuntime, labels_of, load, write_figures
 from training.models.blade.blade import Blade
 from training.models.blade.condinst import MASK_STRIDE
-from training.models.detector import Found, image_size_hw
+from training.models.detector import Proposals, image_size_hw
 from training.models.detectors.box_coding import box_iou
 from training.models.detectors.instance_points import Points
 
@@ -41,7 +41,7 @@ FIRST_LEVEL_PX = 64.0
 level, as FCOS has it."""
 
 
-def points_for(boxes_xyxy: Tensor, labels: Tensor, found: Found, points: Points) -> Tensor:
+def points_for(boxes_xyxy: Tensor, labels: Tensor, found: Proposals, points: Points) -> Tensor:
     """Choose the point that answers for each given box.
 
     That of the detection of the object's class whose box has the highest IoU; if none overlaps,
@@ -103,7 +103,7 @@ def to_camera(probability: FloatArray, view: ViewTransform) -> BoolArray:
     return np.asarray(mask, np.bool_)
 
 
-def predict_given(runtime: TorchRuntime, truth: AmodalCoco, *, box: str) -> AmodalCoco:
+def predict_prompted(runtime: TorchRuntime, truth: AmodalCoco, *, box: str) -> AmodalCoco:
     """Ask for every object of a data set; the answers keep the given boxes and classes.
 
     Args:
@@ -142,7 +142,7 @@ def predict_given(runtime: TorchRuntime, truth: AmodalCoco, *, box: str) -> Amod
         categories=truth.categories,
         annotations=annotations,
         occlusions=(),
-        info={"model_id": runtime.metadata.model_id, "given_box": box},
+        info={"model_id": runtime.metadata.model_id, "box_prompt": box},
     )
 
 
@@ -220,7 +220,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         runtime = load_blade(options.run, torch.device("cpu"), options.threads)
         truth = amodal_coco.read(options.data / ANNOTATIONS)
-        answers = predict_given(runtime, truth, box=options.box)
+        answers = predict_prompted(runtime, truth, box=options.box)
         write_figures(options.out, truth, answers, PROTOCOLS)
     except AmodalError as error:
         print(f"error: {error}", file=sys.stderr)

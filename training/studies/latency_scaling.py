@@ -1,4 +1,4 @@
-"""How latency grows: ``python -m training.studies.latency_scaling CONFIG.yaml --out DIR``.
+"""Measure latency scaling: ``python -m training.studies.latency_scaling CONFIG.yaml --out DIR``.
 
 A configuration's network, with random weights (speed needs no training), at several image sizes,
 instance counts and class counts, one varied at a time; all are timed in turn by the same code as
@@ -21,7 +21,7 @@ from amodal_perception import files
 from amodal_perception.benchmark.benchmark import benchmark
 from amodal_perception.errors import AmodalError
 from amodal_perception.replay.jobs import ModelSettings
-from amodal_perception.reports.benchmark_report import growth_section
+from amodal_perception.reports.benchmark_report import scaling_section
 from amodal_perception.reports.page import write_page
 from amodal_perception.storage.amodal_coco import Json
 from training.export.onnx_export import FORMAT_VERSION, SingleImage, describe, to_onnx
@@ -50,7 +50,7 @@ class Size:
 
 
 def sizes(middle: Size) -> dict[str, list[Size]]:
-    """List the sizes along each axis of growth, all through one point in the middle."""
+    """List the sizes along each axis, all through one point in the middle."""
     images = [
         (max(round(h * s / STRIDE), 1) * STRIDE, max(round(w * s / STRIDE), 1) * STRIDE)
         for h, w, s in ((*middle.input_hw, s) for s in SCALES)
@@ -82,8 +82,8 @@ def write_model(config: TrainConfig, size: Size, folder: Path) -> Path:
     return path
 
 
-def grow(config: TrainConfig, out: Path, *, frames: int, threads: int) -> Json:
-    """Export all sizes to a folder, time them, and write ``growth.json`` and ``growth.html``."""
+def measure_scaling(config: TrainConfig, out: Path, *, frames: int, threads: int) -> Json:
+    """Export all sizes to a folder, time them; write ``latency_scaling.json`` and ``.html``."""
     middle = Size(config.input_hw, config.model.instances, 1)
     axes = sizes(middle)
     every = list(dict.fromkeys(size for along in axes.values() for size in along))
@@ -92,11 +92,11 @@ def grow(config: TrainConfig, out: Path, *, frames: int, threads: int) -> Json:
     models = [ModelSettings(path, num_threads=threads) for path in paths]
     found = benchmark(models, frames=frames, objects=20, peer=None)
     of_size = dict(zip(every, found["models"]))
-    growth = {axis: [of_size[size] for size in dict.fromkeys(axes[axis])] for axis in axes}
-    figures = {"machine": found["machine"], "frames": frames, "growth": growth}
-    files.write_json(out / "growth.json", figures, indent=1)
-    sections = [growth_section(models, axis) for axis, models in growth.items()]
-    write_page(out / "growth.html", f"Growth of {model_name(config)}", sections)
+    scaling = {axis: [of_size[size] for size in dict.fromkeys(axes[axis])] for axis in axes}
+    figures = {"machine": found["machine"], "frames": frames, "latency_scaling": scaling}
+    files.write_json(out / "latency_scaling.json", figures, indent=1)
+    sections = [scaling_section(models, axis) for axis, models in scaling.items()]
+    write_page(out / "latency_scaling.html", f"Latency scaling of {model_name(config)}", sections)
     return figures
 
 
@@ -113,11 +113,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_intermixed_args(arguments)
     try:
         config = load(options.config, options.overrides)
-        figures = grow(config, options.out, frames=options.frames, threads=options.threads)
+        figures = measure_scaling(
+            config, options.out, frames=options.frames, threads=options.threads
+        )
     except AmodalError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    for axis, models in figures["growth"].items():
+    for axis, models in figures["latency_scaling"].items():
         print(f"\n{axis:<12} {'engine ms':>10} {'all ms':>8}")
         for model in models:
             value = {"image size": "x".join(map(str, reversed(model["input_hw"])))}.get(axis)
@@ -125,7 +127,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 f"{value or model[axis]:<12} {model['stages_ms']['engine']['p50']:>10.1f} "
                 f"{model['total_ms']['p50']:>8.1f}"
             )
-    print(f"\nplots: {options.out / 'growth.html'}")
+    print(f"\nplots: {options.out / 'latency_scaling.html'}")
     return 0
 
 

@@ -6,7 +6,7 @@ The order of objects comes from what is hidden of each: amodal and not visible. 
 predicts an occluder's mask has a second opinion of what is hidden: amodal and occluder. This
 compares the edges that come of either, of both and of any of them. It needs a run whose visible
 mask is not itself made of the occluder's: BCNet with ``model.visible_mask=tail``. With
-``--true-boxes`` the detector is told the true boxes, so that masks alone decide.
+``--oracle-boxes`` the detector is told the true boxes, so that masks alone decide.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from amodal_perception.storage import amodal_coco
 from amodal_perception.storage.image_files import read_image
 from amodal_perception.structures import Frame, Instances, Scene
 from training.evaluate import ANNOTATIONS, figures, load, merged
-from training.studies.oracle_boxes import scenes_in_true_boxes
+from training.studies.oracle_boxes import scenes_with_oracle_boxes
 
 RULES = {
     "masks": "amodal and not visible",
@@ -106,7 +106,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("run", type=Path, help="run folder, checkpoint or model file")
     parser.add_argument("--data", type=Path, required=True, help="amodal COCO folder")
-    parser.add_argument("--true-boxes", action="store_true", help="tell the detector the boxes")
+    parser.add_argument("--oracle-boxes", action="store_true", help="tell the detector the boxes")
     parser.add_argument("--threads", type=int, default=0, help="of the arithmetic (all cores)")
     options = parser.parse_args(arguments)
     try:
@@ -114,7 +114,7 @@ def main(arguments: list[str] | None = None) -> int:
         if options.threads:
             torch.set_num_threads(options.threads)
         truth = amodal_coco.read(options.data / ANNOTATIONS)
-        see = scenes_in_true_boxes if options.true_boxes else detected_scenes
+        see = scenes_with_oracle_boxes if options.oracle_boxes else detected_scenes
         found = compare(see(runtime, truth), runtime, truth)
     except AmodalError as error:
         print(f"error: {error}", file=sys.stderr)

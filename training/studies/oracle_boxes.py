@@ -33,22 +33,22 @@ from amodal_perception.storage.image_files import read_image
 from amodal_perception.structures import Frame, Scene, UInt8Array
 from training.evaluate import ANNOTATIONS, TorchRuntime, labels_of, load, merged, write_figures
 from training.models.blade.blade import Blade
-from training.models.detector import Found
+from training.models.detector import Proposals
 
 PROTOCOLS = (*QUICK, "orcnn", "bayesian_amodal")
 
 
-class ToldDetector(nn.Module):
+class OracleDetector(nn.Module):
     """Finds what it is told."""
 
-    found: Found
+    found: Proposals
 
-    def detect(self, levels: list[Tensor], size_hw: tuple[int, int]) -> Found:
+    def detect(self, levels: list[Tensor], size_hw: tuple[int, int]) -> Proposals:
         """Return `found`, whatever is seen."""
         return self.found
 
 
-class _Certain:
+class _CertainScores:
     """A network whose boxes are told: whatever it makes of their scores, they are 1."""
 
     def __init__(self, runtime: Runtime) -> None:
@@ -61,7 +61,7 @@ class _Certain:
 
 
 @contextmanager
-def told(runtime: Runtime) -> Iterator[ToldDetector]:
+def oracle_detector(runtime: Runtime) -> Iterator[OracleDetector]:
     """Put a detector that is told in the place of the network's, for a while.
 
     Raises:
@@ -73,7 +73,7 @@ def told(runtime: Runtime) -> Iterator[ToldDetector]:
             "of a system with mask heads; blade and boxinst have training.studies.box_prompts"
         )
     model = runtime.model
-    own, detector = model.detector, ToldDetector()
+    own, detector = model.detector, OracleDetector()
     model.detector = detector
     try:
         yield detector
@@ -81,7 +81,7 @@ def told(runtime: Runtime) -> Iterator[ToldDetector]:
         model.detector = own
 
 
-def scenes_in_true_boxes(runtime: Runtime, truth: AmodalCoco) -> Iterator[tuple[int, Scene]]:
+def scenes_with_oracle_boxes(runtime: Runtime, truth: AmodalCoco) -> Iterator[tuple[int, Scene]]:
     """See all images of a data set, with the true boxes in place of detected ones, of score 1.
 
     Args:
@@ -93,12 +93,12 @@ def scenes_in_true_boxes(runtime: Runtime, truth: AmodalCoco) -> Iterator[tuple[
     """
     label_of = labels_of(truth, runtime.metadata)
     pipeline = Pipeline(
-        _Certain(runtime),
+        _CertainScores(runtime),
         PipelineConfig(
             postprocess=PostprocessConfig(overlap_threshold=1.0, max_instances=sys.maxsize)
         ),
     )
-    with told(runtime) as detector:
+    with oracle_detector(runtime) as detector:
         assert isinstance(runtime, TorchRuntime)
         for image_id in tqdm(sorted(truth.images), "seeing", unit="image", delay=2, leave=False):
             image = read_image(truth.path.parent / truth.images[image_id]["file_name"])
@@ -110,23 +110,23 @@ def scenes_in_true_boxes(runtime: Runtime, truth: AmodalCoco) -> Iterator[tuple[
                 [label_of[row["category_id"]] for row in rows], dtype=torch.int64
             )
             index = torch.arange(len(rows))
-            found = Found(boxes, torch.ones(len(rows)), labels, index)
-            detector.found = Found(*(values[None].to(runtime.device) for values in found))
+            found = Proposals(boxes, torch.ones(len(rows)), labels, index)
+            detector.found = Proposals(*(values[None].to(runtime.device) for values in found))
             yield image_id, pipeline(Frame(image))
 
 
-def predict_in_true_boxes(runtime: Runtime, truth: AmodalCoco) -> AmodalCoco:
-    """Return what `scenes_in_true_boxes` sees as predictions, with the truth's image ids."""
+def predict_with_oracle_boxes(runtime: Runtime, truth: AmodalCoco) -> AmodalCoco:
+    """Return what `scenes_with_oracle_boxes` sees as predictions, with the truth's image ids."""
     scenes = [
         amodal_coco.scene_to_annotations(scene, image_id=image_id, first_id=0)
-        for image_id, scene in scenes_in_true_boxes(runtime, truth)
+        for image_id, scene in scenes_with_oracle_boxes(runtime, truth)
     ]
     return merged(scenes, truth, runtime.metadata)
 
 
 def figures(runtime: Runtime, truth: AmodalCoco) -> dict[str, float]:
     """Measure a network that is told the true boxes."""
-    return evaluate_in_detail(truth, predict_in_true_boxes(runtime, truth), PROTOCOLS).metrics
+    return evaluate_in_detail(truth, predict_with_oracle_boxes(runtime, truth), PROTOCOLS).metrics
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -144,7 +144,7 @@ def main(arguments: list[str] | None = None) -> int:
             torch.set_num_threads(options.threads)
         truth = amodal_coco.read(options.data / ANNOTATIONS)
         runtime = load(options.run, torch.device("cpu"), options.threads)
-        write_figures(options.out, truth, predict_in_true_boxes(runtime, truth), PROTOCOLS)
+        write_figures(options.out, truth, predict_with_oracle_boxes(runtime, truth), PROTOCOLS)
     except AmodalError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -27,9 +27,10 @@ from tqdm import tqdm
 from amodal_perception.errors import AmodalError, ConfigError
 from training.datasets import DATASETS
 from training.loop.config import TrainConfig, load, model_name
+from training.loop.learner import make_learner
 from training.loop.sample_stream import batches
+from training.loop.step import LossTerms, step
 from training.structures import Batch
-from training.train import LossTerms, make_learner, step
 
 WARMUP_STEPS = 2
 PROPOSALS = 1000

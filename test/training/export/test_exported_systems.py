@@ -13,8 +13,8 @@ from helpers.constant_model import METADATA
 from onnx import helper
 
 from amodal_perception.runtime.tensorrt.build import BuildOptions, build_engine
-from training.export.fp16 import to_half
-from training.export.int8 import quantize
+from training.export.fp16 import to_fp16
+from training.export.int8 import to_int8
 from training.export.onnx_export import SingleImage, describe, to_onnx
 from training.models import MODELS
 
@@ -58,11 +58,11 @@ def test_compiles(exported, capability):
 def test_compiles_in_fewer_bits(exported, precision):
     model = onnx.load(exported)
     if precision == "fp16":
-        light = to_half(model)
+        light = to_fp16(model)
     else:
         rng = np.random.default_rng(0)
         noise = rng.integers(0, 256, (2, 1, *INPUT_HW, 3), np.uint8)
-        light = quantize(model, list(noise), engine="tensorrt")
+        light = to_int8(model, list(noise), engine="tensorrt")
     properties = {item.key: item.value for item in model.metadata_props}
     helper.set_model_props(light, properties | {"precision": precision})
     path = exported.with_name(f"{precision}.onnx")

@@ -14,8 +14,8 @@ from amodal_perception.storage import amodal_coco
 from amodal_perception.storage.bag_frames import read_frames
 from amodal_perception.storage.image_files import write_image
 from training.export.feature_nodes import feature_nodes
-from training.export.fp16 import to_half
-from training.export.int8 import quantize
+from training.export.fp16 import to_fp16
+from training.export.int8 import to_int8
 from training.export.lower_precision import main
 from training.export.parity import LIMITS, average_precision, compare
 from training.export.simplify import simplify
@@ -98,7 +98,7 @@ def test_simplified_graph_computes_the_same(model, tmp_path, images):
 
 
 def test_half(model, tmp_path, images, more_images):
-    half = to_half(model)
+    half = to_fp16(model)
     runtime = saved(half, tmp_path / "half.onnx", "fp16")
     assert runtime.metadata.precision == "fp16"
     found = compare(
@@ -114,7 +114,7 @@ def test_half(model, tmp_path, images, more_images):
 @pytest.mark.parametrize("engine", ["cpu", "tensorrt"])
 def test_int8(model, tmp_path, images, more_images, engine):
     inputs = [letterbox(image, INPUT_HW)[0] for image in images[:COUNT]]
-    light = quantize(model, inputs, engine=engine)
+    light = to_int8(model, inputs, engine=engine)
     runtime = saved(light, tmp_path / "int8.onnx", "int8")
     found = compare(
         load_runtime(DEFAULT_MODEL), runtime, images[COUNT:] + more_images, margin=0.05

@@ -24,13 +24,13 @@ def test_models_of_all_sizes_are_exported_and_timed(tmp_path, monkeypatch, capsy
     monkeypatch.setattr(latency_scaling, "CLASSES", (1, 3))
     words = ["config/train/orcnn_light.yaml", "input_hw=[64,96]", "model.instances=8"]
     assert main([*words, "--out", str(tmp_path), "--frames", "2", "--threads", "1"]) == 0
-    figures = json.loads((tmp_path / "growth.json").read_text())["growth"]
+    figures = json.loads((tmp_path / "latency_scaling.json").read_text())["latency_scaling"]
     assert [model["classes"] for model in figures["classes"]] == [1, 3]
     assert [model["instances"] for model in figures["instances"]] == [8]
     assert figures["image size"][0]["input_hw"] == [64, 96]
     assert all(model["engine_gflops"]["p50"] > 0 for model in figures["classes"])
     assert len(list(tmp_path.glob("*.onnx"))) == 2
-    assert "Latency and classes" in (tmp_path / "growth.html").read_text()
+    assert "Latency and classes" in (tmp_path / "latency_scaling.html").read_text()
     assert "96x64" in capsys.readouterr().out
 
 

@@ -48,7 +48,7 @@ def test_edges_follow(pair):
     assert pixels == {"masks": [60], "occluder": [60], "both": [48], "either": [72]}
 
 
-@pytest.mark.parametrize("words", [[], ["--true-boxes"]])
+@pytest.mark.parametrize("words", [[], ["--oracle-boxes"]])
 def test_prints_a_table(tmp_path, capsys, words):
     write_scenes(tmp_path / "drawn", count=2, size_hw=SIZE_HW)
     train_briefly(tmp_path, {"name": "bcnet_light", "visible_mask": "tail"})

@@ -14,7 +14,7 @@ from training import evaluate
 from training.models.detectors.light import LightDetector
 from training.models.orcnn import MaskLogits
 from training.studies import ablation
-from training.studies.oracle_boxes import ToldDetector, figures, main, scenes_in_true_boxes
+from training.studies.oracle_boxes import OracleDetector, figures, main, scenes_with_oracle_boxes
 
 CPU = torch.device("cpu")
 
@@ -46,7 +46,7 @@ def test_masks_are_asked_in_the_true_boxes(run, drawn, mask_scores):
     runtime = evaluate.load(run, CPU)
     runtime.model.mask_heads = FillsTheBox()
     runtime.model.settings = replace(runtime.model.settings, mask_scores=mask_scores)
-    seen = dict(scenes_in_true_boxes(runtime, truth))
+    seen = dict(scenes_with_oracle_boxes(runtime, truth))
     assert seen.keys() == truth.images.keys()
     for image_id, scene in seen.items():
         rows = truth.annotations_of(image_id)
@@ -66,9 +66,9 @@ def test_masks_are_asked_in_the_true_boxes(run, drawn, mask_scores):
 def test_detector_is_told_for_that_time_only(run, drawn):
     truth = amodal_coco.read(drawn / evaluate.ANNOTATIONS)
     runtime = evaluate.load(run, CPU)
-    scenes = scenes_in_true_boxes(runtime, truth)
+    scenes = scenes_with_oracle_boxes(runtime, truth)
     next(scenes)
-    assert isinstance(runtime.model.detector, ToldDetector)
+    assert isinstance(runtime.model.detector, OracleDetector)
     scenes.close()
     assert isinstance(runtime.model.detector, LightDetector)
 
@@ -81,7 +81,7 @@ def test_images_without_objects_are_seen(run, drawn, tmp_path):
     (tmp_path / "images").symlink_to(drawn / "images")
     (tmp_path / evaluate.ANNOTATIONS).write_text(json.dumps(content))
     truth = amodal_coco.read(tmp_path / evaluate.ANNOTATIONS)
-    seen = dict(scenes_in_true_boxes(evaluate.load(run, CPU), truth))
+    seen = dict(scenes_with_oracle_boxes(evaluate.load(run, CPU), truth))
     assert len(seen[first].instances) == 0
     assert len(seen) == 3
 

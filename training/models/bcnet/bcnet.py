@@ -28,8 +28,7 @@ from training.models.bcnet.occluder_targets import (
     balanced,
     occluder_masks,
 )
-from training.models.detector import Found, image_size_hw, with_masks
-from training.models.detectors.fcos import Fcos
+from training.models.detector import Proposals, image_size_hw, with_masks
 from training.models.mask_rcnn import boxes_of_masks
 from training.models.parts import LightParts, Parts, Trunk
 from training.models.roi.mask_heads import MASK_CELLS, ROI_CELLS, mask_loss
@@ -69,7 +68,7 @@ class Bcnet(nn.Module):
             occluder=occluder if self.settings.deliver_occluder else None,
         )
 
-    def layers(self, images: Tensor) -> tuple[Found, BilayerLogits]:
+    def layers(self, images: Tensor) -> tuple[Proposals, BilayerLogits]:
         """Find boxes in [B, H, W, 3] images, and both layers of all B * N of them."""
         levels = self.fpn(self.backbone(self.normalize(images)))
         found = self.detector.detect(levels, image_size_hw(images))
@@ -86,7 +85,7 @@ class Bcnet(nn.Module):
         if settings.target == "visible":
             batch = batch._replace(boxes_xyxy=boxes_of_masks(batch.visible), amodal=batch.visible)
         levels = self.fpn(self.backbone(self.normalize(batch.images)))
-        losses, rois = self.detector.learn(levels, batch, generator)
+        losses, rois = self.detector.loss_and_rois(levels, batch, generator)
         z = self.mask_heads(self.pool.of_rois(levels, rois, cells=ROI_CELLS))
         occludee = crop_masks(batch.amodal, rois, cells=MASK_CELLS)
         visible = crop_masks(batch.visible, rois, cells=MASK_CELLS)
@@ -199,10 +198,10 @@ class BcnetSettings(Parts, BilayerSettings):
 
     def build(self, num_classes: int) -> Bcnet:
         """Build the network with random weights."""
-        trunk = self.trunk(num_classes)
-        if isinstance(trunk.detector, Fcos):
-            trunk.detector.box_weight = self.box_weight
-            trunk.detector.score_threshold = self.score_threshold
+        trunk = self.trunk(
+            num_classes,
+            fcos={"box_weight": self.box_weight, "score_threshold": self.score_threshold},
+        )
         head = BilayerHead(
             trunk.channels, self.mask_width, self, visible_tail=self.visible_mask == "tail"
         )

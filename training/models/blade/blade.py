@@ -46,7 +46,6 @@ from training.models.blade.losses import (
 from training.models.blade.mask_frames import boxes_of_maps, crop_maps
 from training.models.blade.overlap_regions import fuse
 from training.models.detector import image_size_hw, with_masks
-from training.models.detectors.fcos import Fcos
 from training.models.detectors.instance_points import PointDetector, Points, choose
 from training.models.mask_rcnn import boxes_of_masks
 from training.models.parts import LightParts, Parts, Trunk
@@ -149,7 +148,7 @@ class Blade(nn.Module):
         visible_boxes = boxes_of_masks(batch.visible)
         detected = batch.boxes_xyxy if settings.box_target == "amodal" else visible_boxes
         levels = self.levels(batch.images)
-        losses, points, standing = self.detector.learn_points(
+        losses, points, standing = self.detector.loss_and_points(
             levels, batch._replace(boxes_xyxy=detected)
         )
         chosen = choose(standing, count=settings.masks_per_image)
@@ -249,11 +248,8 @@ class BladeSettings(BladeLossSettings, Parts):
 
     def build(self, num_classes: int) -> Blade:
         """Build the network with random weights."""
-        trunk = self.trunk(num_classes)
-        if isinstance(trunk.detector, Fcos):
-            trunk.detector.score_threshold = self.score_threshold
-            trunk.detector.threshold_with_centerness = True
-        return Blade(trunk, self)
+        fcos = {"score_threshold": self.score_threshold, "threshold_with_centerness": True}
+        return Blade(self.trunk(num_classes, fcos=fcos), self)
 
 
 @dataclass(frozen=True)

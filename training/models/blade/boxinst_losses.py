@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from training.distributed import mean_over_processes
+from training.distributed import all_reduce_mean
 from training.models.blade.condinst import MASK_STRIDE
 from training.models.blade.pixel_pairs import both_ends, log_same
 
@@ -44,7 +44,7 @@ def inside_boxes(boxes_xyxy: Tensor, size_hw: tuple[int, int]) -> Tensor:
 
 def mean_of_instances(values: Tensor) -> Tensor:
     """Average [R] over the instances of all processes; 0 where there are none."""
-    count = mean_over_processes(values.new_tensor(float(len(values)))).clamp(min=1.0)
+    count = all_reduce_mean(values.new_tensor(float(len(values)))).clamp(min=1.0)
     return values.sum() / count
 
 
@@ -105,4 +105,4 @@ def pairwise_loss(logits: Tensor, inside: Tensor, similar: list[Tensor], image: 
         loss = -log_same(a.masked_select(counts), b.masked_select(counts))
         total = total + (weight * loss).sum()
         count = count + weight.sum()
-    return total / mean_over_processes(count).clamp(min=1.0)
+    return total / all_reduce_mean(count).clamp(min=1.0)

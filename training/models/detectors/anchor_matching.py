@@ -12,7 +12,9 @@ from training.models.detectors.box_coding import box_iou
 
 
 @torch.no_grad()
-def match(boxes_xyxy: Tensor, gt_xyxy: Tensor, valid: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def match_anchors(
+    boxes_xyxy: Tensor, gt_xyxy: Tensor, valid: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
     """Compare boxes of one image with its objects.
 
     Args:
@@ -35,7 +37,7 @@ def match(boxes_xyxy: Tensor, gt_xyxy: Tensor, valid: Tensor) -> tuple[Tensor, T
 
 
 @torch.no_grad()
-def sample(
+def sample_anchors(
     positive: Tensor, negative: Tensor, *, count: int, share: float, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
     """Draw boxes to train on.

@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.distributed import mean_over_processes
-from training.models.detector import Found, Rois, concatenate_rois, image_size_hw
-from training.models.detectors.anchor_matching import match, sample
+from training.distributed import all_reduce_mean
+from training.models.detector import Proposals, Rois, concatenate_rois, image_size_hw
+from training.models.detectors.anchor_matching import match_anchors, sample_anchors
 from training.models.detectors.box_coding import clip_boxes, decode_boxes, encode_boxes
 from training.models.detectors.nms import select
 from training.models.detectors.rpn import RegionProposals
@@ -80,7 +80,7 @@ class FasterRcnn(nn.Module):
         deltas = self.boxes(x).float().unflatten(1, (self.num_classes + 1, 4))
         return self.classes(x).float(), deltas[:, 1:]
 
-    def detect(self, levels: list[Tensor], size_hw: tuple[int, int]) -> Found:
+    def detect(self, levels: list[Tensor], size_hw: tuple[int, int]) -> Proposals:
         """Find the objects."""
         proposals = self.rpn.propose(self.rpn(levels), size_hw, self.proposals)  # [B, P, 4]
         logits, deltas = self.judge(self.pool(levels, proposals, cells=CELLS))
@@ -97,7 +97,7 @@ class FasterRcnn(nn.Module):
             iou_threshold=NMS_IOU,
         )
 
-    def learn(
+    def loss_and_rois(
         self, levels: list[Tensor], batch: Batch, generator: torch.Generator
     ) -> tuple[dict[str, Tensor], Rois]:
         """Return the four losses, and the positive proposals as RoIs.
@@ -111,7 +111,7 @@ class FasterRcnn(nn.Module):
 
         logits, deltas = self.judge(self.pool.of_rois(levels, rois, cells=CELLS))
         labels = torch.where(positive, rois.labels(batch) + 1, 0)
-        total = mean_over_processes(logits.new_tensor(float(len(labels)))).clamp(min=1.0)
+        total = all_reduce_mean(logits.new_tensor(float(len(labels)))).clamp(min=1.0)
         losses["class"] = F.cross_entropy(logits, labels, reduction="sum") / total
 
         wanted = Rois(*(values[positive] for values in rois))
@@ -139,8 +139,8 @@ class FasterRcnn(nn.Module):
         rois, positives = [], []
         for b, found in enumerate(proposals):
             boxes = torch.cat([batch.boxes_xyxy[b, batch.valid[b]], found])
-            iou, gt_index, _ = match(boxes, batch.boxes_xyxy[b], batch.valid[b])
-            positive, negative = sample(
+            iou, gt_index, _ = match_anchors(boxes, batch.boxes_xyxy[b], batch.valid[b])
+            positive, negative = sample_anchors(
                 iou >= POSITIVE_IOU,
                 iou < POSITIVE_IOU,
                 count=self.rois_per_image,

@@ -15,11 +15,11 @@ import torch.nn.functional as F
 import torchvision
 from torch import Tensor, nn
 
-from training.distributed import mean_over_processes
-from training.models.detector import Found, Rois, concatenate_rois, image_size_hw
-from training.models.detectors.anchor_matching import match
+from training.distributed import all_reduce_mean
+from training.models.detector import Proposals, Rois, concatenate_rois, image_size_hw
+from training.models.detectors.anchor_matching import match_anchors
 from training.models.detectors.box_coding import box_area, clip_boxes, generalized_box_iou
-from training.models.detectors.instance_points import Points, Standing
+from training.models.detectors.instance_points import Points, PointTargets
 from training.models.detectors.light import grid_points
 from training.models.detectors.nms import select
 from training.structures import Batch
@@ -137,11 +137,11 @@ class Fcos(nn.Module):
             box_features=box_features,
         )
 
-    def detect(self, levels: list[Tensor], size_hw: tuple[int, int]) -> Found:
+    def detect(self, levels: list[Tensor], size_hw: tuple[int, int]) -> Proposals:
         """Find the objects."""
         return self.select(self(levels), size_hw)
 
-    def select(self, output: FcosOutput, size_hw: tuple[int, int]) -> Found:
+    def select(self, output: FcosOutput, size_hw: tuple[int, int]) -> Proposals:
         """Keep the best boxes; the score is the geometric mean of class and centre-ness."""
         scores = output.logits.sigmoid()
         product = scores * output.centerness.sigmoid()[..., None]
@@ -155,7 +155,7 @@ class Fcos(nn.Module):
             iou_threshold=NMS_IOU,
         )
 
-    def learn(
+    def loss_and_rois(
         self, levels: list[Tensor], batch: Batch, generator: torch.Generator
     ) -> tuple[dict[str, Tensor], Rois]:
         """Return the three losses, and RoIs: true boxes and the found ones that match them.
@@ -170,14 +170,14 @@ class Fcos(nn.Module):
 
     def detect_points(
         self, levels: list[Tensor], size_hw: tuple[int, int]
-    ) -> tuple[Found, Points]:
+    ) -> tuple[Proposals, Points]:
         """Find the objects, and tell of the points that made them."""
         output = self(levels)
         return self.select(output, size_hw), points_of(output)
 
-    def learn_points(
+    def loss_and_points(
         self, levels: list[Tensor], batch: Batch
-    ) -> tuple[dict[str, Tensor], Points, Standing]:
+    ) -> tuple[dict[str, Tensor], Points, PointTargets]:
         """Return the three losses, and the points to train heads on: the positive ones."""
         output = self(levels)
         targets = self.targets(output, batch)
@@ -185,7 +185,7 @@ class Fcos(nn.Module):
         score = output.logits.detach().gather(2, label)[..., 0].sigmoid()
         score = score * output.centerness.detach().sigmoid()
         losses = self.losses(output, targets, batch)
-        return losses, points_of(output), Standing(targets.positive, targets.gt_index, score)
+        return losses, points_of(output), PointTargets(targets.positive, targets.gt_index, score)
 
     @torch.no_grad()
     def targets(self, output: FcosOutput, batch: Batch) -> FcosTargets:
@@ -215,14 +215,14 @@ class Fcos(nn.Module):
     def losses(self, output: FcosOutput, targets: FcosTargets, batch: Batch) -> dict[str, Tensor]:
         """Return the losses of class (focal), box (GIoU) and centre-ness (cross-entropy)."""
         positive = targets.positive
-        count = mean_over_processes(positive.sum().float()).clamp(min=1.0)
+        count = all_reduce_mean(positive.sum().float()).clamp(min=1.0)
         label = batch.labels.gather(1, targets.gt_index)[..., None]
         wanted = torch.zeros_like(output.logits).scatter(2, label, positive[..., None].float())
         classes = torchvision.ops.sigmoid_focal_loss(
             output.logits, wanted, FOCAL_ALPHA, FOCAL_GAMMA, reduction="sum"
         )
         weight = targets.centerness[positive]
-        total = mean_over_processes(weight.sum()).clamp(min=1e-6)
+        total = all_reduce_mean(weight.sum()).clamp(min=1e-6)
         giou = generalized_box_iou(output.boxes_xyxy[positive], targets.boxes_xyxy[positive])
         centerness = F.binary_cross_entropy_with_logits(
             output.centerness[positive], weight, reduction="sum"
@@ -241,13 +241,13 @@ def points_of(output: FcosOutput) -> Points:
 
 
 @torch.no_grad()
-def rois_of(found: Found, batch: Batch) -> Rois:
+def rois_of(found: Proposals, batch: Batch) -> Rois:
     """Return the true boxes and the found ones with an IoU of at least 0.5 with one of them."""
     rois = []
     for b in range(len(batch.valid)):
         true_boxes = batch.boxes_xyxy[b, batch.valid[b]]
         boxes = torch.cat([true_boxes, found.boxes_xyxy[b, found.scores[b] > 0]])
-        iou, gt_index, _ = match(boxes, batch.boxes_xyxy[b], batch.valid[b])
+        iou, gt_index, _ = match_anchors(boxes, batch.boxes_xyxy[b], batch.valid[b])
         chosen = iou >= ROI_IOU
         rois.append((boxes[chosen], gt_index[chosen]))
     return concatenate_rois(rois)

@@ -11,7 +11,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from training.models.detector import Found
+from training.models.detector import Proposals
 from training.structures import Batch
 
 
@@ -30,7 +30,7 @@ class Points(NamedTuple):
     features: list[Tensor]
 
 
-class Standing(NamedTuple):
+class PointTargets(NamedTuple):
     """Which points stand for which instances while training, and how well.
 
     Attributes:
@@ -44,7 +44,7 @@ class Standing(NamedTuple):
     score: Tensor
 
 
-class Chosen(NamedTuple):
+class ChosenPoints(NamedTuple):
     """S points of every image.
 
     Attributes:
@@ -64,19 +64,19 @@ class PointDetector(Protocol):
 
     def detect_points(
         self, levels: list[Tensor], size_hw: tuple[int, int]
-    ) -> tuple[Found, Points]:
-        """Find the objects; `Found.index` names their points."""
+    ) -> tuple[Proposals, Points]:
+        """Find the objects; `Proposals.index` names their points."""
         ...
 
-    def learn_points(
+    def loss_and_points(
         self, levels: list[Tensor], batch: Batch
-    ) -> tuple[dict[str, Tensor], Points, Standing]:
+    ) -> tuple[dict[str, Tensor], Points, PointTargets]:
         """Return the weighted terms of the detector's loss, and which points to train heads on."""
         ...
 
 
 @torch.no_grad()
-def choose(standing: Standing, *, count: int) -> Chosen:
+def choose(standing: PointTargets, *, count: int) -> ChosenPoints:
     """Choose the best points of every image, shared evenly by its instances.
 
     All instances get their best point, then all that have one their second best, and so on until
@@ -99,4 +99,4 @@ def choose(standing: Standing, *, count: int) -> Chosen:
         points = points[rank.argsort(stable=True)][:count]
         index[b, : len(points)] = points
         valid[b, : len(points)] = True
-    return Chosen(index, standing.instance.gather(1, index), valid)
+    return ChosenPoints(index, standing.instance.gather(1, index), valid)

@@ -16,12 +16,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.distributed import mean_over_processes
-from training.models.detector import Found, Rois, concatenate_rois, image_size_hw
+from training.distributed import all_reduce_mean
+from training.models.detector import Proposals, Rois, concatenate_rois, image_size_hw
 from training.models.detectors.box_coding import clip_boxes, generalized_box_iou
-from training.models.detectors.instance_points import Points, Standing
+from training.models.detectors.instance_points import Points, PointTargets
 from training.models.detectors.nms import select
-from training.models.detectors.task_aligned_assignment import Assignment, assign
+from training.models.detectors.task_aligned_assignment import (
+    Assignment,
+    task_aligned_assignment,
+)
 from training.structures import Batch
 
 PRIOR_SCORE = 0.01
@@ -106,13 +109,13 @@ class LightDetector(nn.Module):
         boxes = torch.cat([points_xy - left_top, points_xy + right_bottom], -1)
         return torch.cat(logits, 1), boxes, points_xy
 
-    def detect(self, levels: list[Tensor], size_hw: tuple[int, int]) -> Found:
+    def detect(self, levels: list[Tensor], size_hw: tuple[int, int]) -> Proposals:
         """Find the objects."""
         return self.detect_points(levels, size_hw)[0]
 
     def detect_points(
         self, levels: list[Tensor], size_hw: tuple[int, int]
-    ) -> tuple[Found, Points]:
+    ) -> tuple[Proposals, Points]:
         """Find the objects, and tell of the points that made them."""
         score_features, box_features = self._towers(levels)
         logits, boxes, points = self._judge(score_features, box_features)
@@ -128,7 +131,7 @@ class LightDetector(nn.Module):
         found = found._replace(boxes_xyxy=clip_boxes(found.boxes_xyxy, size_hw))
         return found, self._points(points, box_features)
 
-    def learn(
+    def loss_and_rois(
         self, levels: list[Tensor], batch: Batch, generator: torch.Generator
     ) -> tuple[dict[str, Tensor], Rois]:
         """Return the losses of score and box, and RoIs; `generator` draws the RoIs."""
@@ -138,9 +141,9 @@ class LightDetector(nn.Module):
         rois = sample_rois(found, assignment, batch, count=ROIS_PER_IMAGE, generator=generator)
         return self._losses(logits, boxes, batch, assignment), rois
 
-    def learn_points(
+    def loss_and_points(
         self, levels: list[Tensor], batch: Batch
-    ) -> tuple[dict[str, Tensor], Points, Standing]:
+    ) -> tuple[dict[str, Tensor], Points, PointTargets]:
         """Return the losses of score and box, and the points to train heads on."""
         score_features, box_features = self._towers(levels)
         logits, boxes, points = self._judge(score_features, box_features)
@@ -149,7 +152,7 @@ class LightDetector(nn.Module):
         return (
             self._losses(logits, boxes, batch, assignment),
             self._points(points, box_features),
-            Standing(assignment.quality > 0, assignment.gt_index, own),
+            PointTargets(assignment.quality > 0, assignment.gt_index, own),
         )
 
     def _assign(
@@ -159,7 +162,9 @@ class LightDetector(nn.Module):
         scores = logits.detach().sigmoid().transpose(1, 2)  # [B, K, L]
         wanted = batch.labels[..., None].expand(-1, -1, scores.shape[2])
         scores = scores.gather(1, wanted)
-        return assign(scores, boxes.detach(), points, batch.boxes_xyxy, batch.valid), scores
+        return task_aligned_assignment(
+            scores, boxes.detach(), points, batch.boxes_xyxy, batch.valid
+        ), scores
 
     def _losses(
         self, logits: Tensor, boxes: Tensor, batch: Batch, assignment: Assignment
@@ -197,7 +202,7 @@ def detection_losses(
         assignment: the targets of the points.
     """
     quality = assignment.quality
-    total = mean_over_processes(quality.sum()).clamp(min=1.0)
+    total = all_reduce_mean(quality.sum()).clamp(min=1.0)
     label = batch.labels.gather(1, assignment.gt_index)[..., None]
     wanted = torch.zeros_like(logits).scatter(2, label, quality[..., None])
     score_loss = F.binary_cross_entropy_with_logits(logits, wanted, reduction="sum") / total

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from training.models.detector import Found
+from training.models.detector import Proposals
 from training.models.detectors.box_coding import box_iou
 
 ITERATIONS = 10
@@ -49,7 +49,7 @@ def select(
     instances: int,
     iou_threshold: float,
     vote_iou: float | None = None,
-) -> Found:
+) -> Proposals:
     """Keep the best boxes that do not repeat each other, class by class.
 
     Args:
@@ -71,7 +71,7 @@ def select(
         boxes = _rows(boxes_xyxy, point)
     kept = top * matrix_nms(boxes, iou_threshold=iou_threshold, labels=labels if K > 1 else None)
     best, order = kept.topk(min(instances, int(kept.shape[1])), dim=1)
-    found = Found(_rows(boxes, order), best, labels.gather(1, order), point.gather(1, order))
+    found = Proposals(_rows(boxes, order), best, labels.gather(1, order), point.gather(1, order))
     if vote_iou is None:
         return found
     weights = top[:, None]

@@ -12,8 +12,8 @@ import torch.nn.functional as F
 import torchvision
 from torch import Tensor, nn
 
-from training.distributed import mean_over_processes
-from training.models.detectors.anchor_matching import match, sample
+from training.distributed import all_reduce_mean
+from training.models.detectors.anchor_matching import match_anchors, sample_anchors
 from training.models.detectors.box_coding import clip_boxes, decode_boxes, encode_boxes
 from training.models.detectors.nms import matrix_nms
 from training.structures import Batch
@@ -50,9 +50,8 @@ class Anchors(NamedTuple):
 class RegionProposals(nn.Module):
     """A convolution shared by all levels, then objectness and box of three anchors a cell."""
 
-    def __init__(self, channels: int, *, sampled: int = ANCHORS_PER_IMAGE) -> None:
+    def __init__(self, channels: int) -> None:
         super().__init__()
-        self.sampled = sampled
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
         self.objectness = nn.Conv2d(channels, len(ASPECT_RATIOS), 1)
         self.deltas = nn.Conv2d(channels, 4 * len(ASPECT_RATIOS), 1)
@@ -122,11 +121,11 @@ class RegionProposals(nn.Module):
         count = 0
         for b in range(len(logits)):
             gt_xyxy = batch.boxes_xyxy[b]
-            iou, gt_index, best_box = match(anchors, gt_xyxy, batch.valid[b])
-            positive, negative = sample(
+            iou, gt_index, best_box = match_anchors(anchors, gt_xyxy, batch.valid[b])
+            positive, negative = sample_anchors(
                 (iou >= POSITIVE_IOU) | best_box,
                 (iou < NEGATIVE_IOU) & ~best_box,
-                count=self.sampled,
+                count=ANCHORS_PER_IMAGE,
                 share=POSITIVE_SHARE,
                 generator=generator,
             )
@@ -140,7 +139,7 @@ class RegionProposals(nn.Module):
                 deltas[b, positive], target, beta=SMOOTH_L1_BETA, reduction="sum"
             )
             count += len(wanted)
-        total = mean_over_processes(logits.new_tensor(float(count))).clamp(min=1.0)
+        total = all_reduce_mean(logits.new_tensor(float(count))).clamp(min=1.0)
         return {"objectness": objectness / total, "proposal": box / total}
 
 

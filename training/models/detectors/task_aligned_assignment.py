@@ -35,7 +35,7 @@ class Assignment(NamedTuple):
 
 
 @torch.no_grad()
-def assign(
+def task_aligned_assignment(
     scores: Tensor, boxes_xyxy: Tensor, points_xy: Tensor, gt_xyxy: Tensor, gt_valid: Tensor
 ) -> Assignment:
     """Match points to objects.

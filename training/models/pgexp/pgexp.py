@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from amodal_perception.errors import ConfigError
-from training.distributed import mean_over_processes
+from training.distributed import all_reduce_mean
 from training.models.backbones.normalize import Normalize
 from training.models.detector import Rois, image_size_hw, with_masks
 from training.models.detectors.box_coding import clip_boxes, decode_boxes, encode_boxes
@@ -114,7 +114,7 @@ class Pgexp(nn.Module):
         """
         size_hw = image_size_hw(batch.images)
         levels = self.fpn(self.backbone(self.normalize(batch.images)))
-        losses, rois = self.detector.learn(levels, batch, generator)
+        losses, rois = self.detector.loss_and_rois(levels, batch, generator)
         labels = rois.labels(batch)
         own_ids = None if batch.ids is None else batch.ids[rois.image, rois.instance]
 
@@ -224,7 +224,7 @@ def _full_precision(like: Tensor) -> AbstractContextManager:
 
 def box_loss(deltas: Tensor, wanted: Tensor) -> Tensor:
     """Return equation 5, the L1 distance of [R, 4] deltas summed and divided by R; 0 without."""
-    count = mean_over_processes(deltas.new_tensor(float(len(deltas)))).clamp(min=1.0)
+    count = all_reduce_mean(deltas.new_tensor(float(len(deltas)))).clamp(min=1.0)
     return (deltas - wanted).abs().sum() / count
 
 

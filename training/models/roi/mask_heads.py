@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.distributed import mean_over_processes
+from training.distributed import all_reduce_mean
 from training.models.backbones.light import conv_norm
 
 ROI_CELLS = 14
@@ -133,6 +133,6 @@ def mask_loss(logits: Tensor, target: Tensor, weight: Tensor | None = None) -> T
         target: [R, m, m], 0 or 1.
         weight: [R, m, m] of the cells; None: 1.
     """
-    count = mean_over_processes(logits.new_tensor(float(target.numel()))).clamp(min=1.0)
+    count = all_reduce_mean(logits.new_tensor(float(target.numel()))).clamp(min=1.0)
     total = F.binary_cross_entropy_with_logits(logits, target, weight, reduction="sum")
     return total / count

@@ -37,7 +37,7 @@ from training.models.blade.condinst import (
     upsample,
 )
 from training.models.blade.mask_frames import boxes_of_maps, crop_maps
-from training.models.detectors.instance_points import Points, Standing, choose
+from training.models.detectors.instance_points import Points, PointTargets, choose
 from training.models.detectors.light import grid_points
 from training.models.mask_rcnn import boxes_of_masks
 from training.structures import Batch
@@ -134,14 +134,14 @@ def test_points_are_shared_evenly_by_the_instances():
     positive = torch.tensor([[1, 1, 1, 1, 1, 1, 1, 0]], dtype=torch.bool)
     instance = torch.tensor([[0, 0, 0, 0, 1, 2, 2, 2]])
     score = torch.tensor([[0.9, 0.6, 0.8, 0.7, 0.1, 0.2, 0.3, 1.0]])
-    standing = Standing(positive, instance, score)
+    standing = PointTargets(positive, instance, score)
     assert choose(standing, count=3).index.tolist() == [[0, 6, 4]]
     chosen = choose(standing, count=6)
     assert chosen.index.tolist() == [[0, 6, 4, 2, 5, 3]]
     assert chosen.instance.tolist() == [[0, 2, 1, 0, 2, 0]]
     chosen = choose(standing, count=9)
     assert chosen.valid.tolist() == [[True] * 7 + [False] * 2]
-    nothing = Standing(torch.zeros_like(positive), instance, score)
+    nothing = PointTargets(torch.zeros_like(positive), instance, score)
     assert not choose(nothing, count=3).valid.any()
 
 
@@ -234,10 +234,10 @@ def test_detector_and_boxinst_learn_the_boxes_that_are_named(monkeypatch, target
     ):
         model = settings.build(1)
         seen = []
-        learn = model.detector.learn_points
+        learn = model.detector.loss_and_points
         monkeypatch.setattr(
             model.detector,
-            "learn_points",
+            "loss_and_points",
             lambda levels, given, learn=learn, seen=seen: (
                 seen.append(given.boxes_xyxy),
                 learn(levels, given),

@@ -66,8 +66,8 @@ def test_every_detector_finds_and_learns(name):
     assert (found.boxes_xyxy[..., 2] <= IMAGE_HW[1]).all()
 
     batch = random_batch(3, 3)
-    losses, rois = detector.train().learn(levels, batch, torch.Generator().manual_seed(0))
-    again, _ = detector.learn(levels, batch, torch.Generator().manual_seed(0))
+    losses, rois = detector.train().loss_and_rois(levels, batch, torch.Generator().manual_seed(0))
+    again, _ = detector.loss_and_rois(levels, batch, torch.Generator().manual_seed(0))
     assert all(torch.isfinite(loss) and loss == again[term] for term, loss in losses.items())
     sum(losses.values()).backward()
     assert [n for n, p in detector.named_parameters() if p.grad is None] == []
@@ -78,7 +78,9 @@ def test_every_detector_finds_and_learns(name):
 @pytest.mark.parametrize("name", CHOICES["detector"])
 def test_every_detector_bears_an_image_without_objects(name):
     detector, levels = detectors()[name]
-    losses, rois = detector.learn(levels, random_batch(0), torch.Generator().manual_seed(0))
+    losses, rois = detector.loss_and_rois(
+        levels, random_batch(0), torch.Generator().manual_seed(0)
+    )
     assert all(torch.isfinite(loss) for loss in losses.values())
     assert len(rois.boxes_xyxy) == 0
 
@@ -139,7 +141,9 @@ def test_rpn_losses_by_hand():
 def test_second_stage_learns_class_and_box_of_its_class_alone():
     detector, levels = detectors()["faster_rcnn"]
     batch = batch_of([[10.0, 10.0, 50.0, 50.0]], [1])
-    losses, rois = detector.learn([x[:1] for x in levels], batch, torch.Generator().manual_seed(0))
+    losses, rois = detector.loss_and_rois(
+        [x[:1] for x in levels], batch, torch.Generator().manual_seed(0)
+    )
     assert (rois.instance == 0).all()
     losses["box"].backward()
     used = detector.boxes.weight.grad.abs().sum(1).view(4, 4).sum(1) > 0  # background, 3 classes
