@@ -15,9 +15,7 @@ BROKEN_PIPE = 128 + signal.SIGPIPE
 OWN_PACKAGES = ("amodal_perception", "training")
 
 
-def run_main(
-    name: str, work: Callable[[], int | None], *, when_interrupted: str = "stopped"
-) -> int:
+def run_main(name: str, work: Callable[[], int | None], *, afterwards: str = "") -> int:
     """Do a command's work and return its exit code.
 
     Every error that a user can cause and mend becomes one line on stderr, ``name: what is wrong``;
@@ -26,13 +24,15 @@ def run_main(
     Args:
         name: the command, as messages name it.
         work: does it all, but for parsing the arguments; returns an exit code, None for 0.
-        when_interrupted: message after Ctrl-C: what is kept, how to go on.
+        afterwards: told after Ctrl-C, or when the disk is full: what is kept, how to go on.
 
     Returns:
         0; what `work` returned; 1 after an error; 130 after Ctrl-C; 141 where whoever read our
         output has closed it, as ``head`` does.
     """
-    logging.basicConfig(level=logging.INFO, format=f"{name}: %(message)s")
+    logging.basicConfig(format=f"{name}: %(message)s")
+    for package in OWN_PACKAGES:
+        logging.getLogger(package).setLevel(logging.INFO)
     try:
         code = work() or 0
         sys.stdout.flush()
@@ -48,9 +48,9 @@ def run_main(
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
     except OSError as error:
-        problem = describe_os_error(error)
+        problem = "; ".join(filter(None, (describe_os_error(error), afterwards)))
     except KeyboardInterrupt:
-        print(f"{name}: {when_interrupted}", file=sys.stderr)
+        print("; ".join(filter(None, (f"{name}: stopped", afterwards))), file=sys.stderr)
         return INTERRUPTED
     print(f"{name}: {problem}", file=sys.stderr)
     return 1

@@ -19,9 +19,10 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
+from amodal_perception.command_line import run_main
 from amodal_perception.commands.evaluate import evaluate_files
 from amodal_perception.drawing.overlay import draw_scene
-from amodal_perception.errors import AmodalError, ConfigError
+from amodal_perception.errors import ConfigError
 from amodal_perception.evaluation.evaluate import QUICK, evaluate_in_detail
 from amodal_perception.ordering import occlusion_graph
 from amodal_perception.pipeline import Pipeline, PipelineConfig
@@ -292,20 +293,19 @@ def main(arguments: list[str] | None = None) -> int:
         "--threads", type=int, default=0, help="CPU threads of each process (0: all cores)"
     )
     options = parser.parse_args(arguments)
-    try:
-        with distributed.process_group(options.device) as device:
-            evaluate(
-                options.model,
-                options.data,
-                options.out,
-                device=device,
-                num_threads=options.threads,
-                score_threshold=options.score_threshold,
-            )
-    except AmodalError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return run_main("training.evaluate", lambda: _run(options))
+
+
+def _run(options: argparse.Namespace) -> None:
+    with distributed.process_group(options.device) as device:
+        evaluate(
+            options.model,
+            options.data,
+            options.out,
+            device=device,
+            num_threads=options.threads,
+            score_threshold=options.score_threshold,
+        )
 
 
 if __name__ == "__main__":

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 
-from amodal_perception.errors import AmodalError, ConfigError, DatasetError
+from amodal_perception.command_line import run_main
+from amodal_perception.errors import ConfigError, DatasetError
 from amodal_perception.evaluation.figure_names import figure_names
 from amodal_perception.storage import amodal_coco
 from training import distributed, evaluate
@@ -116,20 +118,18 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("config", type=Path, help="YAML file of settings")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings over it")
     options = parser.parse_args(words)
-    try:
-        config = load(options.config, options.overrides)
-        for key in ("data", "out"):
-            if not getattr(config, key):
-                raise ConfigError(f"{key}= is missing: give {key}=FOLDER")
-        if config.processes > 1 and not distributed.launched():
-            return distributed.launch(config.processes, "training.train", words)
-        train(config)
-    except AmodalError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on from the newest checkpoint", file=sys.stderr)
-        return 130
+    goes_on = "the same command goes on from the newest checkpoint"
+    return run_main("training.train", lambda: _run(options, words), afterwards=goes_on)
+
+
+def _run(options: argparse.Namespace, words: Sequence[str]) -> int:
+    config = load(options.config, options.overrides)
+    for key in ("data", "out"):
+        if not getattr(config, key):
+            raise ConfigError(f"{key}= is missing: give {key}=FOLDER")
+    if config.processes > 1 and not distributed.launched():
+        return distributed.launch(config.processes, "training.train", words)
+    train(config)
     return 0
 
 

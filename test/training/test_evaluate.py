@@ -68,7 +68,7 @@ def test_mistakes_end_in_one_line(data, tmp_path, capsys, model, data_name, mess
     words = [str(tmp_path / model), "--data", str(data.parent / data_name)]
     assert evaluate.main([*words, "--out", str(tmp_path / "out")]) == 1
     error = capsys.readouterr().err.strip()
-    assert error.startswith("error: ")
+    assert error.startswith("training.evaluate: ")
     assert message in error
     assert "\n" not in error
     assert not (tmp_path / "out").exists()

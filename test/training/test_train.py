@@ -242,7 +242,7 @@ def test_folder_of_a_run_with_other_settings_is_refused(data, tmp_path):
 def test_mistakes_end_in_one_line(data, tmp_path, capsys, word, message):
     assert main([str(CONFIG), *words(settings(data, tmp_path / "run")), word]) == 1
     error = capsys.readouterr().err.strip()
-    assert error.startswith("error: ")
+    assert error.startswith("training.train: ")
     assert message in error
     assert "\n" not in error
 

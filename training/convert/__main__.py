@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from amodal_perception.errors import AmodalError
+from amodal_perception.command_line import run_main
 from training.convert import FORMATS
 from training.convert.source import Reading, Source
 from training.convert.write_amodal_coco import Tables, convert
@@ -23,33 +23,25 @@ SHOWN_LEFT_OUT = 20
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return the exit code."""
     arguments = _parser().parse_args(argv)
+    return run_main("training.convert", lambda: _run(arguments), afterwards="nothing was written")
+
+
+def _run(arguments: argparse.Namespace) -> None:
     chosen = FORMATS[arguments.format]
     reading = Reading(leave_out=arguments.leave_out)
     files = arguments.sources if chosen.many else [arguments.source]
-    try:
-        source = chosen.read(arguments, reading)
-        if arguments.one_class:
-            source = source.of_one_class(arguments.one_class)
-        tables = convert(
-            source,
-            reading,
-            arguments.out,
-            images_dir=arguments.images,
-            edges=arguments.edges,
-            info={"converted_from": arguments.format, "source": [path.name for path in files]},
-        )
-        _report(source, reading, tables, arguments.out)
-    except AmodalError as error:
-        print(f"convert: {error}", file=sys.stderr)
-        return 1
-    except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        print(f"convert: {where}{error.strerror or error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("convert: stopped; nothing was written", file=sys.stderr)
-        return 130
-    return 0
+    source = chosen.read(arguments, reading)
+    if arguments.one_class:
+        source = source.of_one_class(arguments.one_class)
+    tables = convert(
+        source,
+        reading,
+        arguments.out,
+        images_dir=arguments.images,
+        edges=arguments.edges,
+        info={"converted_from": arguments.format, "source": [path.name for path in files]},
+    )
+    _report(source, reading, tables, arguments.out)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -12,7 +12,8 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from amodal_perception.errors import AmodalError, ConfigError
+from amodal_perception.command_line import run_main
+from amodal_perception.errors import ConfigError
 from training import distributed
 from training.loop.config import from_mapping
 from training.models.pgexp.pgexp import PgexpSettings
@@ -30,21 +31,18 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0, help="of random choices (0)")
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     options = parser.parse_intermixed_args(arguments)
-    try:
-        settings = _settings(options.model, options.words)
-        start = time.perf_counter()
-        with distributed.process_group(options.device) as device:
-            replace(settings, prior=str(options.out)).prepare(
-                options.data, options.out, options.seed, device
-            )
-        _report(options.out, time.perf_counter() - start)
-    except AmodalError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on with the stage it was at", file=sys.stderr)
-        return 130
-    return 0
+    goes_on = "the same command goes on with the stage it was at"
+    return run_main("training.prior", lambda: _run(options), afterwards=goes_on)
+
+
+def _run(options: argparse.Namespace) -> None:
+    settings = _settings(options.model, options.words)
+    start = time.perf_counter()
+    with distributed.process_group(options.device) as device:
+        replace(settings, prior=str(options.out)).prepare(
+            options.data, options.out, options.seed, device
+        )
+    _report(options.out, time.perf_counter() - start)
 
 
 def _settings(name: str, words: list[str]) -> PgexpSettings:

@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from amodal_perception.errors import AmodalError
+from amodal_perception.command_line import run_main
 from training.sim.generate import FAMILY_SETS, DatasetConfig, generate, merge
 
 
@@ -43,21 +43,16 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if args.scenes < 1 or args.seed < 0 or args.workers < 0:
         parser.error("--scenes must be at least 1, --seed and --workers at least 0")
-    try:
-        if args.merge_only:
-            print(f"{args.out}: {merge(args.out)} images")
-            return 0
-        config = DatasetConfig(args.seed, args.scenes, args.families, args.size, args.depth)
-        generate(config, args.out, workers=args.workers)
-    except AmodalError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except OSError as error:
-        print(f"error: {args.out}: {error}; finished images are kept", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print(f"stopped; run the same command again to continue {args.out}", file=sys.stderr)
-        return 130
+    goes_on = f"finished images are kept; the same command continues {args.out}"
+    return run_main("training.sim", lambda: _run(args), afterwards=goes_on)
+
+
+def _run(args: argparse.Namespace) -> int:
+    if args.merge_only:
+        print(f"{args.out}: {merge(args.out)} images")
+        return 0
+    config = DatasetConfig(args.seed, args.scenes, args.families, args.size, args.depth)
+    generate(config, args.out, workers=args.workers)
     return 0
 
 

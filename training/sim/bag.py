@@ -21,7 +21,7 @@ from rosbags.typesys import Stores, get_typestore
 from tqdm import tqdm
 
 import amodal_perception
-from amodal_perception.errors import AmodalError
+from amodal_perception.command_line import run_main
 from amodal_perception.ordering import FOR_TRUTH, occlusion_graph
 from amodal_perception.storage import amodal_coco
 from amodal_perception.structures import Scene
@@ -186,12 +186,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=assets / "sample_bag", help="the bag's folder")
     parser.add_argument("--truth", type=Path, default=assets / "sample_truth.json")
     args = parser.parse_args(argv)
-    try:
-        write_bag(args.out, args.truth)
-    except AmodalError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return run_main("training.sim.bag", lambda: _run(args))
+
+
+def _run(args: argparse.Namespace) -> None:
+    write_bag(args.out, args.truth)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,8 @@ import os
 import sys
 from pathlib import Path
 
-from amodal_perception.errors import AmodalError, ConfigError, DatasetError
+from amodal_perception.command_line import run_main
+from amodal_perception.errors import ConfigError, DatasetError
 from amodal_perception.storage import amodal_coco
 
 FILE_NAME = "annotations.json"
@@ -88,13 +89,12 @@ def main(arguments: list[str] | None = None) -> int:
         help="28 families, or 4 groups of them: boxes, revolved, tools, toys (family)",
     )
     options = parser.parse_args(arguments)
-    try:
-        written, left_out = write_with_classes(options.data, options.out, by=options.by)
-    except AmodalError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    return run_main("training.sim.classes", lambda: _run(options))
+
+
+def _run(options: argparse.Namespace) -> None:
+    written, left_out = write_with_classes(options.data, options.out, by=options.by)
     print(f"{options.out}: {written} images; {left_out} with held-out families left out")
-    return 0
 
 
 if __name__ == "__main__":

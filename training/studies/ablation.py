@@ -19,7 +19,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from amodal_perception import files
-from amodal_perception.errors import AmodalError, ConfigError
+from amodal_perception.command_line import run_main
+from amodal_perception.errors import ConfigError
 from amodal_perception.evaluation.evaluate import QUICK, evaluate_in_detail
 from amodal_perception.storage import amodal_coco
 from training import distributed, evaluate
@@ -249,19 +250,18 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("words", nargs="*", metavar="key=value", help="settings of every row")
     options = parser.parse_intermixed_args(arguments)
+    return run_main("training.studies.ablation", lambda: _run(options))
+
+
+def _run(options: argparse.Namespace) -> None:
     rows: dict[str, dict[str, float]] = {}
     columns = COLUMNS_OF_TABLE[options.table]
-    try:
-        for name in options.rows or TABLES[options.table]:
-            rows[name] = run_row(name, options.out, options.words)
-            options.out.mkdir(parents=True, exist_ok=True)
-            with files.replacing(options.out / "table.md") as temporary:
-                temporary.write_text(table(rows, columns))
-    except AmodalError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    for name in options.rows or TABLES[options.table]:
+        rows[name] = run_row(name, options.out, options.words)
+        options.out.mkdir(parents=True, exist_ok=True)
+        with files.replacing(options.out / "table.md") as temporary:
+            temporary.write_text(table(rows, columns))
     print(table(rows, columns), end="")
-    return 0
 
 
 if __name__ == "__main__":

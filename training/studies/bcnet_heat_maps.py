@@ -17,7 +17,8 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from amodal_perception.errors import AmodalError, ConfigError
+from amodal_perception.command_line import run_main
+from amodal_perception.errors import ConfigError
 from amodal_perception.preprocess import letterbox
 from amodal_perception.reports.page import write_page
 from amodal_perception.storage import amodal_coco
@@ -117,20 +118,19 @@ def main(arguments: list[str] | None = None) -> int:
         "--score-threshold", type=float, default=0.3, help="lowest score, 0..1 (0.3)"
     )
     options = parser.parse_args(arguments)
-    try:
-        path = write_heat_maps(
-            options.run,
-            options.data,
-            options.out,
-            images=options.images,
-            objects=options.objects,
-            score_threshold=options.score_threshold,
-        )
-    except AmodalError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    return run_main("training.studies.bcnet_heat_maps", lambda: _run(options))
+
+
+def _run(options: argparse.Namespace) -> None:
+    path = write_heat_maps(
+        options.run,
+        options.data,
+        options.out,
+        images=options.images,
+        objects=options.objects,
+        score_threshold=options.score_threshold,
+    )
     print(path)
-    return 0
 
 
 if __name__ == "__main__":

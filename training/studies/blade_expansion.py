@@ -20,7 +20,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from amodal_perception.boxes import xywh_to_xyxy
-from amodal_perception.errors import AmodalError, ConfigError
+from amodal_perception.command_line import run_main
+from amodal_perception.errors import ConfigError
 from amodal_perception.preprocess import letterbox
 from amodal_perception.reports.page import write_page
 from amodal_perception.storage import amodal_coco
@@ -211,15 +212,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--images", type=int, default=12, help="how many (12)")
     parser.add_argument("--objects", type=int, default=4, help="of an image, at most (4)")
     options = parser.parse_args(arguments)
-    try:
-        path = write_pictures(
-            options.run, options.data, options.out, images=options.images, objects=options.objects
-        )
-    except AmodalError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    return run_main("training.studies.blade_expansion", lambda: _run(options))
+
+
+def _run(options: argparse.Namespace) -> None:
+    path = write_pictures(
+        options.run, options.data, options.out, images=options.images, objects=options.objects
+    )
     print(path)
-    return 0
 
 
 if __name__ == "__main__":

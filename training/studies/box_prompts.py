@@ -20,7 +20,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from amodal_perception.boxes import xywh_to_xyxy
-from amodal_perception.errors import AmodalError, ConfigError
+from amodal_perception.command_line import run_main
+from amodal_perception.errors import ConfigError
 from amodal_perception.evaluation.evaluate import evaluate_in_detail
 from amodal_perception.preprocess import letterbox
 from amodal_perception.storage import amodal_coco
@@ -217,15 +218,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--box", choices=list(KEYS), default="visible", help="(visible)")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads (0: all cores)")
     options = parser.parse_args(arguments)
-    try:
-        runtime = load_blade(options.run, torch.device("cpu"), options.threads)
-        truth = amodal_coco.read(options.data / ANNOTATIONS)
-        answers = predict_prompted(runtime, truth, box=options.box)
-        write_figures(options.out, truth, answers, PROTOCOLS)
-    except AmodalError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return run_main("training.studies.box_prompts", lambda: _run(options))
+
+
+def _run(options: argparse.Namespace) -> None:
+    runtime = load_blade(options.run, torch.device("cpu"), options.threads)
+    truth = amodal_coco.read(options.data / ANNOTATIONS)
+    answers = predict_prompted(runtime, truth, box=options.box)
+    write_figures(options.out, truth, answers, PROTOCOLS)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from amodal_perception import files
 from amodal_perception.benchmark.benchmark import benchmark
-from amodal_perception.errors import AmodalError
+from amodal_perception.command_line import run_main
 from amodal_perception.replay.jobs import ModelSettings
 from amodal_perception.reports.benchmark_report import scaling_section
 from amodal_perception.reports.page import write_page
@@ -111,14 +111,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--frames", type=int, default=30, help="rounds (default %(default)s)")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads (default %(default)s)")
     options = parser.parse_intermixed_args(arguments)
-    try:
-        config = load(options.config, options.overrides)
-        figures = measure_scaling(
-            config, options.out, frames=options.frames, threads=options.threads
-        )
-    except AmodalError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    return run_main("training.studies.latency_scaling", lambda: _run(options))
+
+
+def _run(options: argparse.Namespace) -> None:
+    config = load(options.config, options.overrides)
+    figures = measure_scaling(config, options.out, frames=options.frames, threads=options.threads)
     for axis, models in figures["latency_scaling"].items():
         print(f"\n{axis:<12} {'engine ms':>10} {'all ms':>8}")
         for model in models:
@@ -128,7 +126,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 f"{model['total_ms']['p50']:>8.1f}"
             )
     print(f"\nplots: {options.out / 'latency_scaling.html'}")
-    return 0
 
 
 if __name__ == "__main__":

@@ -20,7 +20,8 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from amodal_perception.errors import AmodalError, ConfigError
+from amodal_perception.command_line import run_main
+from amodal_perception.errors import ConfigError
 from amodal_perception.ordering import occlusion_graph
 from amodal_perception.pipeline import Pipeline
 from amodal_perception.runtime import Runtime
@@ -109,21 +110,20 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--oracle-boxes", action="store_true", help="tell the detector the boxes")
     parser.add_argument("--threads", type=int, default=0, help="of the arithmetic (all cores)")
     options = parser.parse_args(arguments)
-    try:
-        runtime = load(options.run, torch.device("cpu"), options.threads)
-        if options.threads:
-            torch.set_num_threads(options.threads)
-        truth = amodal_coco.read(options.data / ANNOTATIONS)
-        see = scenes_with_oracle_boxes if options.oracle_boxes else detected_scenes
-        found = compare(see(runtime, truth), runtime, truth)
-    except AmodalError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    return run_main("training.studies.occluder_order", lambda: _run(options))
+
+
+def _run(options: argparse.Namespace) -> None:
+    runtime = load(options.run, torch.device("cpu"), options.threads)
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    truth = amodal_coco.read(options.data / ANNOTATIONS)
+    see = scenes_with_oracle_boxes if options.oracle_boxes else detected_scenes
+    found = compare(see(runtime, truth), runtime, truth)
     print("| hidden is | precision | recall | F1 |\n|---|---|---|---|")
     for rule, measured in found.items():
         cells = " | ".join(f"{100 * measured[name]:.1f}" for name in FIGURES)
         print(f"| {RULES[rule]} | {cells} |")
-    return 0
 
 
 if __name__ == "__main__":

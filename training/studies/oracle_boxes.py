@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from amodal_perception.boxes import xywh_to_xyxy
-from amodal_perception.errors import AmodalError, ConfigError
+from amodal_perception.command_line import run_main
+from amodal_perception.errors import ConfigError
 from amodal_perception.evaluation.evaluate import QUICK, evaluate_in_detail
 from amodal_perception.pipeline import Pipeline, PipelineConfig
 from amodal_perception.postprocess import PostprocessConfig
@@ -139,16 +140,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="folder for the results")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads (0: all cores)")
     options = parser.parse_args(arguments)
-    try:
-        if options.threads:
-            torch.set_num_threads(options.threads)
-        truth = amodal_coco.read(options.data / ANNOTATIONS)
-        runtime = load(options.run, torch.device("cpu"), options.threads)
-        write_figures(options.out, truth, predict_with_oracle_boxes(runtime, truth), PROTOCOLS)
-    except AmodalError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return run_main("training.studies.oracle_boxes", lambda: _run(options))
+
+
+def _run(options: argparse.Namespace) -> None:
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    truth = amodal_coco.read(options.data / ANNOTATIONS)
+    runtime = load(options.run, torch.device("cpu"), options.threads)
+    write_figures(options.out, truth, predict_with_oracle_boxes(runtime, truth), PROTOCOLS)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,8 @@ from statistics import median
 import torch
 from tqdm import tqdm
 
-from amodal_perception.errors import AmodalError, ConfigError
+from amodal_perception.command_line import run_main
+from amodal_perception.errors import ConfigError
 from training.datasets import DATASETS
 from training.loop.config import TrainConfig, load, model_name
 from training.loop.learner import make_learner
@@ -125,17 +126,17 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("config", type=Path, help="YAML file of settings")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings over it")
     options = parser.parse_args(arguments)
-    try:
-        config = load(options.config, options.overrides)
-        if not config.data or config.iterations <= WARMUP_STEPS:
-            raise ConfigError(f"give data=FOLDER and iterations above {WARMUP_STEPS}")
-        config = replace(config, device="cpu", threads=config.threads or 1, workers=0, processes=1)
-        if config.precision == "auto":
-            config = replace(config, precision="fp32")
-        found = compare(config)
-    except AmodalError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    return run_main("training.studies.training_speed", lambda: _run(options))
+
+
+def _run(options: argparse.Namespace) -> None:
+    config = load(options.config, options.overrides)
+    if not config.data or config.iterations <= WARMUP_STEPS:
+        raise ConfigError(f"give data=FOLDER and iterations above {WARMUP_STEPS}")
+    config = replace(config, device="cpu", threads=config.threads or 1, workers=0, processes=1)
+    if config.precision == "auto":
+        config = replace(config, precision="fp32")
+    found = compare(config)
     print(f"{config.batch_size} images of {config.input_hw} a step, {config.threads} threads")
     for name, (times, peak_mib) in found.items():
         wall, cpu = zip(*times)
@@ -144,7 +145,6 @@ def main(arguments: list[str] | None = None) -> int:
             f"{median(cpu):7.3f} s of CPU time, peak memory {peak_mib:,.0f} MiB; "
             f"medians of {len(times)}"
         )
-    return 0
 
 
 if __name__ == "__main__":

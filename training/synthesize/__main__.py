@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-from amodal_perception.errors import AmodalError
+from amodal_perception.command_line import run_main
 from amodal_perception.files import sha256_of
 from amodal_perception.reports.dataset_statistics import summarise
 from amodal_perception.storage import amodal_coco
@@ -115,18 +115,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if (getattr(options, "count", 1) or 1) < 1 or getattr(options, "seed", 0) < 0:
         parser.error("--count must be at least 1, --seed at least 0")
-    try:
-        options.run(options)
-    except AmodalError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except OSError as error:
-        print(f"error: {error}; finished images are kept", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print(f"stopped; run the same command again to continue {options.out}", file=sys.stderr)
-        return 130
-    return 0
+    goes_on = f"finished images are kept; the same command continues {options.out}"
+    return run_main("training.synthesize", lambda: options.run(options), afterwards=goes_on)
 
 
 def _common(parser: argparse.ArgumentParser, count: int | None) -> None:

@@ -116,7 +116,7 @@ def test_without_opengl_one_line_names_the_packages(tmp_path):
     done = run_command("--scenes", 1, "--out", tmp_path, MUJOCO_GL="nothing")
     assert done.returncode == 1
     last = done.stderr.strip().splitlines()[-1]
-    assert last.startswith("error: no OpenGL for MuJoCo (tried MUJOCO_GL=nothing)")
+    assert last.startswith("training.sim: no OpenGL for MuJoCo (tried MUJOCO_GL=nothing)")
     assert "libegl1 libgl1-mesa-dri libosmesa6" in last
     assert not (tmp_path / "annotations.json").exists()
 

@@ -1,0 +1,56 @@
+"""What every command line does with errors, Ctrl-C and closed pipes."""
+
+from __future__ import annotations
+
+import errno
+import logging
+
+import pytest
+
+from amodal_perception.command_line import run_main
+from amodal_perception.errors import ConfigError
+
+
+def raising(error: BaseException):
+    def work() -> None:
+        raise error
+
+    return work
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (ConfigError("a.yaml: no such key"), 1, "tool: a.yaml: no such key"),
+        (FileNotFoundError(errno.ENOENT, "gone", "a.txt"), 1, "tool: a.txt: gone; run it again"),
+        (OSError("no reason given"), 1, "tool: no reason given; run it again"),
+        (
+            ModuleNotFoundError("no", name="tqdm.auto"),
+            1,
+            "tool: needs the Python package tqdm, which is not installed",
+        ),
+        (KeyboardInterrupt(), 130, "tool: stopped; run it again"),
+    ],
+)
+def test_known_errors_are_one_line_and_an_exit_code(capsys, error, code, line):
+    assert run_main("tool", raising(error), afterwards="run it again") == code
+    assert capsys.readouterr().err == f"{line}\n"
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError("ours"), ModuleNotFoundError("ours", name="amodal_perception.gone")]
+)
+def test_faults_of_ours_keep_their_traceback(error):
+    with pytest.raises(type(error)):
+        run_main("tool", raising(error))
+
+
+@pytest.mark.parametrize(("returned", "code"), [(None, 0), (0, 0), (3, 3)])
+def test_what_the_work_returns_is_the_exit_code(returned, code):
+    assert run_main("tool", lambda: returned) == code
+
+
+def test_our_loggers_speak_and_those_of_libraries_are_quiet():
+    run_main("tool", lambda: None)
+    assert logging.getLogger("amodal_perception.storage").isEnabledFor(logging.INFO)
+    assert not logging.getLogger("some_library").isEnabledFor(logging.INFO)
