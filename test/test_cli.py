@@ -8,7 +8,7 @@ import sys
 
 import numpy as np
 import pytest
-from helpers.contract_model import write_model
+from helpers.onnx_models import write_model
 from helpers.paths import ROOT
 
 from amodal_perception.storage.image_files import write_image

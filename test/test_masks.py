@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from helpers.drawing import mask
+from helpers.scenes import mask
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp

@@ -6,7 +6,7 @@ import sys
 
 import numpy as np
 import pytest
-from helpers.contract_model import INPUT_HW, write_model
+from helpers.onnx_models import INPUT_HW, write_model
 
 from amodal_perception.benchmark.benchmark import OBJECTS, peer_steps, run_benchmark, summarise
 from amodal_perception.benchmark.fixed_objects import make_objects

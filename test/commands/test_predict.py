@@ -3,7 +3,7 @@ import json
 import cv2
 import numpy as np
 import pytest
-from helpers.contract_model import write_model
+from helpers.onnx_models import write_model
 
 from amodal_perception.commands.predict import predict
 from amodal_perception.errors import ImageError

@@ -6,8 +6,8 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from helpers.drawing import instances, mask, stacked
 from helpers.paths import ROOT
+from helpers.scenes import instances, mask, scene_of, stacked
 
 from amodal_perception.conversions.scenes import (
     MessageTypes,
@@ -15,7 +15,7 @@ from amodal_perception.conversions.scenes import (
     msg_to_scene,
     scene_to_msg,
 )
-from amodal_perception.ordering import OrderingConfig, occlusion_graph
+from amodal_perception.ordering import OrderingConfig
 from amodal_perception.planning.planner_inputs import decode_mask
 from amodal_perception.structures import Instances, Scene
 
@@ -45,13 +45,12 @@ def types(request):
 
 
 def make_scene(objects: Instances) -> Scene:
-    return Scene(
+    return scene_of(
+        objects,
+        OrderingConfig(min_overlap_px=1),  # small drawings
         stamp_ns=1_700_000_000_123_456_789,
         frame_id="camera_color_optical_frame",
-        instances=objects,
-        graph=occlusion_graph(objects, OrderingConfig(min_overlap_px=1)),  # small drawings
         model_id="drawing@0123456789ab",
-        class_names=("object",),
         stages_ms={"preprocess": 0.5, "engine": 12.25},
     )
 

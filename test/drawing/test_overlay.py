@@ -1,13 +1,8 @@
 import numpy as np
-from helpers.drawing import mask, stacked
+from helpers.scenes import mask, scene_of, stacked
 
 from amodal_perception.drawing.overlay import draw_scene, instance_colors
-from amodal_perception.ordering import occlusion_graph
-from amodal_perception.structures import Instances, Scene
-
-
-def scene_of(instances):
-    return Scene(0, "", instances, occlusion_graph(instances), "m", ("object",))
+from amodal_perception.structures import Instances
 
 
 def test_nothing_found_leaves_the_picture_as_it_is():

@@ -8,7 +8,7 @@ import io
 
 import numpy as np
 import pytest
-from helpers.scene_files import mask, random_scenes, scenes, thing
+from helpers.scenes import amodal_file, annotation, mask, random_files
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as COCO_MASK
@@ -61,7 +61,7 @@ def pycocotools_figures(truth: AmodalCoco, predictions: AmodalCoco, target: str,
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 2**32 - 1))
 def test_every_figure_is_that_of_pycocotools(seed):
-    truth, predictions = random_scenes(np.random.default_rng(seed))
+    truth, predictions = random_files(np.random.default_rng(seed))
     if not predictions.annotations or all(r["iscrowd"] for r in truth.annotations.values()):
         return
     got = evaluate(truth, predictions, ["coco"])
@@ -74,7 +74,7 @@ def test_every_figure_is_that_of_pycocotools(seed):
 @settings(max_examples=12, deadline=None)
 @given(st.integers(0, 2**32 - 1))
 def test_without_classes_figures_are_those_of_pycocotools(seed):
-    truth, predictions = random_scenes(np.random.default_rng(seed))
+    truth, predictions = random_files(np.random.default_rng(seed))
     if not predictions.annotations or all(r["iscrowd"] for r in truth.annotations.values()):
         return
     got = evaluate(truth, predictions, ["orcnn"])
@@ -87,11 +87,11 @@ def test_many_predictions_of_one_image_are_cut_as_in_coco():
     square = np.zeros((20, 20), np.bool_)
     square[5:15, 5:15] = True
     elsewhere = np.roll(square, 5, axis=0)
-    rows = [thing(elsewhere, score=0.9 - i / 1000) for i in range(99)]
-    truth = scenes(thing(square))
+    rows = [annotation(elsewhere, score=0.9 - i / 1000) for i in range(99)]
+    truth = amodal_file(annotation(square))
     for extra in (0, 1):  # the hundredth still counts, the one after it does not
-        late = [*rows, *[thing(elsewhere, score=0.6)] * extra, thing(square, score=0.5)]
-        predictions = scenes(*late, name="predictions.json")
+        late = [*rows, *[annotation(elsewhere, score=0.6)] * extra, annotation(square, score=0.5)]
+        predictions = amodal_file(*late, name="predictions.json")
         got = evaluate(truth, predictions, ["coco"])
         expected = pycocotools_figures(truth, predictions, "amodal_mask")
         assert [got[f"coco.amodal_mask.{n}"] for n in ("AP", "AR100")] == [
@@ -103,8 +103,8 @@ def test_many_predictions_of_one_image_are_cut_as_in_coco():
 
 def test_fully_hidden_objects_can_be_counted_as_coco_does():
     front = mask("....", ".aa.", ".aa.", "....")
-    truth = scenes(thing(front), thing(front, np.zeros_like(front)))
-    predictions = scenes(thing(front, score=0.9))
+    truth = amodal_file(annotation(front), annotation(front, np.zeros_like(front)))
+    predictions = amodal_file(annotation(front, score=0.9))
     plain = evaluate(truth, predictions, ["coco"])
     assert plain["coco.amodal_mask.AR100"] == 1
     assert plain["counts.truth.ignored_fully_hidden"] == 1
@@ -118,7 +118,7 @@ def test_fully_hidden_objects_can_be_counted_as_coco_does():
 @given(st.integers(0, 2**32 - 1))
 def test_both_masks_must_fit(seed):
     """ORCNN's AP_AV is pycocotools' figure for the smaller of the two IoUs."""
-    truth, predictions = random_scenes(np.random.default_rng(seed), crowds=False)
+    truth, predictions = random_files(np.random.default_rng(seed), crowds=False)
     if not predictions.annotations or not truth.annotations:
         return
 
@@ -154,9 +154,9 @@ def test_both_masks_must_fit(seed):
 
 
 def test_truth_without_objects_is_refused():
-    crowd = thing(mask("aa", "aa"), iscrowd=1)
+    crowd = annotation(mask("aa", "aa"), iscrowd=1)
     with pytest.raises(DatasetError, match=r"truth\.json: holds no object"):
-        compare(scenes(crowd), scenes(thing(mask("aa", "aa"), score=0.5)))
+        compare(amodal_file(crowd), amodal_file(annotation(mask("aa", "aa"), score=0.5)))
 
 
 def test_occluded_only_leaves_out_predictions_of_whole_objects():
@@ -165,10 +165,10 @@ def test_occluded_only_leaves_out_predictions_of_whole_objects():
     back = mask("......", "......", "...bbb", "...bbb", "...bbb", "...bbb")
     seen = mask("......", "......", "......", "......", "...bbb", "...bbb")
     half = mask("aaa...", "......", "......", "......", "......", "......")
-    truth = scenes(thing(whole), thing(back, seen))
-    predictions = scenes(
-        thing(whole, half, score=0.9),  # its visible mask matches nothing at 0.75
-        thing(back, seen, score=0.8),
+    truth = amodal_file(annotation(whole), annotation(back, seen))
+    predictions = amodal_file(
+        annotation(whole, half, score=0.9),  # its visible mask matches nothing at 0.75
+        annotation(back, seen, score=0.8),
         name="predictions.json",
     )
     figures = {name: measure(None) for name, measure in orcnn(compare(truth, predictions)).items()}

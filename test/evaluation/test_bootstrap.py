@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from helpers.scene_files import random_scenes
+from helpers.scenes import random_files
 
 from amodal_perception.evaluation import bootstrap, protocols
 from amodal_perception.evaluation.alignment import align
@@ -33,7 +33,7 @@ def repeated(scenes: AmodalCoco, times: list[int]) -> AmodalCoco:
 
 def test_weights_count_images_as_often_as_copies_would():
     rng = np.random.default_rng(5)
-    truth, predictions = random_scenes(rng, images=6)
+    truth, predictions = random_files(rng, images=6)
     for row in predictions.annotations.values():
         row["score"] = float(rng.random())  # no ties: copies of one image cannot be told apart
     times = [2, 0, 1, 3, 1, 0]
@@ -50,7 +50,7 @@ def test_weights_count_images_as_often_as_copies_would():
 
 
 def test_weights_of_one_change_nothing():
-    truth, predictions = random_scenes(np.random.default_rng(6), images=6)
+    truth, predictions = random_files(np.random.default_rng(6), images=6)
     measures, _ = protocols.measure(compare(truth, predictions))
     once = np.ones(6)
     for name, measure in measures.items():

@@ -6,8 +6,8 @@ import sys
 import cv2
 import numpy as np
 import pytest
-from helpers.drawing import mask, stacked
 from helpers.paths import ROOT
+from helpers.scenes import mask, stacked
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp

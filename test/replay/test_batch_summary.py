@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.bag_writing import image_message, write_bag
-from helpers.contract_model import write_model
+from helpers.onnx_models import write_model
 from helpers.paths import ROOT
 from rosbags.rosbag2 import CompressionMode, StoragePlugin
 

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 from helpers.bag_writing import compressed_message, image_message, write_bag
-from helpers.contract_model import write_model
+from helpers.onnx_models import write_model
 from helpers.paths import SHARED_DATA
 from rosbags.rosbag2 import CompressionMode, StoragePlugin
 

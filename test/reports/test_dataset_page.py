@@ -5,19 +5,18 @@ import re
 
 import numpy as np
 import pytest
-from helpers.drawing import mask, stacked
 from helpers.paths import SAMPLE_BAG
+from helpers.scenes import mask, scene_of, stacked, truth_content
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from amodal_perception.cli import main
-from amodal_perception.ordering import OrderingConfig, occlusion_graph
+from amodal_perception.ordering import OrderingConfig
 from amodal_perception.reports.dataset_page import outline
 from amodal_perception.reports.dataset_statistics import rate_bins, summarise
 from amodal_perception.storage import amodal_coco
 from amodal_perception.storage.image_files import read_image, write_image
-from amodal_perception.structures import Scene
 
 WIDE = mask("####....", "####....")
 MIDDLE = mask("..####..", "..####..")
@@ -26,28 +25,11 @@ RIGHT = mask("....####", "....####")
 
 def write(folder, *layers_of_images, labels=None, change=None):
     """Write a data set folder; each image is a stack of masks, the first on top."""
-    images, annotations, occlusions = [], [], []
-    for image_id, layers in enumerate(layers_of_images, 1):
-        instances = stacked(*layers)
-        graph = occlusion_graph(instances, OrderingConfig(1, 0.0))
-        scene = Scene(0, "", instances, graph, "truth", ("cup", "box"))
-        rows, edges = amodal_coco.scene_to_annotations(
-            scene, image_id=image_id, first_id=len(annotations) + 1, predicted=False
-        )
-        images.append(
-            amodal_coco.image_record(image_id, f"images/{image_id}.png", instances.size_hw)
-        )
-        annotations += rows
-        occlusions += edges
-    for row, label in zip(annotations, labels or ()):
+    scenes = [scene_of(stacked(*layers), OrderingConfig(1, 0.0)) for layers in layers_of_images]
+    content = truth_content(scenes, ("cup", "box"), "images/{}.png")
+    content["info"] = {"description": "stacks </script><b>bold"}
+    for row, label in zip(content["annotations"], labels or ()):
         row["category_id"] = label + 1
-    content = {
-        "images": images,
-        "annotations": annotations,
-        "categories": amodal_coco.categories_of(("cup", "box")),
-        "occlusions": occlusions,
-        "info": {"description": "stacks </script><b>bold"},
-    }
     if change:
         change(content)
     path = folder / "annotations.json"

@@ -7,7 +7,7 @@ import re
 
 import numpy as np
 import pytest
-from helpers.scene_files import random_scenes
+from helpers.scenes import random_files, write_file
 
 from amodal_perception.cli import main
 from amodal_perception.evaluation.protocols import PROTOCOLS
@@ -15,26 +15,14 @@ from amodal_perception.storage import amodal_coco
 from amodal_perception.storage.image_files import write_image
 
 
-def write(path, scenes, **changes):
-    content = {
-        "images": list(scenes.images.values()),
-        "categories": list(scenes.categories.values()),
-        "annotations": list(scenes.annotations.values()),
-        "occlusions": list(scenes.occlusions),
-        **changes,
-    }
-    path.write_text(json.dumps(content))
-    return path
-
-
 @pytest.fixture
 def files(tmp_path):
     """Truth and predictions on disk, with a photograph for one of four images."""
-    truth, predictions = random_scenes(np.random.default_rng(3))
+    truth, predictions = random_files(np.random.default_rng(3))
     write_image(tmp_path / "1.png", np.full((30, 40, 3), 200, np.uint8))
     return (
-        write(tmp_path / "truth.json", truth),
-        write(tmp_path / "predictions.json", predictions),
+        write_file(tmp_path / "truth.json", truth),
+        write_file(tmp_path / "predictions.json", predictions),
         tmp_path / "out",
     )
 

@@ -226,7 +226,7 @@ def test_detections_are_the_visible_boxes(models, camera):
 
 
 def test_parameters_answer_while_the_engine_is_busy(models, camera, monitor):
-    from helpers.moody_model import ENDLESS
+    from helpers.onnx_models import ENDLESS
 
     with node_process(f"model_file_path:={models.moody}") as process:
         camera.publisher().publish(camera.image(5, np.full((48, 64, 3), ENDLESS, np.uint8)))

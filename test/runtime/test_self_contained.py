@@ -3,7 +3,7 @@
 import numpy as np
 import onnx
 import pytest
-from helpers.contract_model import write_model
+from helpers.onnx_models import write_model
 from onnx import TensorProto, helper
 
 from amodal_perception.errors import ModelFileError

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers.drawn_scenes import write_scenes
 from helpers.paths import ROOT
+from helpers.scenes import write_scenes
 
 from amodal_perception.masks import mask_windows
 from amodal_perception.preprocess import letterbox

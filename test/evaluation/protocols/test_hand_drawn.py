@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from helpers.scene_files import mask, scenes, thing
+from helpers.scenes import amodal_file, annotation, mask
 
 from amodal_perception.evaluation.evaluate import evaluate
 
@@ -19,12 +19,16 @@ NOTHING = np.zeros((6, 6), np.bool_)
 
 
 def truth(**options):
-    rows = (thing(FRONT), thing(BACK, BACK_SEEN), thing(LONE, **options.pop("lone", {})))
-    return scenes(*rows, occlusions=[(1, 2)], **options)
+    rows = (
+        annotation(FRONT),
+        annotation(BACK, BACK_SEEN),
+        annotation(LONE, **options.pop("lone", {})),
+    )
+    return amodal_file(*rows, occlusions=[(1, 2)], **options)
 
 
 def predictions(*rows, **options):
-    return scenes(*rows, name="predictions.json", **options)
+    return amodal_file(*rows, name="predictions.json", **options)
 
 
 def measured(true, predicted, protocol):
@@ -53,8 +57,8 @@ def check(figures, **expected):
 NARROW = mask("..bbb.", "..bbb.", "..bbb.", "......", "......", "......")
 NARROW_SEEN = NARROW & ~FRONT
 GUESSES = (
-    thing(FRONT, score=0.9),
-    thing(NARROW, NARROW_SEEN, score=0.8),
+    annotation(FRONT, score=0.9),
+    annotation(NARROW, NARROW_SEEN, score=0.8),
 )
 
 
@@ -98,7 +102,7 @@ def test_orcnn():
 
 
 def test_orcnn_of_predictions_without_visible_masks():
-    rows = [thing(FRONT, score=0.9), thing(BACK, score=0.8)]
+    rows = [annotation(FRONT, score=0.9), annotation(BACK, score=0.8)]
     for row in rows:
         del row["visible_segmentation"]
     figures = measured(truth(), predictions(*rows), "orcnn")
@@ -107,7 +111,7 @@ def test_orcnn_of_predictions_without_visible_masks():
 
 
 def test_orcnn_without_classes():
-    rows = [thing(FRONT, score=0.9, category=2), thing(BACK, BACK_SEEN, score=0.8)]
+    rows = [annotation(FRONT, score=0.9, category=2), annotation(BACK, BACK_SEEN, score=0.8)]
     figures = measured(truth(), predictions(*rows), "orcnn")
     # With classes the best prediction is a false alarm: precision 1/2 at recall 1/3.
     check(figures, all__AP_A=34 / 101 / 1, all_class_agnostic__AP_A=67 / 101)
@@ -115,8 +119,8 @@ def test_orcnn_without_classes():
 
 def test_vrsp_forgives_what_calls_itself_unoccluded_and_strict_does_not():
     rows = [
-        thing(BACK, BACK_SEEN, score=0.5),
-        thing(np.roll(LONE, -2, axis=0), score=0.9),  # a false alarm in full view
+        annotation(BACK, BACK_SEEN, score=0.5),
+        annotation(np.roll(LONE, -2, axis=0), score=0.9),  # a false alarm in full view
     ]
     true = truth()
     assert measured(true, predictions(*rows), "vrsp")["amodal_mask.AP_occ85"] == pytest.approx(1)
@@ -132,17 +136,21 @@ def test_visible_rate_at_the_bound():
     amodal.flat[:20] = True
     visible = amodal.copy()
     visible.flat[17:20] = False
-    true = scenes(thing(amodal, visible))
-    wrong = thing(np.roll(amodal, 14), np.roll(visible, 14), score=0.9)
-    right = thing(amodal, visible, score=0.8)
+    true = amodal_file(annotation(amodal, visible))
+    wrong = annotation(np.roll(amodal, 14), np.roll(visible, 14), score=0.9)
+    right = annotation(amodal, visible, score=0.8)
     figures = measured(true, predictions(wrong, right), "vrsp")
     assert figures["amodal_mask.AP_occ85"] == pytest.approx(1)
     assert "amodal_mask.AP_occ75" not in figures
 
 
 def test_amodalapi():
-    rows = [thing(FRONT, isstuff=0), thing(BACK, BACK_SEEN, isstuff=0), thing(LONE, isstuff=1)]
-    figures = measured(scenes(*rows), predictions(*GUESSES), "amodalapi")
+    rows = [
+        annotation(FRONT, isstuff=0),
+        annotation(BACK, BACK_SEEN, isstuff=0),
+        annotation(LONE, isstuff=1),
+    ]
+    figures = measured(amodal_file(*rows), predictions(*GUESSES), "amodalapi")
     check(
         figures,
         amodal_mask__AR100=0.6 * 2 / 3 + 0.4 / 3,
@@ -177,10 +185,10 @@ def test_levels():
 
 def test_wrong_class_scores_nothing_in_bayesian_amodal_and_is_passed_over_in_blade():
     rows = [
-        thing(BACK, BACK_SEEN, score=0.9, category=2),
-        thing(NARROW, NARROW_SEEN, score=0.8),
+        annotation(BACK, BACK_SEEN, score=0.9, category=2),
+        annotation(NARROW, NARROW_SEEN, score=0.8),
     ]
-    true = scenes(thing(BACK, BACK_SEEN))
+    true = amodal_file(annotation(BACK, BACK_SEEN))
     bayesian = measured(true, predictions(*rows), "bayesian_amodal")
     assert bayesian["kins_levels.amodal_mask_mIoU_FG2"] == 0
     blade = measured(true, predictions(*rows), "blade")
@@ -192,19 +200,23 @@ def test_levels_of_kins_take_its_classes_and_heights():
     low = np.ones((60, 6), np.bool_)
     low[49:] = False
     classes = ("cyclist", "car", "tram", "truck", "van", "misc")
-    rows = [thing(tall, category=2), thing(low, category=2), thing(tall, category=6)]
-    found = predictions(thing(tall, score=1.0, category=2), classes=classes)
-    figures = measured(scenes(*rows, classes=classes), found, "blade")
+    rows = [
+        annotation(tall, category=2),
+        annotation(low, category=2),
+        annotation(tall, category=6),
+    ]
+    found = predictions(annotation(tall, score=1.0, category=2), classes=classes)
+    figures = measured(amodal_file(*rows, classes=classes), found, "blade")
     assert figures["kins.amodal_mask_mIoU_FG0"] == 1
     assert figures["kins_levels.amodal_mask_mIoU_FG0"] == pytest.approx((1 + 49 / 60 + 0) / 3)
 
 
 def test_levels_of_occluded_vehicles_are_stored():
     rows = [
-        thing(FRONT, foreground_level=0, background_level=0),
-        thing(LONE, foreground_level=2, background_level=1),
+        annotation(FRONT, foreground_level=0, background_level=0),
+        annotation(LONE, foreground_level=2, background_level=1),
     ]
-    figures = measured(scenes(*rows), predictions(thing(FRONT, score=1.0)), "blade")
+    figures = measured(amodal_file(*rows), predictions(annotation(FRONT, score=1.0)), "blade")
     check(
         figures,
         occluded_vehicles__amodal_mask_mIoU_FG0_BG0=1,
@@ -242,7 +254,9 @@ def test_uoais_boundaries():
     # Its boundary lies half a pixel up and left: lines and columns 0 and 3. The tolerance,
     # 0.03 px, is rounded up to 1, so that everything is near the other.
     moved = np.roll(square, 1, axis=1)
-    figures = measured(scenes(thing(square)), predictions(thing(moved, score=1.0)), "uoais")
+    figures = measured(
+        amodal_file(annotation(square)), predictions(annotation(moved, score=1.0)), "uoais"
+    )
     check(
         figures,
         amodal_mask__boundary_P=1,
@@ -253,7 +267,9 @@ def test_uoais_boundaries():
     # A square of 2 x 2 instead: the ring's lines and columns 0 and 2 are all near the other; of
     # the other's, only the corner (3, 3) is near nothing.
     small = mask("......", ".aa...", ".aa...", "......", "......", "......")
-    figures = measured(scenes(thing(square)), predictions(thing(small, score=1.0)), "uoais")
+    figures = measured(
+        amodal_file(annotation(square)), predictions(annotation(small, score=1.0)), "uoais"
+    )
     check(figures, amodal_mask__boundary_P=1, amodal_mask__boundary_R=11 / 12)
 
 
@@ -261,31 +277,39 @@ def test_uoais_boundaries_do_not_run_along_the_image_border():
     """A mask at the right border is taken to go on beyond it."""
     half = mask("...aaa", "...aaa", "...aaa", "...aaa", "...aaa", "...aaa")
     whole = mask("aaaaaa", "aaaaaa", "aaaaaa", "aaaaaa", "aaaaaa", "aaaaaa")
-    figures = measured(scenes(thing(half)), predictions(thing(whole, score=1.0)), "uoais")
+    figures = measured(
+        amodal_file(annotation(half)), predictions(annotation(whole, score=1.0)), "uoais"
+    )
     check(figures, amodal_mask__boundary_P=0, amodal_mask__boundary_R=0)
-    figures = measured(scenes(thing(half)), predictions(thing(half, score=1.0)), "uoais")
+    figures = measured(
+        amodal_file(annotation(half)), predictions(annotation(half, score=1.0)), "uoais"
+    )
     check(figures, amodal_mask__boundary_P=1, amodal_mask__boundary_R=1)
 
 
 @pytest.mark.parametrize(
     ("rows", "guesses", "expected"),
     [
-        ((thing(FRONT),), (), {"overlap_P": 1, "overlap_R": 0, "overlap_F": 0, "F75": 0}),
-        ((), (thing(FRONT, score=0.9),), {"overlap_P": 0, "overlap_R": 1, "overlap_F": 0}),
+        ((annotation(FRONT),), (), {"overlap_P": 1, "overlap_R": 0, "overlap_F": 0, "F75": 0}),
+        ((), (annotation(FRONT, score=0.9),), {"overlap_P": 0, "overlap_R": 1, "overlap_F": 0}),
         ((), (), {"overlap_P": 1, "overlap_R": 1, "overlap_F": 1, "F75": 1}),
     ],
 )
 def test_uoais_of_empty_sides(rows, guesses, expected):
     """A second image holds one object, found, so that half of every figure is 1."""
-    rows = [*rows, thing(LONE, image=2)]
-    guesses = [*guesses, thing(LONE, image=2, score=0.9)]
-    figures = measured(scenes(*rows, images=2), predictions(*guesses, images=2), "uoais")
+    rows = [*rows, annotation(LONE, image=2)]
+    guesses = [*guesses, annotation(LONE, image=2, score=0.9)]
+    figures = measured(amodal_file(*rows, images=2), predictions(*guesses, images=2), "uoais")
     for name, value in expected.items():
         assert figures[f"amodal_mask.{name}"] == pytest.approx((value + 1) / 2)
 
 
 def order_scene(*edges):
-    rows = [thing(FRONT, score=0.9), thing(BACK, BACK_SEEN, score=0.8), thing(LONE, score=0.7)]
+    rows = [
+        annotation(FRONT, score=0.9),
+        annotation(BACK, BACK_SEEN, score=0.8),
+        annotation(LONE, score=0.7),
+    ]
     return predictions(*rows, occlusions=edges)
 
 
@@ -319,7 +343,7 @@ def test_edges_count_where_what_they_hide_is_hidden(edges, share):
 
 
 def test_missed_objects_cost_end_to_end():
-    found = predictions(thing(FRONT, score=0.9), thing(LONE, score=0.7))
+    found = predictions(annotation(FRONT, score=0.9), annotation(LONE, score=0.7))
     pcnet = measured(truth(), found, "pcnet")
     check(pcnet, matched_pairs__accuracy_all=1, end_to_end__accuracy_all=1 / 3)
     assert "matched_pairs.accuracy_occluded" not in pcnet
@@ -330,7 +354,11 @@ def test_missed_objects_cost_end_to_end():
 
 def test_edges_at_false_alarms_cost_end_to_end_only():
     stray = mask("......", "......", "......", "dddddd", "......", "......")
-    rows = [thing(FRONT, score=0.9), thing(BACK, BACK_SEEN, score=0.8), thing(stray, score=0.7)]
+    rows = [
+        annotation(FRONT, score=0.9),
+        annotation(BACK, BACK_SEEN, score=0.8),
+        annotation(stray, score=0.7),
+    ]
     found = predictions(*rows, occlusions=[(1, 2), (3, 1)])
     order = measured(truth(), found, "order")
     check(order, matched_pairs__precision=1, end_to_end__precision=0.5, end_to_end__recall=1)
@@ -339,9 +367,9 @@ def test_edges_at_false_alarms_cost_end_to_end_only():
 
 
 def test_instaorder_averages_images_and_mutual_occlusion_is_two_entries():
-    rows = [thing(FRONT), thing(BACK, BACK_SEEN), thing(LONE)]
-    rows += [thing(FRONT, image=2), thing(LONE, image=2)]
-    true = scenes(*rows, occlusions=[(1, 2), (2, 1), (1, 3)], images=2)
+    rows = [annotation(FRONT), annotation(BACK, BACK_SEEN), annotation(LONE)]
+    rows += [annotation(FRONT, image=2), annotation(LONE, image=2)]
+    true = amodal_file(*rows, occlusions=[(1, 2), (2, 1), (1, 3)], images=2)
     guesses = [{**row, "score": 0.9} for row in rows]
     found = predictions(*guesses, occlusions=[(1, 2), (3, 1)], images=2)
     figures = measured(true, found, "instaorder")
@@ -362,13 +390,13 @@ def test_whdr():
     def said(closer, farther, **extra):
         return {"closer_id": closer, "farther_id": farther, **extra}
 
-    rows = [thing(FRONT), thing(BACK, BACK_SEEN), thing(LONE)]
+    rows = [annotation(FRONT), annotation(BACK, BACK_SEEN), annotation(LONE)]
     orders = [
         said(1, 2, count=2),  # weighs 1
         said(2, 3, count=4, overlap=True),  # weighs 1/2
         said(1, 3, equal=True, count=2),
     ]
-    true = scenes(*rows, depth_orders=orders)
+    true = amodal_file(*rows, depth_orders=orders)
     guesses = [{**row, "score": 0.9} for row in rows]
     answers = [said(1, 2), said(3, 2), said(3, 1, equal=True)]
     figures = measured(true, predictions(*guesses, depth_orders=answers), "instaorder")
@@ -389,9 +417,9 @@ def test_whdr():
 
 def test_calibration():
     rows = [
-        thing(FRONT, score=0.95),  # right
-        thing(LONE, score=0.65),  # right
-        thing(np.roll(LONE, -2, axis=0), score=0.45),  # wrong
+        annotation(FRONT, score=0.95),  # right
+        annotation(LONE, score=0.65),  # right
+        annotation(np.roll(LONE, -2, axis=0), score=0.45),  # wrong
     ]
     figures = measured(truth(), predictions(*rows), "calibration")
     check(

@@ -1,5 +1,5 @@
 import pytest
-from helpers.contract_model import write_model
+from helpers.onnx_models import write_model
 
 
 @pytest.fixture

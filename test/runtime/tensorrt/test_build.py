@@ -11,7 +11,7 @@ from functools import partial
 import numpy as np
 import onnx
 import pytest
-from helpers.contract_model import write_model
+from helpers.onnx_models import write_model
 from onnx import helper, numpy_helper
 
 from amodal_perception.commands.inspect_file import describe
