@@ -158,3 +158,14 @@ def test_pickles_are_never_loaded(ros, tmp_path):
         _, errors = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 1
     assert "no engine for '.pt' files" in errors
+
+
+def test_parameters_answer_while_the_engine_is_busy(models, camera, monitor):
+    from helpers.onnx_models import ENDLESS
+
+    with node_process(f"model_file_path:={models.moody}") as process:
+        camera.publisher().publish(camera.image(5, np.full((48, 64, 3), ENDLESS, np.uint8)))
+        monitor.wait_for_value("engine", "busy_s", lambda seconds: float(seconds) > 0)
+        assert camera.set_parameter("score_threshold", 0.6).successful
+        assert process.poll() is None
+    assert process.wait(PATIENCE_S) == 0
