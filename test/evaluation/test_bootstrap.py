@@ -9,7 +9,7 @@ from helpers.scenes import random_files
 from amodal_perception.evaluation import bootstrap, protocols
 from amodal_perception.evaluation.alignment import align
 from amodal_perception.evaluation.comparison import compare
-from amodal_perception.evaluation.measures import MeanOf, Ratio
+from amodal_perception.evaluation.measures import Ratio
 from amodal_perception.storage.amodal_coco import AmodalCoco
 
 
@@ -78,9 +78,3 @@ def test_only_headlines_of_average_precision_have_intervals():
     )
     chosen = bootstrap.intervals(dict.fromkeys(names, one), 3, 10)
     assert list(chosen) == ["coco.amodal_mask.AP", "a.b.F"]
-
-
-def test_mean_of_measures_leaves_out_those_of_nothing():
-    nothing, half = Ratio(np.zeros(2), np.zeros(2)), Ratio(np.ones(2), np.array([1.0, 3.0]))
-    assert MeanOf([nothing, half])(None) == 0.5
-    assert np.isnan(MeanOf([nothing])(None))

@@ -1,17 +1,13 @@
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pytest
 from helpers.paths import SHARED_DATA
-from helpers.scenes import amodal_file, annotation, write_file
+from helpers.scenes import amodal_file, annotation
 
-from amodal_perception.commands.evaluate import evaluate_files
 from amodal_perception.errors import DatasetError
 from amodal_perception.evaluation.alignment import read_predictions
 from amodal_perception.evaluation.evaluate import evaluate
-from amodal_perception.evaluation.matching import match_greedily
 from amodal_perception.storage import amodal_coco
 
 COCO_EVAL = SHARED_DATA / "coco_eval"
@@ -172,116 +168,6 @@ def test_categories_must_agree_to_match():
     # Category ids are matched by their names.
     metrics = evaluate(truth, file_of([row], classes=("box", "cup")))
     assert metrics["coco.amodal_mask.AP"] == pytest.approx(1)
-
-
-def test_foreign_classes_are_refused(truth):
-    predictions = file_of([], classes=("cat",))
-    with pytest.raises(DatasetError, match=r"predicts the classes cat, .* its classes are object"):
-        evaluate(truth, predictions)
-
-
-def test_images_are_matched_by_name_or_stamp():
-    def images(ids, **extra):
-        return [
-            amodal_coco.image_record(i, f"{i}.png", SIZE_HW, **{k: f(i) for k, f in extra.items()})
-            for i in ids
-        ]
-
-    rows = [annotation(FRONT, FRONT, image=1), annotation(LONE, LONE, image=2)]
-    stamp = {"stamp_ns": lambda i: 100 * i}
-    truth = file_of(rows, images=images([1, 2], **stamp))
-
-    moved = [
-        annotation(FRONT, FRONT, score=0.9, image=7),
-        annotation(LONE, LONE, score=0.9, image=8),
-    ]
-    by_stamp = images([7, 8], stamp_ns=lambda i: 100 * (i - 6))
-    assert evaluate(truth, file_of(moved, images=by_stamp))[
-        "coco.amodal_mask.AP"
-    ] == pytest.approx(1)
-
-    by_name = [{**row, "id": row["id"] + 6} for row in images([1, 2])]
-    assert evaluate(truth, file_of(moved, images=by_name))["coco.amodal_mask.AP"] == pytest.approx(
-        1
-    )
-
-    in_folder = [{**row, "file_name": f"images/{row['file_name']}"} for row in images([1, 2])]
-    assert evaluate(file_of(rows, images=in_folder), file_of(moved, images=by_name))[
-        "coco.amodal_mask.AP"
-    ] == pytest.approx(1)
-
-    with pytest.raises(DatasetError, match=r"p\.json: image '7.png' \(file_name\) is not in"):
-        evaluate(truth, file_of(moved, images=images([7, 8])))
-
-
-def test_other_image_size_is_refused(truth):
-    images = [amodal_coco.image_record(1, "1.png", (80, 60))]
-    predictions = file_of([], images=images)
-    with pytest.raises(DatasetError, match=r"is 80 x 60 .* but 40 x 60 in"):
-        evaluate(truth, predictions)
-
-
-def test_damaged_mask_is_named(truth):
-    row = annotation(FRONT, FRONT, score=0.9, id=5)
-    row["segmentation"] = {"size": [7, 7], "counts": [49]}
-    with pytest.raises(DatasetError, match=r"p\.json: annotation 5, 'segmentation'"):
-        evaluate(truth, file_of([row]))
-
-
-@pytest.mark.parametrize("score", [None, "0.9", float("nan")])
-def test_predictions_need_scores(truth, score):
-    predictions = file_of([annotation(FRONT, FRONT, score=0.9, id=7)])
-    predictions.annotations[7]["score"] = score
-    with pytest.raises(DatasetError, match=r"p\.json: annotation 7 needs a finite 'score'"):
-        evaluate(truth, predictions)
-
-
-@pytest.mark.parametrize("bbox", [[1, 2, 3], "box", [1, 2, 3, float("nan")], ["a", 1, 2, 3]])
-def test_damaged_box_is_named(truth, bbox):
-    predictions = file_of([annotation(FRONT, FRONT, score=0.9, id=7)])
-    predictions.annotations[7]["bbox"] = bbox
-    with pytest.raises(DatasetError, match=r"p\.json: annotation 7, 'bbox' is"):
-        evaluate(truth, predictions)
-
-
-def files(folder, *data):
-    return [write_file(folder / f"{name}.json", d) for name, d in zip(("truth", "p"), data)]
-
-
-def test_evaluate_files_writes_metrics(tmp_path, truth, capsys):
-    rows = [{**row, "score": 0.9} for row in truth.annotations.values()]
-    metrics = evaluate_files(*files(tmp_path, truth, file_of(rows)), tmp_path / "out")
-    assert json.loads((tmp_path / "out" / "metrics.json").read_text()) == metrics
-    assert "coco.amodal_mask.AP50" in capsys.readouterr().out
-
-
-def test_evaluate_files_refuses_no_predictions(tmp_path, truth):
-    with pytest.raises(DatasetError, match=r"p\.json: holds no predictions"):
-        evaluate_files(*files(tmp_path, truth, file_of()), tmp_path / "out")
-    assert not (tmp_path / "out").exists()
-
-
-def test_plain_list_of_results(tmp_path, truth):
-    rows = [
-        {key: row[key] for key in ("image_id", "category_id", "segmentation")} | {"score": 0.9}
-        for row in truth.annotations.values()
-    ]
-    path = tmp_path / "results.json"
-    path.write_text(json.dumps(rows))
-    metrics = evaluate(truth, read_predictions(path, truth))
-    assert metrics["coco.amodal_mask.AP"] == pytest.approx(1)
-    assert "coco.visible_mask.AP" not in metrics
-
-    del rows[1]["score"]
-    path.write_text(json.dumps(rows))
-    with pytest.raises(DatasetError, match=r"results\.json: result 2 has no 'score'"):
-        read_predictions(path, truth)
-
-
-def test_greedy_matching_takes_the_best_free_column():
-    iou = np.array([[0.6, 0.7, 0.0], [0.55, 0.9, 0.0], [0.8, 0.0, 0.4]])
-    assert match_greedily(iou).tolist() == [1, 0, -1]
-    assert match_greedily(np.zeros((2, 0))).tolist() == [-1, -1]
 
 
 @pytest.mark.skipif(not COCO_EVAL.exists(), reason=f"{COCO_EVAL} is not there")
