@@ -60,12 +60,6 @@ def runs_by_loop(drawn):
     return runs
 
 
-@pytest.mark.parametrize("counts", [[3], [5], [], [2**32 - 1, 5]])
-def test_rle_of_the_wrong_length_is_refused(counts):
-    with pytest.raises(ValueError, match="2 x 2 was expected"):
-        decode_runs(np.array(counts, np.uint32), (2, 2))
-
-
 @given(hnp.arrays(np.bool_, st.tuples(st.integers(0, 4), st.integers(1, 8), st.integers(1, 8))))
 def test_windows_are_tight(masks):
     for drawn, (x0, y0, x1, y1) in zip(masks, mask_windows(masks)):
