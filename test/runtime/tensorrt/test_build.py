@@ -7,7 +7,6 @@ import onnx
 import pytest
 from helpers.onnx_models import write_model
 
-from amodal_perception.commands.inspect_file import describe
 from amodal_perception.errors import ConfigError, ModelFileError
 from amodal_perception.files import sha256_of
 from amodal_perception.runtime.tensorrt import manifest as manifests
@@ -36,13 +35,6 @@ def test_engine_and_manifest(model, tmp_path):
     assert manifest == built.manifest
     assert metadata.name == "two_discs"
     assert engine == built.path.read_bytes()
-
-
-def test_inspect_tells_of_an_engine(model, tmp_path):
-    found = describe(build_engine(model, tmp_path / "discs.engine", RTX_86).path)
-    assert found["built for"] == "compute capability 86"
-    assert found["can be used"] == "yes, on such a GPU"
-    assert found["precision"] == "fp32"
 
 
 def test_what_is_there_is_not_built_again(model, tmp_path):
