@@ -18,6 +18,17 @@ PATIENCE_S = 30.0
 SETTLE_S = 0.3
 ARRIVAL_S = 0.4
 KNOCK = 0  # seconds; stamp of images that only ask whether the node is there
+STAGES = [
+    "wait",
+    "decode",
+    "preprocess",
+    "engine",
+    "postprocess",
+    "ordering",
+    "tracking",
+    "message",
+]
+"""What the node times, in the order of `AmodalScene.stage_names`."""
 
 
 @contextmanager

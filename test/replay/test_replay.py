@@ -112,14 +112,6 @@ def test_images_that_are_none_count_as_dropped(tmp_path, pipeline, caplog):
     assert "left out" in caplog.text
 
 
-def test_predictions_grow_to_the_file_that_is_written_at_once(tmp_path, bag, pipeline):
-    replay_bag(bag, pipeline, tmp_path / "out")
-    path = tmp_path / "out" / "predictions.json"
-    content = json.loads(path.read_text())
-    amodal_coco.write(tmp_path / "at_once.json", **content)
-    assert (tmp_path / "at_once.json").read_bytes() == path.read_bytes()
-
-
 def test_pictures_can_be_left_out(tmp_path, bag, pipeline):
     out = tmp_path / "out"
     replay_bag(bag, pipeline, out)

@@ -5,9 +5,7 @@ import pytest
 from helpers.onnx_models import CELLS, INPUT_HW, SLOTS, two_discs, write_constant_model
 
 from amodal_perception.errors import ConfigError, ModelFileError
-from amodal_perception.pipeline import Pipeline
 from amodal_perception.runtime import load_runtime
-from amodal_perception.structures import Frame
 
 
 @pytest.fixture
@@ -24,15 +22,6 @@ def test_a_good_model_loads_and_runs(model):
     raw = runtime(np.zeros((1, *INPUT_HW, 3), np.uint8))
     np.testing.assert_array_equal(raw.boxes_xyxy, two_discs()["boxes"])
     assert raw.occluder is None
-
-
-def test_the_pipeline_gives_a_scene_of_the_frame(model):
-    frame = Frame(np.zeros((96, 128, 3), np.uint8), stamp_ns=12, frame_id="camera")
-    scene = Pipeline(load_runtime(model))(frame)
-    assert (scene.stamp_ns, scene.frame_id) == (12, "camera")
-    assert scene.instances.amodal.shape == (2, 96, 128)
-    assert scene.graph.edges.tolist() == [[0, 1]]
-    assert list(scene.stages_ms) == ["preprocess", "engine", "postprocess", "ordering"]
 
 
 @pytest.mark.parametrize("content", [b"", b"not a model", b"\x08\x07\x12\x00" * 50])

@@ -9,7 +9,6 @@ from amodal_perception.errors import ModelFileError
 from amodal_perception.runtime import load_runtime
 from amodal_perception.runtime.tensorrt import gpu
 from amodal_perception.runtime.tensorrt import manifest as manifests
-from amodal_perception.runtime.tensorrt.build import BuildOptions, build_engine
 from amodal_perception.runtime.tensorrt.manifest import (
     check_machine,
     manifest_path,
@@ -18,12 +17,6 @@ from amodal_perception.runtime.tensorrt.manifest import (
 )
 
 pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is not installed")
-
-
-@pytest.fixture
-def engine(model):
-    options = BuildOptions(backend="tensorrt-rtx", compute_capability=86)
-    return build_engine(model, model.with_name("discs.engine"), options).path
 
 
 def changed(engine, **values):

@@ -7,7 +7,6 @@ import pytest
 
 from amodal_perception.errors import ModelFileError
 from amodal_perception.runtime import load_runtime
-from amodal_perception.runtime.tensorrt.build import BuildOptions, build_engine
 from amodal_perception.runtime.tensorrt.manifest import (
     manifest_path,
     read_trusted,
@@ -15,12 +14,6 @@ from amodal_perception.runtime.tensorrt.manifest import (
 from amodal_perception.runtime.tensorrt.private_files import cache_folder
 
 pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is not installed")
-
-
-@pytest.fixture
-def engine(model):
-    options = BuildOptions(backend="tensorrt-rtx", compute_capability=86)
-    return build_engine(model, model.with_name("discs.engine"), options).path
 
 
 @pytest.mark.parametrize("which", ["engine", "manifest", "folder"])
