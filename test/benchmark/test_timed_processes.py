@@ -6,11 +6,7 @@ import os
 
 import pytest
 
-from amodal_perception.benchmark.timed_processes import (
-    BLAS_THREADS,
-    TimedProcess,
-    blas_threads,
-)
+from amodal_perception.benchmark.timed_processes import BLAS_THREADS, TimedProcess, blas_threads
 from amodal_perception.errors import AmodalError
 
 

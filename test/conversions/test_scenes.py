@@ -4,11 +4,7 @@ import numpy as np
 import pytest
 from helpers.scenes import instances, mask, scene_of, stacked
 
-from amodal_perception.conversions.scenes import (
-    MessageTypes,
-    msg_to_scene,
-    scene_to_msg,
-)
+from amodal_perception.conversions.scenes import MessageTypes, msg_to_scene, scene_to_msg
 from amodal_perception.ordering import OrderingConfig
 from amodal_perception.structures import Instances, Scene
 

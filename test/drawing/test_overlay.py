@@ -26,7 +26,8 @@ def test_visible_pixels_are_tinted_and_others_are_not():
 
 def test_a_one_pixel_object_can_be_drawn():
     dot = mask("...", ".#.", "...")
-    draw_scene(np.zeros((3, 3, 3), np.uint8), scene_of(stacked(dot)))
+    picture = draw_scene(np.zeros((3, 3, 3), np.uint8), scene_of(stacked(dot)))
+    assert picture[1, 1].any()
 
 
 def test_colors_differ():

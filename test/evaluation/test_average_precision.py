@@ -7,7 +7,6 @@ import copy
 import io
 
 import numpy as np
-import pytest
 from helpers.scenes import amodal_file, annotation, mask, random_files
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,10 +14,8 @@ from pycocotools import mask as COCO_MASK
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from amodal_perception.errors import DatasetError
-from amodal_perception.evaluation.comparison import TARGETS, compare
+from amodal_perception.evaluation.comparison import TARGETS
 from amodal_perception.evaluation.evaluate import evaluate, evaluate_in_detail
-from amodal_perception.evaluation.protocols.orcnn import orcnn
 from amodal_perception.storage.amodal_coco import AmodalCoco
 
 NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
@@ -151,30 +148,3 @@ def test_both_masks_must_fit(seed):
         evaluation.accumulate()
         evaluation.summarize()
     assert evaluate(truth, predictions, ["orcnn"])["orcnn.all.AP_AV"] == evaluation.stats[0]
-
-
-def test_truth_without_objects_is_refused():
-    crowd = annotation(mask("aa", "aa"), iscrowd=1)
-    with pytest.raises(DatasetError, match=r"truth\.json: holds no object"):
-        compare(amodal_file(crowd), amodal_file(annotation(mask("aa", "aa"), score=0.5)))
-
-
-def test_occluded_only_leaves_out_predictions_of_whole_objects():
-    """The rule of ORCNN's AP_V: a prediction of an ignored object is no false alarm ..."""
-    whole = mask("aaa...", "aaa...", "......", "......", "......", "......")
-    back = mask("......", "......", "...bbb", "...bbb", "...bbb", "...bbb")
-    seen = mask("......", "......", "......", "......", "...bbb", "...bbb")
-    half = mask("aaa...", "......", "......", "......", "......", "......")
-    truth = amodal_file(annotation(whole), annotation(back, seen))
-    predictions = amodal_file(
-        annotation(whole, half, score=0.9),  # its visible mask matches nothing at 0.75
-        annotation(back, seen, score=0.8),
-        name="predictions.json",
-    )
-    figures = {name: measure(None) for name, measure in orcnn(compare(truth, predictions)).items()}
-    assert figures["occluded.left_out_share"] == 0.5
-    assert figures["occluded.ambiguous_share"] == 0
-    assert figures["occluded.AP_V"] == pytest.approx(1)
-    assert figures["occluded.AP_IV50"] == pytest.approx(1)
-    # ... while COCO's rule alone, which AP_AV keeps, counts it as one above IoU 0.5.
-    assert figures["occluded.AP_AV"] == pytest.approx((1 + 9 * 0.5) / 10)

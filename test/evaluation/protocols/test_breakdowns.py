@@ -5,11 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from helpers.protocol_drawings import (
-    GUESSES,
-    predictions,
-    truth,
-)
+from helpers.protocol_drawings import GUESSES, predictions, truth
 
 from amodal_perception.evaluation.evaluate import evaluate
 

@@ -3,14 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from helpers.protocol_drawings import (
-    FRONT,
-    LONE,
-    check,
-    measured,
-    predictions,
-    truth,
-)
+from helpers.protocol_drawings import FRONT, LONE, check, measured, predictions, truth
 from helpers.scenes import annotation
 
 

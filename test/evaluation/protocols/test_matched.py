@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-from helpers.protocol_drawings import (
-    GUESSES,
-    check,
-    measured,
-    predictions,
-    truth,
-)
+from helpers.protocol_drawings import GUESSES, check, measured, predictions, truth
 
 
 def test_matched():

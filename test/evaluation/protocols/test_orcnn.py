@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from helpers.protocol_drawings import (
     BACK,
     BACK_SEEN,
@@ -12,7 +13,10 @@ from helpers.protocol_drawings import (
     predictions,
     truth,
 )
-from helpers.scenes import annotation
+from helpers.scenes import amodal_file, annotation, mask
+
+from amodal_perception.evaluation.comparison import compare
+from amodal_perception.evaluation.protocols.orcnn import orcnn
 
 
 def test_orcnn():
@@ -49,3 +53,24 @@ def test_orcnn_without_classes():
     figures = measured(truth(), predictions(*rows), "orcnn")
     # With classes the best prediction is a false alarm: precision 1/2 at recall 1/3.
     check(figures, all__AP_A=34 / 101 / 1, all_class_agnostic__AP_A=67 / 101)
+
+
+def test_occluded_only_leaves_out_predictions_of_whole_objects():
+    """The rule of ORCNN's AP_V: a prediction of an ignored object is no false alarm ..."""
+    whole = mask("aaa...", "aaa...", "......", "......", "......", "......")
+    back = mask("......", "......", "...bbb", "...bbb", "...bbb", "...bbb")
+    seen = mask("......", "......", "......", "......", "...bbb", "...bbb")
+    half = mask("aaa...", "......", "......", "......", "......", "......")
+    truth = amodal_file(annotation(whole), annotation(back, seen))
+    predictions = amodal_file(
+        annotation(whole, half, score=0.9),  # its visible mask matches nothing at 0.75
+        annotation(back, seen, score=0.8),
+        name="predictions.json",
+    )
+    figures = {name: measure(None) for name, measure in orcnn(compare(truth, predictions)).items()}
+    assert figures["occluded.left_out_share"] == 0.5
+    assert figures["occluded.ambiguous_share"] == 0
+    assert figures["occluded.AP_V"] == pytest.approx(1)
+    assert figures["occluded.AP_IV50"] == pytest.approx(1)
+    # ... while COCO's rule alone, which AP_AV keeps, counts it as one above IoU 0.5.
+    assert figures["occluded.AP_AV"] == pytest.approx((1 + 9 * 0.5) / 10)

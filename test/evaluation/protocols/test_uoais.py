@@ -4,15 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from helpers.protocol_drawings import (
-    FRONT,
-    GUESSES,
-    LONE,
-    check,
-    measured,
-    predictions,
-    truth,
-)
+from helpers.protocol_drawings import FRONT, GUESSES, LONE, check, measured, predictions, truth
 from helpers.scenes import amodal_file, annotation, mask
 
 

@@ -4,14 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from helpers.protocol_drawings import (
-    BACK,
-    BACK_SEEN,
-    LONE,
-    measured,
-    predictions,
-    truth,
-)
+from helpers.protocol_drawings import BACK, BACK_SEEN, LONE, measured, predictions, truth
 from helpers.scenes import amodal_file, annotation
 
 

@@ -7,10 +7,7 @@ import pytest
 
 from amodal_perception.errors import ModelFileError
 from amodal_perception.runtime import load_runtime
-from amodal_perception.runtime.tensorrt.manifest import (
-    manifest_path,
-    read_trusted,
-)
+from amodal_perception.runtime.tensorrt.manifest import manifest_path, read_trusted
 from amodal_perception.runtime.tensorrt.private_files import cache_folder
 
 pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is not installed")
