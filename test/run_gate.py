@@ -20,8 +20,7 @@ from types import SimpleNamespace
 
 from gates import delivery, fuzz, restarts, soak
 from gates.watch import conclude
-from helpers.contract_model import write_model
-from helpers.moody_model import write_moody_model
+from helpers.onnx_models import write_model, write_moody_model
 
 
 def main() -> int:

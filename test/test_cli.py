@@ -4,34 +4,14 @@ import json
 import os
 import resource
 import subprocess
-import sys
 
 import numpy as np
 import pytest
-from helpers.contract_model import write_model
+from helpers.command import AMODAL, amodal, failure
+from helpers.onnx_models import write_model
 from helpers.paths import ROOT
 
 from amodal_perception.storage.image_files import write_image
-
-
-def amodal(*words, **options):
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    return subprocess.run(
-        [sys.executable, "-m", "amodal_perception.cli", *map(str, words)],
-        capture_output=True,
-        text=True,
-        env=environment,
-        timeout=120,
-        **options,
-    )
-
-
-def failure(done):
-    """Return the one line a failed command prints."""
-    assert done.returncode == 1, done.stderr
-    assert "Traceback" not in done.stderr
-    lines = [line for line in done.stderr.splitlines() if line.startswith("amodal: ")]
-    return lines[-1]
 
 
 @pytest.fixture
@@ -109,7 +89,7 @@ def test_inspect_tells_what_files_hold(tmp_path, model, photo):
 def test_ends_quietly_when_its_output_is_cut_off(model):
     reader, writer = os.pipe()
     os.close(reader)
-    command = [sys.executable, "-m", "amodal_perception.cli", "inspect", str(model)]
+    command = [*AMODAL, "inspect", str(model)]
     done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, cwd=ROOT)
     assert (done.returncode, done.stderr) == (128 + 13, "")
 

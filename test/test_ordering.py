@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from helpers.drawing import instances, mask, stacked
+from helpers.scenes import instances, mask, stacked
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp

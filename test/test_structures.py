@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from helpers.drawing import instances, mask
+from helpers.scenes import instances, mask
 
 from amodal_perception.structures import Frame, Instances
 

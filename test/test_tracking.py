@@ -6,12 +6,12 @@ import cv2
 import numpy as np
 import pytest
 from helpers.paths import ASSETS
+from helpers.scenes import instances, stacked
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from amodal_perception.evaluation.id_switches import count_id_switches, tracked_truth
-from amodal_perception.masks import mask_windows
 from amodal_perception.storage import amodal_coco
 from amodal_perception.storage.bag_frames import read_frames
 from amodal_perception.structures import Frame, Instances
@@ -30,21 +30,11 @@ def film_frame(index: int, *boxes, size_hw=SIZE_HW) -> tuple[Frame, Instances]:
     for i, (x, y, _, *side) in enumerate(boxes):
         half = (side[0] if side else SIDE_PX) // 2
         cv2.rectangle(amodal[i], (x - half, y - half), (x + half, y + half), 1, -1)
-    above = np.cumsum(amodal, axis=0) - amodal
-    visible = (amodal > 0) & (above == 0)
-    for mask, (_, _, colour, *_) in zip(visible, boxes):
+    seen = stacked(*amodal) if boxes else Instances.empty(size_hw)
+    for mask, (_, _, colour, *_) in zip(seen.visible, boxes):
         image[mask] = colour
-    windows = mask_windows(amodal > 0)
-    instances = Instances.from_masks(
-        boxes_xyxy=windows.astype(np.float32),
-        scores=np.ones(len(boxes), np.float32),
-        labels=np.zeros(len(boxes), np.int32),
-        amodal=amodal > 0,
-        visible=visible,
-        windows_xyxy=windows,
-    )
     # What nobody can see, nobody detects.
-    return Frame(image, stamp_ns=index * STEP_NS), instances[visible.any(axis=(1, 2))]
+    return Frame(image, stamp_ns=index * STEP_NS), seen[seen.visible_area_px > 0]
 
 
 def test_object_that_moves_behind_another_keeps_its_id():
@@ -157,16 +147,7 @@ def test_any_film_gives_every_instance_an_id_of_its_own(film):
     tracker = Tracker()
     stamp_ns, newest = 10**9, 0
     for masks, step in film:
-        windows = mask_windows(masks)
-        n = len(masks)
-        seen = Instances.from_masks(
-            boxes_xyxy=windows.astype(np.float32),
-            scores=np.ones(n, np.float32),
-            labels=np.zeros(n, np.int32),
-            amodal=masks,
-            visible=masks,
-            windows_xyxy=windows,
-        )
+        seen, n = instances(masks), len(masks)
         stamp_ns += step * STEP_NS
         ids = tracker.update(Frame(np.zeros((9, 11, 3), np.uint8), stamp_ns), seen)
         assert len(set(ids)) == len(ids) == n

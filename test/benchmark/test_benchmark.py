@@ -1,26 +1,15 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 
 import numpy as np
 import pytest
-from helpers.contract_model import INPUT_HW, write_model
+from helpers.onnx_models import INPUT_HW, write_model
 
 from amodal_perception.benchmark.benchmark import OBJECTS, peer_steps, run_benchmark, summarise
-from amodal_perception.benchmark.fixed_objects import make_objects
-from amodal_perception.benchmark.timed_processes import (
-    BLAS_THREADS,
-    TimedProcess,
-    blas_threads,
-)
-from amodal_perception.errors import AmodalError, ConfigError, ModelFileError
-from amodal_perception.ordering import occlusion_graph
-from amodal_perception.postprocess import postprocess
-from amodal_perception.preprocess import letterbox
+from amodal_perception.errors import ConfigError, ModelFileError
 from amodal_perception.replay.jobs import ModelSettings
-from amodal_perception.runtime import load_runtime
 
 STAGES = ["decode", "preprocess", "engine", "postprocess", "ordering", "message", "publish"]
 
@@ -34,17 +23,6 @@ def models(tmp_path_factory) -> list[ModelSettings]:
         write_model(folder / "half.onnx", input_hw=small_hw),
     ]
     return [ModelSettings(path, num_threads=1) for path in paths]
-
-
-def test_crowd_is_a_cluttered_scene(models):
-    metadata = load_runtime(models[0].path, num_threads=1).metadata
-    crowd = make_objects(metadata, OBJECTS)
-    _, view = letterbox(np.zeros((480, 640, 3), np.uint8), metadata.input_hw)
-    instances = postprocess(crowd, view)
-    assert len(instances) == OBJECTS
-    assert 0.15 < instances.occlusion_rate.mean() < 0.5
-    assert len(occlusion_graph(instances).edges) >= OBJECTS
-    assert len(crowd.scores) == metadata.max_instances
 
 
 def test_every_stage_of_every_model_is_timed(models, tmp_path, capsys):
@@ -102,20 +80,6 @@ def test_peer_that_is_not_installed(monkeypatch):
 def test_model_that_cannot_be_loaded_ends_the_run(tmp_path):
     with pytest.raises(ModelFileError, match=r"gone\.onnx: no such model file"):
         run_benchmark([ModelSettings(tmp_path / "gone.onnx")], frames=1)
-
-
-def test_process_that_dies_is_told():
-    with pytest.raises(AmodalError, match="a process of the benchmark died"):
-        TimedProcess(os._exit, 3)
-
-
-def test_threads_of_products_are_set_for_a_while(monkeypatch):
-    monkeypatch.setenv(BLAS_THREADS[0], "7")
-    monkeypatch.delenv(BLAS_THREADS[1], raising=False)
-    with blas_threads(3):
-        assert [os.environ[name] for name in BLAS_THREADS] == ["3"] * len(BLAS_THREADS)
-    assert os.environ[BLAS_THREADS[0]] == "7"
-    assert BLAS_THREADS[1] not in os.environ
 
 
 @pytest.mark.parametrize(

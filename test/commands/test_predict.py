@@ -3,13 +3,13 @@ import json
 import cv2
 import numpy as np
 import pytest
-from helpers.contract_model import write_model
+from helpers.onnx_models import write_model
 
 from amodal_perception.commands.predict import predict
 from amodal_perception.errors import ImageError
 from amodal_perception.pipeline import Pipeline
 from amodal_perception.runtime import load_runtime
-from amodal_perception.storage.image_files import decode_image, read_image, write_image
+from amodal_perception.storage.image_files import read_image, write_image
 
 
 @pytest.fixture
@@ -72,16 +72,3 @@ def test_no_image_at_all_is_an_error_and_writes_nothing(tmp_path, pipeline):
     with pytest.raises(ImageError, match="none of 1 images could be read"):
         predict([tmp_path / "missing.png"], pipeline, tmp_path / "out")
     assert not (tmp_path / "out").exists()
-
-
-def test_an_image_file_comes_back_bit_for_bit(tmp_path):
-    image = picture(tmp_path / "a.png")
-    np.testing.assert_array_equal(read_image(tmp_path / "a.png"), image)
-
-
-@pytest.mark.parametrize("share", [0.0, 0.01, 0.02])
-def test_a_truncated_picture_is_refused(tmp_path, share):
-    picture(tmp_path / "a.png")
-    content = np.fromfile(tmp_path / "a.png", np.uint8)
-    with pytest.raises(ImageError, match="camera: is not a picture"):
-        decode_image(content[: int(len(content) * share)], "camera")

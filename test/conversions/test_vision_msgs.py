@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from helpers.scenes import instances, scene_of
 
 pytest.importorskip("vision_msgs.msg", reason="needs vision_msgs, which has no wheel")
 from std_msgs.msg import Header
 
 from amodal_perception.conversions.vision_msgs import VisionMessages
-from amodal_perception.ordering import occlusion_graph
 from amodal_perception.planning.extents import Intrinsics, measure_extents
-from amodal_perception.structures import Instances, Scene
+from amodal_perception.structures import Scene
 
 CAMERA = Intrinsics(fx_px=50.0, fy_px=50.0, cx_px=31.5, cy_px=23.5)
 HEADER = Header(frame_id="wrist_camera")
@@ -24,17 +24,8 @@ def scene() -> Scene:
     amodal[0, 10:30, 10:30] = amodal[1, 10:30, 20:40] = amodal[2, 35:45, 50:60] = True
     visible = amodal.copy()
     visible[1, :, :30] = False
-    windows = np.array([[10, 10, 30, 30], [20, 10, 40, 30], [50, 35, 60, 45]], np.int32)
-    instances = Instances.from_masks(
-        boxes_xyxy=windows.astype(np.float32),
-        scores=np.array([0.9, 0.8, 0.7], np.float32),
-        labels=np.array([0, 1, 0], np.int32),
-        amodal=amodal,
-        visible=visible,
-        windows_xyxy=windows,
-    )
-    graph = occlusion_graph(instances)
-    return Scene(5, "", instances, graph, "m", ("cup", "box"), track_ids=("a-1", "", ""))
+    objects = instances(amodal, visible, [0.9, 0.8, 0.7], [0, 1, 0])
+    return scene_of(objects, stamp_ns=5, class_names=("cup", "box"), track_ids=("a-1", "", ""))
 
 
 def test_boxes_are_those_of_what_is_seen(scene):

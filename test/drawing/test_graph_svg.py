@@ -3,24 +3,10 @@ from __future__ import annotations
 from xml.etree import ElementTree
 
 import numpy as np
+from helpers.scenes import instances, scene_of, stacked
 
 from amodal_perception.drawing.graph_svg import draw_graph
-from amodal_perception.masks import mask_windows
-from amodal_perception.ordering import occlusion_graph
 from amodal_perception.structures import Instances, Scene
-
-
-def scene(amodal: np.ndarray, visible: np.ndarray) -> Scene:
-    windows = mask_windows(amodal)
-    instances = Instances.from_masks(
-        boxes_xyxy=windows.astype(np.float32),
-        scores=np.ones(len(amodal), np.float32),
-        labels=np.zeros(len(amodal), np.int32),
-        amodal=amodal,
-        visible=visible,
-        windows_xyxy=windows,
-    )
-    return Scene(0, "", instances, occlusion_graph(instances), "m", ("object",))
 
 
 def row_of_squares(count: int, step: int) -> Scene:
@@ -28,8 +14,7 @@ def row_of_squares(count: int, step: int) -> Scene:
     amodal = np.zeros((count, 20, 16 + step * count), np.bool_)
     for i in range(count):
         amodal[i, 2:18, step * i : step * i + 16] = True
-    covered = np.cumsum(amodal, axis=0) - amodal > 0
-    return scene(amodal, amodal & ~covered)
+    return scene_of(stacked(*amodal))
 
 
 def nodes(svg: str) -> dict[int, tuple[float, float]]:
@@ -67,11 +52,10 @@ def test_objects_that_hide_each_other_are_marked():
     visible = amodal.copy()
     visible[0, :10, 10:] = False
     visible[1, 10:, :30] = False
-    drawn = draw_graph(scene(amodal, visible))
+    drawn = draw_graph(scene_of(instances(amodal, visible)))
     assert drawn.count('stroke="#dc2626"') == 2
     assert 'stroke="#dc2626"' not in draw_graph(row_of_squares(2, 8))
 
 
 def test_nothing_to_draw():
-    empty = np.zeros((0, 8, 8), np.bool_)
-    assert draw_graph(scene(empty, empty)) == ""
+    assert draw_graph(scene_of(Instances.empty((8, 8)))) == ""

@@ -1,13 +1,8 @@
 import numpy as np
-from helpers.drawing import mask, stacked
+from helpers.scenes import mask, scene_of, stacked
 
 from amodal_perception.drawing.overlay import draw_scene, instance_colors
-from amodal_perception.ordering import occlusion_graph
-from amodal_perception.structures import Instances, Scene
-
-
-def scene_of(instances):
-    return Scene(0, "", instances, occlusion_graph(instances), "m", ("object",))
+from amodal_perception.structures import Instances
 
 
 def test_nothing_found_leaves_the_picture_as_it_is():
@@ -31,7 +26,8 @@ def test_visible_pixels_are_tinted_and_others_are_not():
 
 def test_a_one_pixel_object_can_be_drawn():
     dot = mask("...", ".#.", "...")
-    draw_scene(np.zeros((3, 3, 3), np.uint8), scene_of(stacked(dot)))
+    picture = draw_scene(np.zeros((3, 3, 3), np.uint8), scene_of(stacked(dot)))
+    assert picture[1, 1].any()
 
 
 def test_colors_differ():

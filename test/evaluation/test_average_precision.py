@@ -7,18 +7,15 @@ import copy
 import io
 
 import numpy as np
-import pytest
-from helpers.scene_files import mask, random_scenes, scenes, thing
+from helpers.scenes import amodal_file, annotation, mask, random_files
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as COCO_MASK
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from amodal_perception.errors import DatasetError
-from amodal_perception.evaluation.comparison import TARGETS, compare
+from amodal_perception.evaluation.comparison import TARGETS
 from amodal_perception.evaluation.evaluate import evaluate, evaluate_in_detail
-from amodal_perception.evaluation.protocols.orcnn import orcnn
 from amodal_perception.storage.amodal_coco import AmodalCoco
 
 NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
@@ -61,7 +58,7 @@ def pycocotools_figures(truth: AmodalCoco, predictions: AmodalCoco, target: str,
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 2**32 - 1))
 def test_every_figure_is_that_of_pycocotools(seed):
-    truth, predictions = random_scenes(np.random.default_rng(seed))
+    truth, predictions = random_files(np.random.default_rng(seed))
     if not predictions.annotations or all(r["iscrowd"] for r in truth.annotations.values()):
         return
     got = evaluate(truth, predictions, ["coco"])
@@ -74,7 +71,7 @@ def test_every_figure_is_that_of_pycocotools(seed):
 @settings(max_examples=12, deadline=None)
 @given(st.integers(0, 2**32 - 1))
 def test_without_classes_figures_are_those_of_pycocotools(seed):
-    truth, predictions = random_scenes(np.random.default_rng(seed))
+    truth, predictions = random_files(np.random.default_rng(seed))
     if not predictions.annotations or all(r["iscrowd"] for r in truth.annotations.values()):
         return
     got = evaluate(truth, predictions, ["orcnn"])
@@ -87,11 +84,11 @@ def test_many_predictions_of_one_image_are_cut_as_in_coco():
     square = np.zeros((20, 20), np.bool_)
     square[5:15, 5:15] = True
     elsewhere = np.roll(square, 5, axis=0)
-    rows = [thing(elsewhere, score=0.9 - i / 1000) for i in range(99)]
-    truth = scenes(thing(square))
+    rows = [annotation(elsewhere, score=0.9 - i / 1000) for i in range(99)]
+    truth = amodal_file(annotation(square))
     for extra in (0, 1):  # the hundredth still counts, the one after it does not
-        late = [*rows, *[thing(elsewhere, score=0.6)] * extra, thing(square, score=0.5)]
-        predictions = scenes(*late, name="predictions.json")
+        late = [*rows, *[annotation(elsewhere, score=0.6)] * extra, annotation(square, score=0.5)]
+        predictions = amodal_file(*late, name="predictions.json")
         got = evaluate(truth, predictions, ["coco"])
         expected = pycocotools_figures(truth, predictions, "amodal_mask")
         assert [got[f"coco.amodal_mask.{n}"] for n in ("AP", "AR100")] == [
@@ -103,8 +100,8 @@ def test_many_predictions_of_one_image_are_cut_as_in_coco():
 
 def test_fully_hidden_objects_can_be_counted_as_coco_does():
     front = mask("....", ".aa.", ".aa.", "....")
-    truth = scenes(thing(front), thing(front, np.zeros_like(front)))
-    predictions = scenes(thing(front, score=0.9))
+    truth = amodal_file(annotation(front), annotation(front, np.zeros_like(front)))
+    predictions = amodal_file(annotation(front, score=0.9))
     plain = evaluate(truth, predictions, ["coco"])
     assert plain["coco.amodal_mask.AR100"] == 1
     assert plain["counts.truth.ignored_fully_hidden"] == 1
@@ -118,7 +115,7 @@ def test_fully_hidden_objects_can_be_counted_as_coco_does():
 @given(st.integers(0, 2**32 - 1))
 def test_both_masks_must_fit(seed):
     """ORCNN's AP_AV is pycocotools' figure for the smaller of the two IoUs."""
-    truth, predictions = random_scenes(np.random.default_rng(seed), crowds=False)
+    truth, predictions = random_files(np.random.default_rng(seed), crowds=False)
     if not predictions.annotations or not truth.annotations:
         return
 
@@ -151,30 +148,3 @@ def test_both_masks_must_fit(seed):
         evaluation.accumulate()
         evaluation.summarize()
     assert evaluate(truth, predictions, ["orcnn"])["orcnn.all.AP_AV"] == evaluation.stats[0]
-
-
-def test_truth_without_objects_is_refused():
-    crowd = thing(mask("aa", "aa"), iscrowd=1)
-    with pytest.raises(DatasetError, match=r"truth\.json: holds no object"):
-        compare(scenes(crowd), scenes(thing(mask("aa", "aa"), score=0.5)))
-
-
-def test_occluded_only_leaves_out_predictions_of_whole_objects():
-    """The rule of ORCNN's AP_V: a prediction of an ignored object is no false alarm ..."""
-    whole = mask("aaa...", "aaa...", "......", "......", "......", "......")
-    back = mask("......", "......", "...bbb", "...bbb", "...bbb", "...bbb")
-    seen = mask("......", "......", "......", "......", "...bbb", "...bbb")
-    half = mask("aaa...", "......", "......", "......", "......", "......")
-    truth = scenes(thing(whole), thing(back, seen))
-    predictions = scenes(
-        thing(whole, half, score=0.9),  # its visible mask matches nothing at 0.75
-        thing(back, seen, score=0.8),
-        name="predictions.json",
-    )
-    figures = {name: measure(None) for name, measure in orcnn(compare(truth, predictions)).items()}
-    assert figures["occluded.left_out_share"] == 0.5
-    assert figures["occluded.ambiguous_share"] == 0
-    assert figures["occluded.AP_V"] == pytest.approx(1)
-    assert figures["occluded.AP_IV50"] == pytest.approx(1)
-    # ... while COCO's rule alone, which AP_AV keeps, counts it as one above IoU 0.5.
-    assert figures["occluded.AP_AV"] == pytest.approx((1 + 9 * 0.5) / 10)

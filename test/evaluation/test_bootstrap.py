@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from helpers.scene_files import random_scenes
+from helpers.scenes import random_files
 
 from amodal_perception.evaluation import bootstrap, protocols
 from amodal_perception.evaluation.alignment import align
 from amodal_perception.evaluation.comparison import compare
-from amodal_perception.evaluation.measures import MeanOf, Ratio
+from amodal_perception.evaluation.measures import Ratio
 from amodal_perception.storage.amodal_coco import AmodalCoco
 
 
@@ -33,7 +33,7 @@ def repeated(scenes: AmodalCoco, times: list[int]) -> AmodalCoco:
 
 def test_weights_count_images_as_often_as_copies_would():
     rng = np.random.default_rng(5)
-    truth, predictions = random_scenes(rng, images=6)
+    truth, predictions = random_files(rng, images=6)
     for row in predictions.annotations.values():
         row["score"] = float(rng.random())  # no ties: copies of one image cannot be told apart
     times = [2, 0, 1, 3, 1, 0]
@@ -50,7 +50,7 @@ def test_weights_count_images_as_often_as_copies_would():
 
 
 def test_weights_of_one_change_nothing():
-    truth, predictions = random_scenes(np.random.default_rng(6), images=6)
+    truth, predictions = random_files(np.random.default_rng(6), images=6)
     measures, _ = protocols.measure(compare(truth, predictions))
     once = np.ones(6)
     for name, measure in measures.items():
@@ -78,9 +78,3 @@ def test_only_headlines_of_average_precision_have_intervals():
     )
     chosen = bootstrap.intervals(dict.fromkeys(names, one), 3, 10)
     assert list(chosen) == ["coco.amodal_mask.AP", "a.b.F"]
-
-
-def test_mean_of_measures_leaves_out_those_of_nothing():
-    nothing, half = Ratio(np.zeros(2), np.zeros(2)), Ratio(np.ones(2), np.array([1.0, 3.0]))
-    assert MeanOf([nothing, half])(None) == 0.5
-    assert np.isnan(MeanOf([nothing])(None))

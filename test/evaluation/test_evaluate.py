@@ -1,16 +1,13 @@
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pytest
 from helpers.paths import SHARED_DATA
+from helpers.scenes import amodal_file, annotation
 
-from amodal_perception.commands.evaluate import evaluate_files
 from amodal_perception.errors import DatasetError
 from amodal_perception.evaluation.alignment import read_predictions
 from amodal_perception.evaluation.evaluate import evaluate
-from amodal_perception.evaluation.matching import match_greedily
 from amodal_perception.storage import amodal_coco
 
 COCO_EVAL = SHARED_DATA / "coco_eval"
@@ -23,58 +20,31 @@ def square(x: int, y: int, side: int = 10) -> np.ndarray:
     return mask
 
 
-def annotation(number, amodal, visible, score=None, image_id=1, category_id=1, **extra):
-    row = {
-        "id": number,
-        "image_id": image_id,
-        "category_id": category_id,
-        "segmentation": amodal_coco.encode_mask(amodal),
-        "visible_segmentation": amodal_coco.encode_mask(visible),
-        "iscrowd": 0,
-        **extra,
-    }
-    if score is not None:
-        row["score"] = score
-    return row
-
-
-def scenes(tmp_path, name, annotations, occlusions=(), images=None, classes=("object",)):
-    path = tmp_path / f"{name}.json"
-    amodal_coco.write(
-        path,
-        images=images or [amodal_coco.image_record(1, "a.png", SIZE_HW)],
-        annotations=annotations,
-        categories=amodal_coco.categories_of(classes),
-        occlusions=[{"image_id": 1, "occluder_id": i, "occludee_id": j} for i, j in occlusions],
+def file_of(rows=(), occlusions=(), *, name="p.json", classes=("object",), images=1):
+    return amodal_file(
+        *rows, occlusions=occlusions, name=name, classes=classes, images=images, size_hw=SIZE_HW
     )
-    return path
-
-
-def read(tmp_path, name, *arguments, **options):
-    return amodal_coco.read(scenes(tmp_path, name, *arguments, **options))
 
 
 FRONT, BACK, LONE = square(10, 10), square(15, 10), square(40, 20)
 
 
 @pytest.fixture
-def truth(tmp_path):
+def truth():
     """One square half behind another, and one alone."""
-    return read(
-        tmp_path,
-        "truth",
+    return file_of(
         [
-            annotation(1, FRONT, FRONT),
-            annotation(2, BACK, BACK & ~FRONT),
-            annotation(3, LONE, LONE),
+            annotation(FRONT, FRONT),
+            annotation(BACK, BACK & ~FRONT),
+            annotation(LONE, LONE),
         ],
         [(1, 2)],
     )
 
 
-def test_perfect_predictions_are_perfect(tmp_path, truth):
+def test_perfect_predictions_are_perfect(truth):
     rows = [{**row, "score": 0.9} for row in truth.annotations.values()]
-    metrics = evaluate(truth, read(tmp_path, "p", rows, [(1, 2)]))
+    metrics = evaluate(truth, file_of(rows, [(1, 2)]))
     measured = {name: value for name, value in metrics.items() if name[:6] != "counts"}
     assert {
         *(
@@ -98,8 +68,8 @@ def test_perfect_predictions_are_perfect(tmp_path, truth):
     assert measured == pytest.approx(dict.fromkeys(measured, 1.0))
 
 
-def test_no_predictions_score_zero(tmp_path, truth):
-    metrics = evaluate(truth, read(tmp_path, "p", []))
+def test_no_predictions_score_zero(truth):
+    metrics = evaluate(truth, file_of([]))
     assert metrics["coco.amodal_mask.AP"] == 0
     assert metrics["coco.visible_mask.AR100"] == 0
     assert metrics["matched.instances.recall"] == 0
@@ -108,16 +78,14 @@ def test_no_predictions_score_zero(tmp_path, truth):
     assert "matched.amodal_mask.mean_IoU" not in metrics
 
 
-def test_hidden_iou_is_about_the_hidden_part(tmp_path, truth):
+def test_hidden_iou_is_about_the_hidden_part(truth):
     # The hidden object is found, but only 2 of its 5 hidden columns are guessed.
     guess = BACK.copy()
     guess[:, 15:18] = False
-    predictions = read(
-        tmp_path,
-        "p",
+    predictions = file_of(
         [
-            annotation(1, FRONT, FRONT, 0.9),
-            annotation(2, guess, BACK & ~FRONT, 0.8),
+            annotation(FRONT, FRONT, score=0.9),
+            annotation(guess, BACK & ~FRONT, score=0.8),
         ],
         [(1, 2)],
     )
@@ -139,9 +107,9 @@ def test_hidden_iou_is_about_the_hidden_part(tmp_path, truth):
         ([(1, 2), (1, 3)], 0.5, 1, 1),
     ],
 )
-def test_order_of_found_objects(tmp_path, truth, edges, precision, recall, accuracy):
+def test_order_of_found_objects(truth, edges, precision, recall, accuracy):
     rows = [{**row, "score": 0.9} for row in truth.annotations.values()]
-    metrics = evaluate(truth, read(tmp_path, "p", rows, edges))
+    metrics = evaluate(truth, file_of(rows, edges))
     assert metrics["order.end_to_end.precision"] == precision
     assert metrics["order.end_to_end.recall"] == recall
     assert metrics["order.matched_pairs.accuracy"] == accuracy
@@ -149,163 +117,57 @@ def test_order_of_found_objects(tmp_path, truth, edges, precision, recall, accur
     assert metrics["order.end_to_end.F1"] == pytest.approx(expected)
 
 
-def test_missed_and_unsure_objects_cost_edges(tmp_path, truth):
+def test_missed_and_unsure_objects_cost_edges(truth):
     rows = [
-        annotation(1, FRONT, FRONT, 0.9),
-        annotation(2, BACK, BACK & ~FRONT, 0.4),
+        annotation(FRONT, FRONT, score=0.9),
+        annotation(BACK, BACK & ~FRONT, score=0.4),
     ]
-    metrics = evaluate(truth, read(tmp_path, "p", rows, [(1, 2)]))
+    metrics = evaluate(truth, file_of(rows, [(1, 2)]))
     assert metrics["order.end_to_end.recall"] == 0
     assert metrics["order.end_to_end.precision"] == 0
     assert "order.matched_pairs.accuracy" not in metrics
 
 
-def test_fully_hidden_objects_are_ignored(tmp_path):
+def test_fully_hidden_objects_are_ignored():
     nothing = np.zeros(SIZE_HW, np.bool_)
     inside = square(12, 12, 6)
-    truth = read(
-        tmp_path,
-        "truth",
-        [annotation(1, FRONT, FRONT), annotation(2, inside, nothing)],
+    truth = file_of(
+        [annotation(FRONT, FRONT), annotation(inside, nothing)],
         [(1, 2)],
     )
-    found = annotation(1, FRONT, FRONT, 0.9)
-    metrics = evaluate(truth, read(tmp_path, "p", [found]))
+    found = annotation(FRONT, FRONT, score=0.9)
+    metrics = evaluate(truth, file_of([found]))
     assert metrics["coco.amodal_mask.AP"] == pytest.approx(1)
     assert metrics["coco.visible_mask.AP"] == pytest.approx(1)
     assert metrics["matched.instances.recall"] == 1
     assert not [name for name in metrics if name.startswith("order.")]
     # A wrong detection is not forgiven for lying inside the ignored object's outline ...
-    wrong = annotation(2, square(13, 13, 3), square(13, 13, 3), 0.95)
-    metrics = evaluate(truth, read(tmp_path, "p", [found, wrong]))
+    wrong = annotation(square(13, 13, 3), square(13, 13, 3), score=0.95)
+    metrics = evaluate(truth, file_of([found, wrong]))
     assert metrics["coco.amodal_mask.AP50"] == pytest.approx(0.5)
     # ... but finding the ignored object is no false alarm.
-    lucky = annotation(2, inside, square(13, 13, 3), 0.95)
-    metrics = evaluate(truth, read(tmp_path, "p", [found, lucky]))
+    lucky = annotation(inside, square(13, 13, 3), score=0.95)
+    metrics = evaluate(truth, file_of([found, lucky]))
     assert metrics["coco.amodal_mask.AP50"] == pytest.approx(1)
 
 
-def test_truth_without_visible_objects_is_refused(tmp_path):
+def test_truth_without_visible_objects_is_refused():
     nothing = np.zeros(SIZE_HW, np.bool_)
-    truth = read(tmp_path, "truth", [annotation(1, FRONT, nothing)])
+    truth = file_of([annotation(FRONT, nothing)], name="truth.json")
     with pytest.raises(DatasetError, match=r"truth\.json: holds no object"):
-        evaluate(truth, read(tmp_path, "p", []))
+        evaluate(truth, file_of([]))
 
 
-def test_categories_must_agree_to_match(tmp_path):
+def test_categories_must_agree_to_match():
     classes = ("cup", "box")
-    truth = read(tmp_path, "truth", [annotation(1, FRONT, FRONT)], classes=classes)
-    row = annotation(1, FRONT, FRONT, 0.9, category_id=2)
-    metrics = evaluate(truth, read(tmp_path, "p", [row], classes=classes))
+    truth = file_of([annotation(FRONT, FRONT)], classes=classes)
+    row = annotation(FRONT, FRONT, score=0.9, category=2)
+    metrics = evaluate(truth, file_of([row], classes=classes))
     assert metrics["coco.amodal_mask.AP"] == 0
     assert metrics["matched.instances.recall"] == 0
     # Category ids are matched by their names.
-    metrics = evaluate(truth, read(tmp_path, "q", [row], classes=("box", "cup")))
+    metrics = evaluate(truth, file_of([row], classes=("box", "cup")))
     assert metrics["coco.amodal_mask.AP"] == pytest.approx(1)
-
-
-def test_foreign_classes_are_refused(tmp_path, truth):
-    predictions = read(tmp_path, "p", [], classes=("cat",))
-    with pytest.raises(DatasetError, match=r"predicts the classes cat, .* its classes are object"):
-        evaluate(truth, predictions)
-
-
-def test_images_are_matched_by_name_or_stamp(tmp_path):
-    def images(ids, **extra):
-        return [
-            amodal_coco.image_record(i, f"{i}.png", SIZE_HW, **{k: f(i) for k, f in extra.items()})
-            for i in ids
-        ]
-
-    rows = [annotation(1, FRONT, FRONT, image_id=1), annotation(2, LONE, LONE, image_id=2)]
-    stamp = {"stamp_ns": lambda i: 100 * i}
-    truth = read(tmp_path, "truth", rows, images=images([1, 2], **stamp))
-
-    moved = [annotation(1, FRONT, FRONT, 0.9, 7), annotation(2, LONE, LONE, 0.9, 8)]
-    by_stamp = images([7, 8], stamp_ns=lambda i: 100 * (i - 6))
-    assert evaluate(truth, read(tmp_path, "p", moved, images=by_stamp))[
-        "coco.amodal_mask.AP"
-    ] == pytest.approx(1)
-
-    by_name = [{**row, "id": row["id"] + 6} for row in images([1, 2])]
-    assert evaluate(truth, read(tmp_path, "q", moved, images=by_name))[
-        "coco.amodal_mask.AP"
-    ] == pytest.approx(1)
-
-    in_folder = [{**row, "file_name": f"images/{row['file_name']}"} for row in images([1, 2])]
-    assert evaluate(
-        read(tmp_path, "truth", rows, images=in_folder), read(tmp_path, "r", moved, images=by_name)
-    )["coco.amodal_mask.AP"] == pytest.approx(1)
-
-    with pytest.raises(DatasetError, match=r"p\.json: image '7.png' \(file_name\) is not in"):
-        evaluate(truth, read(tmp_path, "p", moved, images=images([7, 8])))
-
-
-def test_other_image_size_is_refused(tmp_path, truth):
-    images = [amodal_coco.image_record(1, "a.png", (80, 60))]
-    predictions = read(tmp_path, "p", [], images=images)
-    with pytest.raises(DatasetError, match=r"is 80 x 60 .* but 40 x 60 in"):
-        evaluate(truth, predictions)
-
-
-def test_damaged_mask_is_named(tmp_path, truth):
-    row = annotation(5, FRONT, FRONT, 0.9)
-    row["segmentation"] = {"size": [7, 7], "counts": [49]}
-    with pytest.raises(DatasetError, match=r"p\.json: annotation 5, 'segmentation'"):
-        evaluate(truth, read(tmp_path, "p", [row]))
-
-
-@pytest.mark.parametrize("score", [None, "0.9", float("nan")])
-def test_predictions_need_scores(tmp_path, truth, score):
-    row = annotation(7, FRONT, FRONT, 0.9)
-    predictions = read(tmp_path, "p", [row])
-    predictions.annotations[7]["score"] = score
-    with pytest.raises(DatasetError, match=r"p\.json: annotation 7 needs a finite 'score'"):
-        evaluate(truth, predictions)
-
-
-@pytest.mark.parametrize("bbox", [[1, 2, 3], "box", [1, 2, 3, float("nan")], ["a", 1, 2, 3]])
-def test_damaged_box_is_named(tmp_path, truth, bbox):
-    predictions = read(tmp_path, "p", [annotation(7, FRONT, FRONT, 0.9)])
-    predictions.annotations[7]["bbox"] = bbox
-    with pytest.raises(DatasetError, match=r"p\.json: annotation 7, 'bbox' is"):
-        evaluate(truth, predictions)
-
-
-def test_evaluate_files_writes_metrics(tmp_path, truth, capsys):
-    rows = [{**row, "score": 0.9} for row in truth.annotations.values()]
-    metrics = evaluate_files(truth.path, scenes(tmp_path, "p", rows), tmp_path / "out")
-    assert json.loads((tmp_path / "out" / "metrics.json").read_text()) == metrics
-    assert "coco.amodal_mask.AP50" in capsys.readouterr().out
-
-
-def test_evaluate_files_refuses_no_predictions(tmp_path, truth):
-    with pytest.raises(DatasetError, match=r"p\.json: holds no predictions"):
-        evaluate_files(truth.path, scenes(tmp_path, "p", []), tmp_path / "out")
-    assert not (tmp_path / "out").exists()
-
-
-def test_plain_list_of_results(tmp_path, truth):
-    rows = [
-        {key: row[key] for key in ("image_id", "category_id", "segmentation")} | {"score": 0.9}
-        for row in truth.annotations.values()
-    ]
-    path = tmp_path / "results.json"
-    path.write_text(json.dumps(rows))
-    metrics = evaluate(truth, read_predictions(path, truth))
-    assert metrics["coco.amodal_mask.AP"] == pytest.approx(1)
-    assert "coco.visible_mask.AP" not in metrics
-
-    del rows[1]["score"]
-    path.write_text(json.dumps(rows))
-    with pytest.raises(DatasetError, match=r"results\.json: result 2 has no 'score'"):
-        read_predictions(path, truth)
-
-
-def test_greedy_matching_takes_the_best_free_column():
-    iou = np.array([[0.6, 0.7, 0.0], [0.55, 0.9, 0.0], [0.8, 0.0, 0.4]])
-    assert match_greedily(iou).tolist() == [1, 0, -1]
-    assert match_greedily(np.zeros((2, 0))).tolist() == [-1, -1]
 
 
 @pytest.mark.skipif(not COCO_EVAL.exists(), reason=f"{COCO_EVAL} is not there")

@@ -2,8 +2,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from helpers.drawn_scenes import write_scenes
 from helpers.paths import ASSETS
+from helpers.scenes import write_scenes
 
 from amodal_perception.errors import ConfigError
 from amodal_perception.evaluation.evaluate import evaluate

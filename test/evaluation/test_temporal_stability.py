@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from helpers.scenes import instances
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -11,39 +12,31 @@ from amodal_perception.evaluation.temporal_stability import (
     compare,
     temporal_stability,
 )
-from amodal_perception.masks import mask_windows
 from amodal_perception.structures import Instances
 
 SIZE_HW = (20, 40)
 
 
-def instances(*objects: tuple[str, str], labels=None) -> Instances:
+def spans_of(*objects: tuple[str, str], labels=None) -> Instances:
     """Objects of one row of pixels each: (amodal, visible) as texts of columns "3-7"."""
 
-    def mask(row: int, columns: str) -> np.ndarray:
+    def drawn(columns: str) -> np.ndarray:
         image = np.zeros(SIZE_HW, np.bool_)
         if columns:
             first, last = map(int, columns.split("-"))
-            image[row, first : last + 1] = True
+            image[5, first : last + 1] = True
         return image
 
-    amodal = np.array([mask(5, a) for a, _ in objects], np.bool_).reshape(-1, *SIZE_HW)
-    visible = np.array([mask(5, v) for _, v in objects], np.bool_).reshape(-1, *SIZE_HW)
-    windows = mask_windows(amodal)
-    count = len(objects)
-    return Instances.from_masks(
-        boxes_xyxy=windows.astype(np.float32),
-        scores=np.ones(count, np.float32),
-        labels=np.array(labels or [0] * count, np.int32),
-        amodal=amodal,
-        visible=visible,
-        windows_xyxy=windows,
+    amodal, visible = (
+        np.array([drawn(pair[i]) for pair in objects], np.bool_).reshape(-1, *SIZE_HW)
+        for i in range(2)
     )
+    return instances(amodal, visible, labels=labels)
 
 
 def view(*objects, edges=(), labels=None, tracks=()) -> View:
     return View(
-        instances(*objects, labels=labels), np.array(edges, np.int32).reshape(-1, 2), tuple(tracks)
+        spans_of(*objects, labels=labels), np.array(edges, np.int32).reshape(-1, 2), tuple(tracks)
     )
 
 

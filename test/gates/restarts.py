@@ -7,7 +7,7 @@ import subprocess
 import time
 
 import numpy as np
-from helpers.moody_model import ENDLESS
+from helpers.onnx_models import ENDLESS
 from helpers.running_node import PATIENCE_S, Camera, Monitor, node_process
 from tqdm import tqdm
 

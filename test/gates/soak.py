@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from helpers.contract_model import INPUT_HW, write_model
+from helpers.onnx_models import INPUT_HW, write_model
 from helpers.running_node import Camera, Monitor, node_process
 from tqdm import tqdm
 

@@ -10,7 +10,9 @@ import json
 from pathlib import Path
 
 import numpy as np
-from pycocotools import mask as coco_mask
+
+from amodal_perception.storage.amodal_coco import encode_mask
+from helpers.scenes import stacked
 
 SIZE_HW = (40, 60)
 BOXES = ((10, 5, 30, 35), (20, 10, 45, 30), (40, 20, 55, 38), (2, 30, 8, 36))
@@ -30,15 +32,12 @@ def amodal():
 
 def visible():
     """Return what is seen of each: [4, H, W] bool."""
-    masks = amodal()
-    covered = np.cumsum(masks, axis=0) - masks > 0
-    return masks & ~covered
+    return stacked(*amodal()).visible
 
 
 def rle(mask, **extra):
     """Encode as files have it: text, not bytes."""
-    code = coco_mask.encode(np.asfortranarray(mask.view(np.uint8)))
-    return {"size": code["size"], "counts": code["counts"].decode(), **extra}
+    return {**encode_mask(mask), **extra}
 
 
 def polygon(i):

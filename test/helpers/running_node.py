@@ -16,7 +16,19 @@ from helpers.paths import ROOT
 
 PATIENCE_S = 30.0
 SETTLE_S = 0.3
+ARRIVAL_S = 0.4
 KNOCK = 0  # seconds; stamp of images that only ask whether the node is there
+STAGES = [
+    "wait",
+    "decode",
+    "preprocess",
+    "engine",
+    "postprocess",
+    "ordering",
+    "tracking",
+    "message",
+]
+"""What the node times, in the order of `AmodalScene.stage_names`."""
 
 
 @contextmanager
@@ -42,6 +54,13 @@ def end(process: subprocess.Popen) -> str:
         process.kill()
 
 
+def duration(seconds: float):
+    """Make a Duration message."""
+    from builtin_interfaces.msg import Duration
+
+    return Duration(sec=int(seconds), nanosec=round(seconds % 1 * 1e9))
+
+
 class Camera:
     """Publishes images and collects scenes and overlays."""
 
@@ -61,7 +80,7 @@ class Camera:
             AmodalScene, "/amodal_perception/scene", self._receive, self.reliable
         )
         self._answered = False
-        self._clients: dict = {}
+        self.clients: dict = {}
 
     def spin_until(self, condition, what: str) -> None:
         """Let messages in until the condition holds."""
@@ -130,18 +149,26 @@ class Camera:
         self.spin_until(seen, f"scene {second}")
         return self.scene_of(second)
 
-    def call(self, service_type, name: str, **fields):
-        """Call one of the node's services and return its response."""
-        client = self._clients.get(name)
+    def ask(self, service_type, name: str, **fields):
+        """Call one of the node's services and return the future of its response."""
+        client = self.clients.get(name)
         if client is None:
             client = self.node.create_client(service_type, f"/amodal_perception/{name}")
             assert client.wait_for_service(PATIENCE_S), f"no service {name}"
             # The service finds its client in its own time, and before that its answer is lost.
             self.wait(SETTLE_S)
-            self._clients[name] = client
-        future = client.call_async(service_type.Request(**fields))
+            self.clients[name] = client
+        return client.call_async(service_type.Request(**fields))
+
+    def call(self, service_type, name: str, **fields):
+        """Call one of the node's services and return its response."""
+        future = self.ask(service_type, name, **fields)
         self.spin_until(future.done, f"the answer of {name}")
         return future.result()
+
+    def let_calls_arrive(self) -> None:
+        """Give calls the time to arrive, which nothing else tells."""
+        self.wait(ARRIVAL_S)
 
     def set_parameter(self, name: str, value):
         """Set one of the node's parameters and return the result."""

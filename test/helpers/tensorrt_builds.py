@@ -6,6 +6,23 @@ from pathlib import Path
 
 import pytest
 
+from helpers.onnx_models import write_model
+
+
+@pytest.fixture
+def model(tmp_path):
+    """Give a tiny model, in a folder of its own."""
+    folder = tmp_path / "models"
+    folder.mkdir()
+    return write_model(folder / "discs.onnx")
+
+
+@pytest.fixture(autouse=True)
+def cache_home(tmp_path, monkeypatch):
+    """No test touches the user's cache."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
 
 def assert_builds(path: Path) -> None:
     """Compile an ONNX file for compute capability 8.6; the test skips without TensorRT."""

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from helpers.scenes import instances
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -12,24 +13,16 @@ CAMERA = Intrinsics(fx_px=100.0, fy_px=50.0, cx_px=31.5, cy_px=23.5)
 SIZE_HW = 48, 64
 
 
-def instances(amodal_xyxy, visible_xyxy) -> Instances:
+def rectangles(amodal_xyxy, visible_xyxy) -> Instances:
     """Make one instance of two rectangles."""
     masks = np.zeros((2, 1, *SIZE_HW), np.bool_)
     for mask, (x0, y0, x1, y1) in zip(masks, (amodal_xyxy, visible_xyxy)):
         mask[0, y0:y1, x0:x1] = True
-    box = np.array([amodal_xyxy])
-    return Instances.from_masks(
-        boxes_xyxy=box.astype(np.float32),
-        scores=np.ones(1, np.float32),
-        labels=np.zeros(1, np.int32),
-        amodal=masks[0],
-        visible=masks[1],
-        windows_xyxy=box.astype(np.int32),
-    )
+    return instances(*masks)
 
 
 def test_a_flat_object_that_is_seen_whole():
-    seen = instances((22, 14, 42, 34), (22, 14, 42, 34))
+    seen = rectangles((22, 14, 42, 34), (22, 14, 42, 34))
     (extent,) = measure_extents(seen, np.full(SIZE_HW, 2.0, np.float32), CAMERA)
     # 20 pixels are 0.4 m across at 2 m with fx = 100, and 0.8 m high with fy = 50.
     assert extent.amodal_min_xyz == pytest.approx((-0.2, -0.4, 2.0))
@@ -43,7 +36,7 @@ def test_a_flat_object_that_is_seen_whole():
 
 
 def test_hidden_and_cut_objects_say_so():
-    half_hidden = instances((0, 14, 42, 34), (22, 14, 42, 34))
+    half_hidden = rectangles((0, 14, 42, 34), (22, 14, 42, 34))
     (extent,) = measure_extents(half_hidden, np.full(SIZE_HW, 2.0, np.float32), CAMERA)
     assert extent.is_guessed
     assert extent.is_truncated
@@ -54,7 +47,7 @@ def test_hidden_and_cut_objects_say_so():
 def test_depth_of_what_lies_behind_is_left_out():
     depth = np.full(SIZE_HW, 1.0, np.float32)
     depth[14, 22:26] = 9.0  # 1 % of the object's pixels, at its edge
-    seen = instances((22, 14, 42, 34), (22, 14, 42, 34))
+    seen = rectangles((22, 14, 42, 34), (22, 14, 42, 34))
     (extent,) = measure_extents(seen, depth, CAMERA)
     assert extent.measured_max_xyz[2] == pytest.approx(1.0)
 
@@ -63,7 +56,7 @@ def test_depth_of_what_lies_behind_is_left_out():
 def test_too_little_depth_gives_no_numbers(known_px):
     depth = np.full(SIZE_HW, np.nan, np.float32)
     depth[14:34, 22:42] = np.where(np.arange(400) < known_px, 1.0, np.nan).reshape(20, 20)
-    seen = instances((22, 14, 42, 34), (22, 14, 42, 34))
+    seen = rectangles((22, 14, 42, 34), (22, 14, 42, 34))
     (extent,) = measure_extents(seen, depth, CAMERA)
     assert extent.is_starved
     assert extent.depth_px == known_px
@@ -90,7 +83,7 @@ def test_what_is_measured_lies_in_what_is_assumed(box, seed):
     whole = x, y, x + width, y + height
     part = x + rng.integers(width), y, x + width, y + height
     depth = rng.uniform(0.5, 3.0, SIZE_HW).astype(np.float32)
-    (extent,) = measure_extents(instances(whole, part), depth, CAMERA)
+    (extent,) = measure_extents(rectangles(whole, part), depth, CAMERA)
     if not extent.is_starved:
         slack_m = 1e-6
         low, high = np.array(extent.amodal_min_xyz), np.array(extent.amodal_max_xyz)

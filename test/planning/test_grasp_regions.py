@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
-from helpers.drawing import instances, mask, stacked
+from helpers.scenes import instances, mask, stacked
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp

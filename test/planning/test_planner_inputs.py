@@ -6,8 +6,8 @@ import sys
 import cv2
 import numpy as np
 import pytest
-from helpers.drawing import mask, stacked
 from helpers.paths import ROOT
+from helpers.scenes import mask, stacked
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -15,27 +15,14 @@ from hypothesis.extra import numpy as hnp
 from amodal_perception.planning.grasp_regions import graspable_masks
 from amodal_perception.planning.label_image import label_image
 from amodal_perception.planning.planner_inputs import (
-    Box,
     cloud_indices,
     collision_box,
     contact_graspnet_input,
     object_mask,
 )
-from amodal_perception.structures import Instances
 
 CAMERA_MATRIX = np.array([[600.0, 0, 2], [0, 600.0, 1.5], [0, 0, 1]])
 PILE = stacked(mask("##...", "##...", "....."), mask(".###.", ".###.", ".###."))
-
-
-def test_label_image_holds_ids_where_objects_are_seen():
-    labels = label_image(PILE, PILE.visible)
-    assert labels.dtype == np.uint16
-    assert labels.tolist() == [[1, 1, 2, 2, 0], [1, 1, 2, 2, 0], [0, 2, 2, 2, 0]]
-
-
-def test_label_image_of_nothing_is_empty():
-    nothing = Instances.empty((3, 4))
-    assert not label_image(nothing, nothing.visible).any()
 
 
 def test_contact_graspnet_reads_what_was_saved(tmp_path):
@@ -126,36 +113,6 @@ def test_collision_box_holds_all_that_lies_between_the_corners(a, b, padding_m):
 def test_box_of_nothing_known_is_refused(low, high, message):
     with pytest.raises(ValueError, match=message):
         collision_box(low, high)
-
-
-def test_moveit_takes_the_box():
-    pytest.importorskip("moveit_msgs", reason="needs MoveIt's messages, which have no wheel")
-    from rclpy.serialization import deserialize_message, serialize_message
-    from std_msgs.msg import Header
-
-    from amodal_perception.conversions.moveit import collision_object
-
-    box = Box((0.1, 0.2, 0.7), (0.3, 0.4, 0.5))
-    message = collision_object(box, object_id="a1-7", header=Header(frame_id="camera"))
-    read = deserialize_message(serialize_message(message), type(message))
-    assert (read.id, read.header.frame_id, read.operation) == ("a1-7", "camera", read.ADD)
-    assert (read.pose.position.x, read.pose.position.z, read.pose.orientation.w) == (0.1, 0.7, 1)
-    assert list(read.primitives[0].dimensions) == [0.3, 0.4, 0.5]
-    assert read.primitives[0].type == read.primitives[0].BOX
-    assert len(read.primitive_poses) == 1
-
-
-def test_moveit_that_is_missing_is_named():
-    from amodal_perception.conversions.moveit import collision_object
-    from amodal_perception.errors import AmodalError
-
-    try:
-        import moveit_msgs  # noqa: F401
-    except ImportError:
-        with pytest.raises(AmodalError, match=r"moveit-msgs|geometry_msgs"):
-            collision_object(Box((0, 0, 0), (1, 1, 1)), object_id="1", header=None)
-    else:
-        pytest.skip("MoveIt's messages are installed")
 
 
 def test_works_as_a_copied_file(tmp_path):

@@ -2,17 +2,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from helpers.drawing import instances, mask, stacked
+from helpers.scenes import instances, mask, stacked
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from amodal_perception.ordering import (
-    OrderingConfig,
-    occlusion_graph,
-    reachability,
-    removal_order,
-)
+from amodal_perception.ordering import OrderingConfig, occlusion_graph, reachability, removal_order
 from amodal_perception.planning.removal_plan import removal_plan
 from amodal_perception.structures import OcclusionGraph
 

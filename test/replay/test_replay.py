@@ -3,46 +3,26 @@ from __future__ import annotations
 import csv
 import json
 import re
-from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 from helpers.bag_writing import compressed_message, image_message, write_bag
-from helpers.contract_model import write_model
 from helpers.paths import SHARED_DATA
+from helpers.replays import RUN, SIZE_HW, STAMPS_NS, frames_of
 from rosbags.rosbag2 import CompressionMode, StoragePlugin
 
 from amodal_perception.commands.replay import print_summary
 from amodal_perception.errors import BagError, DatasetError
 from amodal_perception.pipeline import Pipeline
 from amodal_perception.replay.replay import read_stamped_truth, replay_bag
-from amodal_perception.replay.run_folder import ReplayedFrame, RunOptions, write_run
+from amodal_perception.replay.run_folder import RunOptions, write_run
 from amodal_perception.runtime import DEFAULT_MODEL, load_runtime
 from amodal_perception.storage import amodal_coco
 from amodal_perception.storage.scene_bags import read_scenes
-from amodal_perception.structures import Frame, Instances
 
 CAMERA_BAG = SHARED_DATA / "camera_bag"
-SIZE_HW = (96, 128)
-STAMPS_NS = [10**9 * (5 + i) + 7 for i in range(4)]
-RUN = {
-    "summary.json",
-    "report.html",
-    "frames.csv",
-    "predictions.json",
-    "scenes.mcap",
-    "video.webm",
-    "overlays",
-}
-
-
-@pytest.fixture(scope="module")
-def pipeline(tmp_path_factory) -> Pipeline:
-    """A model that sees two discs, one behind the other, in every image."""
-    path = write_model(tmp_path_factory.mktemp("model") / "two_discs.onnx")
-    return Pipeline(load_runtime(path, num_threads=1))
 
 
 @pytest.fixture(scope="module")
@@ -67,15 +47,6 @@ def truth_path(tmp_path, bag, pipeline) -> Path:
     path = tmp_path / "truth.json"
     path.write_text(json.dumps(content))
     return path
-
-
-def frames_of(pipeline: Pipeline, count: int = 3) -> list[ReplayedFrame]:
-    rng = np.random.default_rng(0)
-    frames = []
-    for i in range(count):
-        frame = Frame(rng.integers(0, 256, (*SIZE_HW, 3), dtype=np.uint8), STAMPS_NS[i], "camera")
-        frames.append(ReplayedFrame(frame, pipeline(frame), 10.0 + i))
-    return frames
 
 
 def test_replay_leaves_a_whole_run(tmp_path, bag, pipeline):
@@ -141,44 +112,6 @@ def test_images_that_are_none_count_as_dropped(tmp_path, pipeline, caplog):
     assert "left out" in caplog.text
 
 
-def test_every_frame_has_a_line_of_figures(tmp_path, pipeline):
-    frames = frames_of(pipeline)
-    frames[1] = replace(frames[1], scene=None, latency_ms=None)
-    frames[2] = replace(frames[2], age_ms=17.25)
-    write_run(tmp_path / "out", frames, model_id="m")
-    with (tmp_path / "out" / "frames.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert [row["stamp_ns"] for row in rows] == [str(stamp) for stamp in STAMPS_NS[:3]]
-    assert [row["dropped"] for row in rows] == ["0", "1", "0"]
-    assert [row["instances"] for row in rows] == ["2", "", "2"]
-    assert [row["latency_ms"] for row in rows] == ["10.0000", "", "12.0000"]
-    assert [row["age_ms"] for row in rows] == ["", "", "17.2500"]
-    # The model sees the same discs in all images.
-    assert [row["objects_kept"] for row in rows] == ["", "", "2"]
-    assert [row["amodal_iou"] for row in rows] == ["", "", "1.0000"]
-    assert [row["edges_kept"] for row in rows] == ["", "", "1"]
-    assert float(rows[0]["engine_ms"]) > 0
-    assert rows[1]["engine_ms"] == ""
-
-
-def test_predictions_grow_to_the_file_that_is_written_at_once(tmp_path, bag, pipeline):
-    replay_bag(bag, pipeline, tmp_path / "out")
-    path = tmp_path / "out" / "predictions.json"
-    content = json.loads(path.read_text())
-    amodal_coco.write(tmp_path / "at_once.json", **content)
-    assert (tmp_path / "at_once.json").read_bytes() == path.read_bytes()
-
-
-def test_film_shows_every_frame_also_those_that_were_dropped(tmp_path, pipeline):
-    frames = frames_of(pipeline)
-    frames[1] = replace(frames[1], scene=None)
-    write_run(tmp_path / "out", frames, model_id="m")
-    film = cv2.VideoCapture(str(tmp_path / "out" / "video.webm"))
-    means = [film.read()[1].mean() for _ in range(3)]
-    assert not film.read()[0]
-    assert means[1] < 0.5 * min(means[0], means[2])
-
-
 def test_pictures_can_be_left_out(tmp_path, bag, pipeline):
     out = tmp_path / "out"
     replay_bag(bag, pipeline, out)
@@ -221,22 +154,6 @@ def test_truth_of_other_cameras_is_left_out(tmp_path, bag, pipeline, truth_path)
     assert "Quality against truth <small>2 frames" in html
 
 
-def test_hash_depends_on_what_was_seen(tmp_path, pipeline):
-    frames = frames_of(pipeline, 2)
-    digests = {write_run(tmp_path / "a", frames, model_id="m")["scenes_sha256"]}
-    scene = frames[1].scene
-    first, *rest = scene.instances.visible_crops
-    rows, columns = np.nonzero(first)
-    other_first = first.copy()
-    other_first[rows[0], columns[0]] = False
-    instances = replace(scene.instances, visible_crops=(other_first, *rest))
-    changed = replace(scene, instances=instances)
-    for other in (changed, replace(scene, stamp_ns=1), replace(scene, frame_id="left")):
-        run = [frames[0], replace(frames[1], scene=other)]
-        digests.add(write_run(tmp_path / "a", run, model_id="m")["scenes_sha256"])
-    assert len(digests) == 4
-
-
 def test_truth_is_matched_by_stamp(tmp_path, bag, pipeline, truth_path, capsys):
     summary = replay_bag(bag, pipeline, tmp_path / "out", truth_path=truth_path)
     metrics = summary["metrics"]
@@ -250,13 +167,6 @@ def test_truth_is_matched_by_stamp(tmp_path, bag, pipeline, truth_path, capsys):
     assert re.search(r"engine( +\d+\.\d\d){3}", printed)
 
 
-def test_truth_of_other_frames_is_refused(tmp_path, pipeline, truth_path):
-    frames = frames_of(pipeline, 1)
-    with pytest.raises(DatasetError, match="holds none of the 1 stamps"):
-        write_run(tmp_path / "out", frames, model_id="m", truth=read_stamped_truth(truth_path))
-    assert not (tmp_path / "out").exists()
-
-
 def test_truth_without_stamps_is_refused(tmp_path, bag, pipeline, truth_path):
     content = json.loads(truth_path.read_text())
     del content["images"][1]["stamp_ns"]
@@ -264,88 +174,6 @@ def test_truth_without_stamps_is_refused(tmp_path, bag, pipeline, truth_path):
     with pytest.raises(DatasetError, match=r"truth\.json: image 3 has no 'stamp_ns'"):
         replay_bag(bag, pipeline, tmp_path / "out", truth_path=truth_path)
     assert not (tmp_path / "out").exists()
-
-
-def test_dropped_and_empty_frames(tmp_path, pipeline, capsys):
-    frames = frames_of(pipeline)
-    frames[0] = replace(frames[0], scene=None, latency_ms=None)
-    nothing = replace(
-        frames[1].scene,
-        instances=Instances.empty(SIZE_HW),
-        graph=replace(
-            frames[1].scene.graph,
-            **{
-                name: getattr(frames[1].scene.graph, name)[:0]
-                for name in ("edges", "confidence", "overlap_px", "hidden_fraction")
-            },
-            removal_order=np.zeros(0, np.int32),
-        ),
-    )
-    frames[1] = replace(frames[1], scene=nothing)
-    summary = write_run(tmp_path / "out", frames, model_id="m")
-    assert (summary["frames_processed"], summary["frames_dropped"]) == (2, 1)
-    assert summary["instances_mean"] == 1
-    assert summary["latency_ms"]["p50"] == 11.5
-    html = (tmp_path / "out" / "report.html").read_text()
-    assert "1 dropped" in html
-    assert "no objects found" in html
-    assert not (tmp_path / "out" / "overlays" / "000000.png").exists()
-    assert (tmp_path / "out" / "overlays" / "000002.png").exists()
-
-
-def test_nothing_processed(tmp_path, pipeline, capsys):
-    frames = [replace(frame, scene=None, latency_ms=None) for frame in frames_of(pipeline)]
-    summary = write_run(tmp_path / "out", frames, model_id="m")
-    assert (summary["frames_processed"], summary["frames_dropped"]) == (0, 3)
-    assert summary["latency_ms"] == {"p50": None, "p95": None, "p99": None}
-    assert "No frame was processed" in (tmp_path / "out" / "report.html").read_text()
-    print_summary(summary)
-    assert re.search(r"latency +- +- +-", capsys.readouterr().out)
-
-
-def test_report_needs_no_other_file(tmp_path, pipeline):
-    write_run(tmp_path / "out", frames_of(pipeline), model_id="<m>")
-    html = (tmp_path / "out" / "report.html").read_text()
-    assert html.count("data:image/jpeg;base64,") == 6
-    assert "&lt;m&gt;" in html
-    assert "Hidden pixels are guesses" in html
-    assert not re.search(r"(src|href)=\"(?!data:)", html)
-    assert "http" not in html
-
-
-def test_long_runs_show_an_even_choice_of_frames(tmp_path, pipeline):
-    (frame,) = frames_of(pipeline, 1)
-    write_run(tmp_path / "out", [frame] * 40, model_id="m")
-    shown = re.findall(r"<h3>Frame (\d+) ", (tmp_path / "out" / "report.html").read_text())
-    assert [int(index) for index in shown] == list(range(0, 40, 4))
-
-
-def test_an_earlier_run_is_replaced_and_nothing_else(tmp_path, pipeline):
-    out = tmp_path / "out"
-    write_run(out, frames_of(pipeline, 3), model_id="m")
-    (out / "notes.txt").write_text("mine")
-    (out / "overlays" / "mine.png").write_text("mine")
-    write_run(out, frames_of(pipeline, 1), model_id="m")
-    assert {path.name for path in out.iterdir()} == RUN | {"notes.txt"}
-    assert {path.name for path in (out / "overlays").iterdir()} == {"000000.png", "mine.png"}
-    assert json.loads((out / "summary.json").read_text())["frames_sent"] == 1
-
-
-def test_failure_keeps_the_earlier_run(tmp_path, pipeline):
-    out = tmp_path / "out"
-    write_run(out, frames_of(pipeline, 2), model_id="m")
-    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
-
-    def broken():
-        yield from frames_of(pipeline, 1)
-        raise OSError(28, "No space left on device")
-
-    with pytest.raises(OSError, match="No space left"):
-        write_run(out, broken(), model_id="m")
-    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
-    with pytest.raises(OSError, match=r"No space left.*new"):
-        write_run(tmp_path / "new", broken(), model_id="m")
-    assert not (tmp_path / "new").exists()
 
 
 def test_missing_bag_leaves_nothing(tmp_path, pipeline):
@@ -362,3 +190,10 @@ def test_real_camera_bag(tmp_path, pipeline, caplog):
     assert [scene.stamp_ns for scene in scenes] == [8_297_777_777, 8_331_088_888]
     assert all(scene.instances.size_hw == (480, 640) for scene in scenes)
     assert "12 of 13 parts are missing" in caplog.text
+
+
+def test_truth_of_other_frames_is_refused(tmp_path, pipeline, truth_path):
+    frames = frames_of(pipeline, 1)
+    with pytest.raises(DatasetError, match="holds none of the 1 stamps"):
+        write_run(tmp_path / "out", frames, model_id="m", truth=read_stamped_truth(truth_path))
+    assert not (tmp_path / "out").exists()

@@ -43,8 +43,7 @@ def monitor(camera):
 def models(tmp_path_factory):
     """Give tiny model files: two discs in every image, at once, slowly, or as the image says."""
     pytest.importorskip("onnx", reason="needs onnx to write the tests' models")
-    from helpers.contract_model import write_model
-    from helpers.moody_model import write_moody_model
+    from helpers.onnx_models import write_model, write_moody_model
 
     folder = tmp_path_factory.mktemp("models")
     return SimpleNamespace(

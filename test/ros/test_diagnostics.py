@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from dataclasses import replace
 
@@ -113,21 +112,3 @@ def test_engine():
     assert engine_status(replace(good, model=None)).message == "no model is loaded"
     failed = engine_status(replace(good, model=None, failure="m.onnx: no such model file"))
     assert (failed.level, failed.message) == (ERROR, "m.onnx: no such model file")
-
-
-def test_statistics_counts_times_and_forgets():
-    statistics = FrameStatistics()
-    statistics.count("received")
-    statistics.count("failed", "why")
-    statistics.count_scene({"engine": 40.0}, received_s=time.monotonic() - 1, age_s=2.0)
-    first, second = statistics.report(), statistics.report()
-    assert first.recent == Counter(received=1, failed=1, published=1)
-    assert not +second.recent
-    assert second.total == first.total
-    assert first.reasons == {"failed": "why"}
-    assert first.stages_ms["engine"].p50 == 40.0
-    assert first.age_ms.largest == 2000.0
-    assert first.processing_ms.p50 >= 1000.0
-    assert statistics.summary().startswith(
-        "1 images received, 1 scenes published; dropped: 0 overtaken"
-    )

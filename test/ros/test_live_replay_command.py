@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.paths import ROOT
+from helpers.command import amodal
 
 pytest.importorskip("rosbags", reason="needs rosbags")
 from helpers.bag_writing import image_message, write_bag
@@ -27,10 +26,7 @@ def bag(tmp_path_factory) -> Path:
 
 
 def replay_live(bag, *arguments) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "amodal_perception.cli", "replay", bag, "--live", *arguments]
-    return subprocess.run(
-        list(map(str, command)), cwd=ROOT, capture_output=True, text=True, timeout=120
-    )
+    return amodal("replay", bag, "--live", *arguments)
 
 
 def test_every_frame_is_accounted_for(ros, models, bag, tmp_path):

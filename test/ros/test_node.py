@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from helpers.running_node import node_process
+from helpers.running_node import STAGES, node_process
 
 from amodal_perception.conversions.scenes import msg_to_scene
 
@@ -21,16 +21,7 @@ def test_scene_keeps_the_header_and_holds_what_the_model_saw(node, camera):
     assert message.header.frame_id == "wrist_camera"
     assert (message.image_width, message.image_height) == (64, 48)
     assert message.model_id.startswith("two_discs@")
-    assert list(message.stage_names) == [
-        "wait",
-        "decode",
-        "preprocess",
-        "engine",
-        "postprocess",
-        "ordering",
-        "tracking",
-        "message",
-    ]
+    assert list(message.stage_names) == STAGES
     assert all(ms > 0 for ms in message.stage_ms)
     assert message.status == message.OK
     scene = msg_to_scene(message)

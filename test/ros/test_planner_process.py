@@ -5,8 +5,7 @@ from __future__ import annotations
 import signal
 
 import pytest
-from helpers.running_node import PATIENCE_S, end, node_process
-from helpers.service_calls import Caller, seconds
+from helpers.running_node import PATIENCE_S, duration, end, node_process
 
 pytest.importorskip("amodal_perception.srv", reason="needs the built messages (make setup)")
 from amodal_perception.srv import GetAmodalScene, GetRemovalPlan
@@ -16,7 +15,7 @@ def test_second_run_knows_nothing_of_the_first(models, camera):
     prefixes = set()
     for _ in range(2):
         with node_process(f"model_file_path:={models.quick}"):
-            answer = Caller(camera)(GetRemovalPlan, "get_removal_plan", instance_id=1)
+            answer = camera.ask(GetRemovalPlan, "get_removal_plan", instance_id=1)
             camera.spin_until(answer.done, "the plan")
             plan = answer.result()
             assert not plan.success
@@ -24,6 +23,7 @@ def test_second_run_knows_nothing_of_the_first(models, camera):
             scene = camera.see(camera.publisher(), camera.image(5))
             prefixes.add(scene.instances[0].track_id.split("-")[0])
             camera.scenes.clear()
+            camera.clients.clear()  # the next node has services of its own
     assert len(prefixes) == 2, "a respawned node must not give old names to new objects"
 
 
@@ -33,8 +33,7 @@ def test_waiting_wakes_a_node_that_nobody_listens_to_and_does_not_keep_it(models
         publisher = camera.node.create_publisher(
             camera.image_type, "/camera/image", camera.reliable
         )
-        ask = Caller(camera)
-        answer = ask(GetAmodalScene, "get_scene", timeout=seconds(20))
+        answer = camera.ask(GetAmodalScene, "get_scene", timeout=duration(20))
 
         def answered():
             publisher.publish(camera.image(3))
@@ -45,7 +44,7 @@ def test_waiting_wakes_a_node_that_nobody_listens_to_and_does_not_keep_it(models
         camera.spin_until(
             lambda: not publisher.get_subscription_count(), "the node to sleep again"
         )
-        ask(GetAmodalScene, "get_scene", timeout=seconds(60))
+        camera.ask(GetAmodalScene, "get_scene", timeout=duration(60))
         camera.spin_until(publisher.get_subscription_count, "the second call to arrive")
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=PATIENCE_S)
@@ -55,9 +54,8 @@ def test_waiting_wakes_a_node_that_nobody_listens_to_and_does_not_keep_it(models
 
 def test_caller_is_answered_when_the_node_is_shut_down(models, camera):
     with node_process(f"model_file_path:={models.quick}") as process:
-        ask = Caller(camera)
-        answer = ask(GetAmodalScene, "get_scene", timeout=seconds(20))
-        ask.let_arrive()
+        answer = camera.ask(GetAmodalScene, "get_scene", timeout=duration(20))
+        camera.let_calls_arrive()
         assert camera.transition("shutdown")
         camera.spin_until(answer.done, "the refusal")
         assert "deactivated" in answer.result().message

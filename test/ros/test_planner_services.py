@@ -6,8 +6,7 @@ import time
 
 import numpy as np
 import pytest
-from helpers.running_node import Camera, node_process
-from helpers.service_calls import Caller, seconds
+from helpers.running_node import Camera, duration, node_process
 
 from amodal_perception.planning.planner_inputs import decode_mask
 
@@ -28,12 +27,6 @@ def camera(ros, node):
     made.images = made.publisher()
     yield made
     made.node.destroy_node()
-
-
-@pytest.fixture(scope="module")
-def ask(camera):
-    """Call without waiting: ask(type, name, **fields) -> future."""
-    return Caller(camera)
 
 
 # Track ids
@@ -130,10 +123,10 @@ def test_impossible_plans_are_refused_with_the_reason(node, camera, fields, mess
 # ~/get_scene
 
 
-def test_next_scene_is_of_an_image_that_came_after_the_call(node, camera, ask):
+def test_next_scene_is_of_an_image_that_came_after_the_call(node, camera):
     camera.see(camera.images, camera.image(2000))
-    answer = ask(GetAmodalScene, "get_scene")
-    ask.let_arrive()
+    answer = camera.ask(GetAmodalScene, "get_scene")
+    camera.let_calls_arrive()
     assert not answer.done()
     camera.images.publish(camera.image(2001))
     camera.spin_until(answer.done, "the next scene")
@@ -144,7 +137,7 @@ def test_next_scene_is_of_an_image_that_came_after_the_call(node, camera, ask):
     assert response.scene.instances[0].track_id
 
 
-def test_image_that_was_taken_before_the_call_is_stale(node, camera, ask):
+def test_image_that_was_taken_before_the_call_is_stale(node, camera):
     """By its stamp, where camera and node have the same clock."""
 
     def taken(ago_s: float):
@@ -153,8 +146,8 @@ def test_image_that_was_taken_before_the_call_is_stale(node, camera, ask):
         image.header.stamp.sec, image.header.stamp.nanosec = divmod(now_ns, 10**9)
         return image
 
-    answer = ask(GetAmodalScene, "get_scene")
-    ask.let_arrive()
+    answer = camera.ask(GetAmodalScene, "get_scene")
+    camera.let_calls_arrive()
     stale = taken(ago_s=0.8)
     camera.see(camera.images, stale)
     assert not answer.done()
@@ -164,9 +157,9 @@ def test_image_that_was_taken_before_the_call_is_stale(node, camera, ask):
     assert answer.result().scene.header.stamp == fresh.header.stamp
 
 
-def test_several_callers_get_the_same_scene(node, camera, ask):
-    answers = [ask(GetAmodalScene, "get_scene") for _ in range(3)]
-    ask.let_arrive()
+def test_several_callers_get_the_same_scene(node, camera):
+    answers = [camera.ask(GetAmodalScene, "get_scene") for _ in range(3)]
+    camera.let_calls_arrive()
     camera.images.publish(camera.image(2100))
     camera.spin_until(lambda: all(answer.done() for answer in answers), "the scenes")
     assert {answer.result().scene.header.stamp.sec for answer in answers} == {2100}
@@ -174,7 +167,7 @@ def test_several_callers_get_the_same_scene(node, camera, ask):
 
 def test_patience_ends(node, camera):
     before_s = time.monotonic()
-    response = camera.call(GetAmodalScene, "get_scene", timeout=seconds(0.6))
+    response = camera.call(GetAmodalScene, "get_scene", timeout=duration(0.6))
     assert time.monotonic() - before_s > 0.5
     assert not response.success
     assert "no new image arrived within 0.6 s" in response.message
@@ -182,7 +175,7 @@ def test_patience_ends(node, camera):
 
 @pytest.mark.parametrize("timeout_s", [-1, 3600])
 def test_senseless_patience_is_refused(node, camera, timeout_s):
-    response = camera.call(GetAmodalScene, "get_scene", timeout=seconds(timeout_s))
+    response = camera.call(GetAmodalScene, "get_scene", timeout=duration(timeout_s))
     assert not response.success
     assert "must lie between 0 and 60 s" in response.message
 
@@ -203,21 +196,23 @@ def test_image_that_is_none_is_refused_with_the_reason(node, camera):
     assert node.poll() is None
 
 
-def test_too_many_callers_are_refused(node, camera, ask):
+def test_too_many_callers_are_refused(node, camera):
     from amodal_perception.ros.planner_services import MAX_CALLS
 
-    waiting = [ask(GetAmodalScene, "get_scene", timeout=seconds(20)) for _ in range(MAX_CALLS)]
-    ask.let_arrive()
-    refused = camera.call(GetAmodalScene, "get_scene", timeout=seconds(20))
+    waiting = [
+        camera.ask(GetAmodalScene, "get_scene", timeout=duration(20)) for _ in range(MAX_CALLS)
+    ]
+    camera.let_calls_arrive()
+    refused = camera.call(GetAmodalScene, "get_scene", timeout=duration(20))
     assert f"{MAX_CALLS} others are waiting" in refused.message
     camera.images.publish(camera.image(2150))
     camera.spin_until(lambda: all(call.done() for call in waiting), "the scene")
     assert all(call.result().success for call in waiting)
 
 
-def test_deactivating_answers_who_waits(node, camera, ask):
-    answer = ask(GetAmodalScene, "get_scene", timeout=seconds(20))
-    ask.let_arrive()
+def test_deactivating_answers_who_waits(node, camera):
+    answer = camera.ask(GetAmodalScene, "get_scene", timeout=duration(20))
+    camera.let_calls_arrive()
     assert camera.transition("deactivate")
     camera.spin_until(answer.done, "the refusal")
     assert "deactivated" in answer.result().message
@@ -249,11 +244,11 @@ def test_services_come_and_go_with_the_configuration(node, camera):
 # ~/enable
 
 
-def test_switched_off_camera_is_not_read(node, camera, ask):
+def test_switched_off_camera_is_not_read(node, camera):
     from std_srvs.srv import SetBool
 
-    waiting = ask(GetAmodalScene, "get_scene", timeout=seconds(20))
-    ask.let_arrive()
+    waiting = camera.ask(GetAmodalScene, "get_scene", timeout=duration(20))
+    camera.let_calls_arrive()
     assert camera.call(SetBool, "enable", data=False).success
     camera.spin_until(waiting.done, "the refusal")
     assert "switched off" in waiting.result().message

@@ -17,7 +17,7 @@ def mood(camera, second: int, brightest: int):
 
 
 def test_engine_that_fails_or_lacks_memory_is_used_again(models, camera, monitor):
-    from helpers.moody_model import BROKEN, CALM, HUNGRY
+    from helpers.onnx_models import BROKEN, CALM, HUNGRY
 
     with node_process(f"model_file_path:={models.moody}") as process:
         publisher = camera.publisher()
@@ -31,7 +31,7 @@ def test_engine_that_fails_or_lacks_memory_is_used_again(models, camera, monitor
 
 
 def test_engine_that_is_lost_ends_the_node(models, camera, monitor):
-    from helpers.moody_model import BROKEN
+    from helpers.onnx_models import BROKEN
 
     with node_process(f"model_file_path:={models.moody}") as process:
         publisher = camera.publisher()
@@ -50,7 +50,7 @@ def test_engine_that_is_lost_ends_the_node(models, camera, monitor):
 
 
 def test_engine_that_hangs_ends_the_node(models, camera, monitor):
-    from helpers.moody_model import ENDLESS
+    from helpers.onnx_models import ENDLESS
 
     with node_process(f"model_file_path:={models.moody}", "engine_timeout:=1.0") as process:
         publisher = camera.publisher()
@@ -63,7 +63,7 @@ def test_engine_that_hangs_ends_the_node(models, camera, monitor):
 
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
 def test_ends_while_the_engine_is_busy_for_a_minute(models, camera, monitor, stop):
-    from helpers.moody_model import ENDLESS
+    from helpers.onnx_models import ENDLESS
 
     with node_process(f"model_file_path:={models.moody}", "engine_timeout:=0.0") as process:
         camera.publisher().publish(mood(camera, 5, ENDLESS))
@@ -158,3 +158,14 @@ def test_pickles_are_never_loaded(ros, tmp_path):
         _, errors = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 1
     assert "no engine for '.pt' files" in errors
+
+
+def test_parameters_answer_while_the_engine_is_busy(models, camera, monitor):
+    from helpers.onnx_models import ENDLESS
+
+    with node_process(f"model_file_path:={models.moody}") as process:
+        camera.publisher().publish(camera.image(5, np.full((48, 64, 3), ENDLESS, np.uint8)))
+        monitor.wait_for_value("engine", "busy_s", lambda seconds: float(seconds) > 0)
+        assert camera.set_parameter("score_threshold", 0.6).successful
+        assert process.poll() is None
+    assert process.wait(PATIENCE_S) == 0

@@ -2,99 +2,26 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from helpers.constant_model import INPUT_HW, METADATA, M, N, build, outputs
-from onnx import TensorProto
+from helpers.onnx_models import CELLS, INPUT_HW, SLOTS, two_discs, write_constant_model
 
 from amodal_perception.errors import ConfigError, ModelFileError
-from amodal_perception.pipeline import Pipeline
 from amodal_perception.runtime import load_runtime
-from amodal_perception.structures import Frame
 
 
 @pytest.fixture
 def model(tmp_path):
-    return build(tmp_path / "model.onnx")
+    return write_constant_model(tmp_path / "model.onnx")
 
 
 def test_a_good_model_loads_and_runs(model):
     runtime = load_runtime(model, num_threads=1)
-    assert runtime.metadata.model_id.startswith("two_boxes@")
-    assert len(runtime.metadata.model_id) == len("two_boxes@") + 12
+    assert runtime.metadata.model_id.startswith("two_discs@")
+    assert len(runtime.metadata.model_id) == len("two_discs@") + 12
     assert runtime.metadata.input_hw == INPUT_HW
-    assert (runtime.metadata.max_instances, runtime.metadata.mask_size) == (N, M)
+    assert (runtime.metadata.max_instances, runtime.metadata.mask_size) == (SLOTS, CELLS)
     raw = runtime(np.zeros((1, *INPUT_HW, 3), np.uint8))
-    np.testing.assert_array_equal(raw.boxes_xyxy, outputs()["boxes"])
+    np.testing.assert_array_equal(raw.boxes_xyxy, two_discs()["boxes"])
     assert raw.occluder is None
-
-
-def test_the_pipeline_gives_a_scene_of_the_frame(model):
-    frame = Frame(np.zeros((96, 128, 3), np.uint8), stamp_ns=12, frame_id="camera")
-    scene = Pipeline(load_runtime(model))(frame)
-    assert (scene.stamp_ns, scene.frame_id) == (12, "camera")
-    assert scene.instances.amodal.shape == (2, 96, 128)
-    assert scene.graph.edges.tolist() == [[0, 1]]
-    assert list(scene.stages_ms) == ["preprocess", "engine", "postprocess", "ordering"]
-
-
-def test_a_model_with_an_occluder_layer_is_within_the_contract(tmp_path):
-    values = outputs() | {"occluder": np.full((N, M, M), 0.1, np.float32)}
-    runtime = load_runtime(build(tmp_path / "m.onnx", values=values))
-    assert runtime(np.zeros((1, *INPUT_HW, 3), np.uint8)).occluder.shape == (N, M, M)
-
-
-def _without(name):
-    values = outputs()
-    del values[name]
-    return {"values": values}
-
-
-def _with(name, value):
-    return {"values": outputs() | {name: value}}
-
-
-def _metadata(**changes):
-    return {"metadata": {k: v for k, v in (METADATA | changes).items() if v is not None}}
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (_without("visible"), "has no output 'visible'; it has"),
-        (
-            _with("boxes", np.zeros((N, 5), np.float32)),
-            r"output 'boxes' is float32 \[4, 5\], expected float32 \[4, 4\]",
-        ),
-        (
-            _with("amodal", np.zeros((N, M, M + 1), np.float32)),
-            r"output 'amodal' is float32 \[4, 7, 8\], expected float32 \[4, 7, 7\]",
-        ),
-        (
-            _with("labels", np.zeros(N, np.float32)),
-            r"output 'labels' is float32 \[4\], expected int32 or int64 \[4\]",
-        ),
-        (
-            _with("occluder", np.zeros((N, 1, M, M), np.float32)),
-            r"output 'occluder' is float32 \[4, 1, 7, 7\]",
-        ),
-        ({"input_name": "x"}, r"inputs are \['x'\], expected one, 'image'"),
-        (
-            {"input_type": TensorProto.FLOAT},
-            r"input 'image' is float32 \[1, 48, 64, 3\], expected uint8",
-        ),
-        ({"input_shape": (1, "H", "W", 3)}, r"input 'image' is uint8 \[1, 'H', 'W', 3\]"),
-        ({"metadata": {}}, "has no format_version, expected '1'"),
-        (_metadata(format_version="2"), "has format_version '2', expected '1'"),
-        (_metadata(class_names=None), "metadata has no 'class_names'"),
-        (_metadata(class_names="[]"), "metadata 'class_names' is empty"),
-        (_metadata(input_hw="[48"), r"metadata 'input_hw' is '\[48', expected a JSON list"),
-        (_metadata(input_hw='["a", "b"]'), r"metadata 'input_hw'"),
-        (_metadata(metrics="oops"), "metadata 'metrics'"),
-    ],
-)
-def test_what_breaks_the_contract_is_named(tmp_path, change, message):
-    path = build(tmp_path / "broken.onnx", **change)
-    with pytest.raises(ModelFileError, match=rf"broken\.onnx: .*{message}"):
-        load_runtime(path)
 
 
 @pytest.mark.parametrize("content", [b"", b"not a model", b"\x08\x07\x12\x00" * 50])

@@ -3,7 +3,7 @@
 import numpy as np
 import onnx
 import pytest
-from helpers.contract_model import write_model
+from helpers.onnx_models import write_model
 from onnx import TensorProto, helper
 
 from amodal_perception.errors import ModelFileError
@@ -70,3 +70,28 @@ def test_the_default_model_is_all_in_one_file():
 def test_what_is_no_protocol_buffer_is_refused(tmp_path, content):
     with pytest.raises(ModelFileError, match=r"m\.onnx: is no usable ONNX model"):
         check_self_contained(tmp_path / "m.onnx", content)
+
+
+@pytest.mark.parametrize("location", ["weights.bin", "../weights.bin", "{folder}/weights.bin"])
+@pytest.mark.parametrize("node", ["Identity", "Mul"])
+def test_weights_elsewhere_are_refused_before_the_contract_is_checked(
+    tmp_path, monkeypatch, location, node
+):
+    folder = tmp_path / "models"
+    folder.mkdir()
+    monkeypatch.chdir(folder)  # the engine must not look beside the process either
+    for place in (folder, tmp_path):
+        np.zeros((32, 4), np.float32).tofile(place / "weights.bin")
+    weights = elsewhere("w", location.format(folder=folder))
+    inputs = {"Identity": ["w"], "Mul": ["image", "w"]}[node]
+    graph = helper.make_graph(
+        [helper.make_node(node, inputs, ["boxes"])],
+        "outside",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, [32, 4])],
+        [helper.make_tensor_value_info("boxes", TensorProto.FLOAT, [32, 4])],
+        [weights],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    (folder / "m.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(ModelFileError, match="is no usable ONNX model"):
+        load_runtime(folder / "m.onnx")

@@ -2,19 +2,17 @@ import json
 
 import numpy as np
 import pytest
-from helpers.drawing import mask, stacked
+from helpers.scenes import mask, scene_of, stacked
 
 from amodal_perception.errors import DatasetError
-from amodal_perception.ordering import OrderingConfig, occlusion_graph
+from amodal_perception.ordering import OrderingConfig
 from amodal_perception.storage import amodal_coco
-from amodal_perception.structures import Scene
 
 
 @pytest.fixture
 def scene():
     pair = stacked(mask("##..", "##.."), mask(".##.", ".##."))
-    graph = occlusion_graph(pair, OrderingConfig(1, 0.0))
-    return Scene(7, "camera", pair, graph, "truth", ("cup", "box"))
+    return scene_of(pair, OrderingConfig(1, 0.0), stamp_ns=7, class_names=("cup", "box"))
 
 
 def write(path, scene, *, predicted=True):

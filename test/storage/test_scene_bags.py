@@ -8,11 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.bag_writing import write_bag
+from helpers.scenes import scene_of, stacked
 from rosbags.highlevel import AnyReader
 
 from amodal_perception.errors import BagError
-from amodal_perception.masks import mask_windows
-from amodal_perception.ordering import occlusion_graph
 from amodal_perception.storage.bag_frames import read_frames
 from amodal_perception.storage.scene_bags import (
     read_scenes,
@@ -27,25 +26,13 @@ def make_scene(stamp_ns: int, count: int = 3) -> Scene:
     amodal = np.zeros((count, 48, 64), np.bool_)
     for i in range(count):
         amodal[i, 10:26, 4 + 8 * i : 20 + 8 * i] = True
-    visible = amodal.copy()
-    for i in range(1, count):
-        visible[i] &= ~amodal[:i].any(axis=0)
-    windows = mask_windows(amodal)
-    instances = Instances.from_masks(
-        boxes_xyxy=windows.astype(np.float32),
-        scores=np.linspace(0.9, 0.6, count, dtype=np.float32),
-        labels=np.zeros(count, np.int32),
-        amodal=amodal,
-        visible=visible,
-        windows_xyxy=windows,
-    )
-    return Scene(
+    return scene_of(
+        stacked(*amodal, scores=np.linspace(0.9, 0.6, count).tolist())
+        if count
+        else Instances.empty((48, 64)),
         stamp_ns=stamp_ns,
         frame_id="camera",
-        instances=instances,
-        graph=occlusion_graph(instances),
         model_id="model@0123456789ab",
-        class_names=("object",),
         stages_ms={"engine": 12.5},
     )
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers.drawn_scenes import write_scenes
 from helpers.paths import ROOT
+from helpers.scenes import write_scenes
 
 from amodal_perception.masks import mask_windows
 from amodal_perception.preprocess import letterbox
@@ -21,7 +21,7 @@ from training.datasets.amodal_coco import AmodalCocoDataset
 from training.export import onnx_export
 from training.loop.config import from_mapping, load
 from training.loop.sample_stream import batches
-from training.models.detector import Found
+from training.models.detector import Proposals
 from training.models.detectors.instance_points import Points
 from training.structures import Batch
 from training.studies import ablation, blade_expansion, box_prompts
@@ -133,10 +133,10 @@ def test_rows_of_the_tables_are_settings_that_differ():
 # Asked by boxes
 
 
-def points_and_found() -> tuple[Points, Found]:
+def points_and_found() -> tuple[Points, Proposals]:
     xy = torch.tensor([[4.0, 4], [12, 4], [4, 12], [12, 12], [8, 8]])
     stride = torch.tensor([8.0, 8, 8, 8, 16])
-    found = Found(
+    found = Proposals(
         torch.tensor([[[0.0, 0, 10, 10], [0, 0, 9, 9], [0, 0, 16, 8], [0, 0, 200, 200]]]),
         torch.tensor([[0.9, 0.8, 0.7, 0.0]]),
         torch.tensor([[0, 1, 1, 1]]),

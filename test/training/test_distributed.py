@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers.drawn_scenes import write_scenes
 from helpers.paths import ROOT
+from helpers.scenes import write_scenes
 from helpers.two_processes import gradients
 from safetensors.torch import load_file
 

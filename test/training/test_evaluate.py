@@ -2,8 +2,8 @@ import json
 from pathlib import Path
 
 import pytest
-from helpers.drawn_scenes import write_scenes
 from helpers.paths import ASSETS
+from helpers.scenes import write_scenes
 
 from amodal_perception.storage import amodal_coco
 from training import evaluate

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers.drawn_scenes import write_scenes
 from helpers.paths import ROOT
+from helpers.scenes import write_scenes
 
 from amodal_perception.errors import AmodalError, ConfigError
 from training.loop import checkpoints, mixed_precision

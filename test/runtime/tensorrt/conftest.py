@@ -1,17 +1,13 @@
 import pytest
-from helpers.contract_model import write_model
+from helpers.tensorrt_builds import cache_home, model
+
+from amodal_perception.runtime.tensorrt.build import BuildOptions, build_engine
+
+__all__ = ["cache_home", "engine", "model"]
 
 
 @pytest.fixture
-def model(tmp_path):
-    """A tiny model, in a folder of its own."""
-    folder = tmp_path / "models"
-    folder.mkdir()
-    return write_model(folder / "discs.onnx")
-
-
-@pytest.fixture(autouse=True)
-def cache_home(tmp_path, monkeypatch):
-    """No test touches the user's cache."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    return tmp_path / "cache"
+def engine(model):
+    """Give a built engine beside its model."""
+    options = BuildOptions(backend="tensorrt-rtx", compute_capability=86)
+    return build_engine(model, model.with_name("discs.engine"), options).path

@@ -1,12 +1,9 @@
-import json
-
 import pytest
 
 from amodal_perception.errors import EngineError, GpuLostError, GpuMemoryError
-from amodal_perception.ros.worker import GuardedRuntime, is_out_of_memory
+from amodal_perception.ros.worker import is_out_of_memory
 from amodal_perception.runtime.tensorrt import gpu
 from amodal_perception.runtime.tensorrt.gpu import checked
-from amodal_perception.runtime.tensorrt.layer_types import inspected_types
 
 cuda = pytest.importorskip("cuda.bindings.runtime", reason="cuda-python is not installed")
 Error = cuda.cudaError_t
@@ -43,28 +40,3 @@ def test_a_machine_without_gpu_has_no_capability():
     error, count = cuda.cudaGetDeviceCount()
     has_gpu = error == Error.cudaSuccess and count > 0
     assert (gpu.compute_capability() is not None) == has_gpu
-
-
-def test_types_in_an_inspectors_words():
-    information = {
-        "Layers": [
-            {"Name": "conv", "Outputs": [{"Format/Datatype": "Row major linear FP16 format"}]},
-            {"Name": "add", "Outputs": [{"Format/Datatype": "Channel major FP32"}]},
-            {"Name": "none", "Outputs": []},
-            "without details",
-        ]
-    }
-    assert inspected_types(json.dumps(information)) == {"conv": "float16", "add": "float32"}
-
-
-@pytest.mark.parametrize("kind", [GpuLostError, EngineError])
-def test_the_node_hears_that_the_gpu_is_lost(kind):
-    class Failing:
-        metadata = None
-
-        def __call__(self, image):
-            raise kind("running the engine: cudaErrorIllegalAddress")
-
-    with pytest.raises(EngineError, match=r"the engine failed: .*IllegalAddress") as caught:
-        GuardedRuntime(Failing())(None)
-    assert type(caught.value) is kind

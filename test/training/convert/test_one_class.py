@@ -1,6 +1,6 @@
 import json
 
-from helpers.drawn_scenes import write_scenes
+from helpers.scenes import write_scenes
 
 from training.convert.__main__ import main
 

@@ -4,7 +4,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from helpers.drawing import mask
+from helpers.scenes import mask
 from hypothesis import given
 from hypothesis import strategies as st
 from pycocotools import mask as coco_mask

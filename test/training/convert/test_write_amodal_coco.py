@@ -7,7 +7,7 @@ import os
 import numpy as np
 import pytest
 from helpers import layouts
-from helpers.drawing import mask
+from helpers.scenes import mask
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays

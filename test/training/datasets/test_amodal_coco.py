@@ -5,8 +5,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from helpers.drawn_coco import ellipse, write_coco
-from helpers.drawn_scenes import draw_scene, write_scenes
+from helpers.scenes import draw_scene, ellipse, write_coco, write_scenes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

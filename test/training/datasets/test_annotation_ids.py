@@ -1,7 +1,7 @@
 """Annotation ids follow their objects into the batch, whatever is done to the picture."""
 
 import numpy as np
-from helpers.drawn_scenes import write_scenes
+from helpers.scenes import write_scenes
 
 from training.datasets.amodal_coco import AmodalCocoDataset
 from training.datasets.augment import Augmentation, augment

@@ -2,7 +2,7 @@ import json
 
 import numpy as np
 import pytest
-from helpers.drawn_scenes import draw_scene
+from helpers.scenes import draw_scene
 
 from amodal_perception.errors import ConfigError
 from amodal_perception.preprocess import PAD_VALUE

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from helpers.constant_model import METADATA
+from helpers.onnx_models import METADATA
 from onnx import helper
 
 from amodal_perception.runtime.tensorrt.build import BuildOptions, build_engine

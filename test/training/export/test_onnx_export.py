@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from helpers.drawn_scenes import draw_scene, write_scenes
+from helpers.scenes import draw_scene, write_scenes
 from helpers.tensorrt_builds import assert_builds
 from safetensors.torch import load_file, save_file
 

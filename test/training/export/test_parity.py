@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from helpers.contract_model import INPUT_HW, write_model
-from helpers.drawn_scenes import write_scenes
+from helpers.onnx_models import INPUT_HW, write_model
+from helpers.scenes import write_scenes
 
 from amodal_perception.errors import ModelFileError
 from amodal_perception.runtime import load_runtime

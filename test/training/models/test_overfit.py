@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers.drawn_scenes import write_scenes
+from helpers.scenes import write_scenes
 
 from amodal_perception.storage import amodal_coco
 from training import evaluate

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from helpers.drawn_scenes import write_scenes
+from helpers.scenes import write_scenes
 
 from amodal_perception.storage import amodal_coco
 from training.datasets.amodal_coco import AmodalCocoDataset

@@ -3,7 +3,7 @@ import re
 import numpy as np
 import pytest
 import torch
-from helpers.drawn_scenes import write_scenes
+from helpers.scenes import write_scenes
 from helpers.small_networks import SIZE_HW, train_briefly
 
 from training.models.bcnet.bcnet import BcnetLightSettings

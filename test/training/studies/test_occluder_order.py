@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from helpers.drawn_scenes import write_scenes
+from helpers.scenes import write_scenes
 from helpers.small_networks import SIZE_HW, train_briefly
 
 from amodal_perception.ordering import occlusion_graph

@@ -4,7 +4,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from helpers.drawn_scenes import write_scenes
+from helpers.scenes import write_scenes
 from helpers.small_networks import SIZE_HW, train_briefly
 from torch import nn
 

@@ -1,7 +1,7 @@
 from pathlib import Path
 
 import pytest
-from helpers.drawn_coco import ellipse, write_coco
+from helpers.scenes import ellipse, write_coco
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,7 @@ import json
 
 import numpy as np
 import pytest
-from helpers.drawn_coco import ellipse, write_coco
+from helpers.scenes import ellipse, write_coco
 
 from amodal_perception.errors import DatasetError
 from amodal_perception.storage import amodal_coco

@@ -5,8 +5,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from helpers.drawn_coco import ellipse, write_coco
 from helpers.paths import SHARED_DATA
+from helpers.scenes import ellipse, write_coco
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -4,7 +4,7 @@ import os
 
 import pytest
 import torch
-from helpers.drawn_scenes import write_scenes
+from helpers.scenes import write_scenes
 
 from amodal_perception.evaluation.evaluate import evaluate_in_detail
 from amodal_perception.storage import amodal_coco

@@ -1,0 +1,3 @@
+from helpers.tensorrt_builds import cache_home, model
+
+__all__ = ["cache_home", "model"]

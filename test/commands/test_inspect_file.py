@@ -1,0 +1,87 @@
+"""What `amodal inspect` prints and refuses."""
+
+import re
+
+import pytest
+from helpers.paths import SAMPLE_BAG
+from helpers.stacks import WIDE, write_chain, write_stacks
+
+from amodal_perception.cli import main
+from amodal_perception.commands.inspect_file import describe
+from amodal_perception.reports.dataset_statistics import summarise
+from amodal_perception.runtime.tensorrt.build import BuildOptions, build_engine
+from amodal_perception.storage import amodal_coco
+
+
+@pytest.fixture
+def data_set(tmp_path):
+    return write_chain(tmp_path / "set")
+
+
+def test_modal_data_counts_nothing_as_occluded(tmp_path, capsys):
+    def change(content):
+        content["info"]["amodal_truth"] = False
+        for row in content["annotations"]:
+            del row["occlusion_rate"]
+
+    path = write_stacks(tmp_path, [WIDE], change=change)
+    assert not summarise(amodal_coco.read(path)).amodal
+    assert main(["inspect", str(path)]) == 0
+    printed = capsys.readouterr().out
+    assert "none: visible masks only" in printed
+    assert "avg OR" not in printed
+
+
+def test_what_a_conversion_repaired_is_told(tmp_path, capsys):
+    def change(content):
+        content["info"]["repairs"] = {"boxes recomputed": 3, "ids renumbered": 1}
+        content["info"]["left_out"] = [f"annotation {i}" for i in range(9)]
+        content["images"][0]["occlusions_from"] = "depth_constraint"
+
+    assert main(["inspect", str(write_stacks(tmp_path, [WIDE], change=change))]) == 0
+    printed = capsys.readouterr().out
+    assert "3 boxes recomputed; 1 ids renumbered" in printed
+    assert "9 entries, the first: annotation 0" in printed
+    assert re.search(r"^order from +depth_constraint \(1 images\)$", printed, re.M)
+
+
+def test_an_empty_data_set_has_numbers_too(tmp_path, capsys):
+    path = write_stacks(tmp_path)
+    assert main(["inspect", str(path), "--out", str(tmp_path / "page")]) == 0
+    assert "0 (0%)" in capsys.readouterr().out
+
+
+def test_inspect_prints_the_numbers(data_set, capsys):
+    for name in (data_set, data_set.parent):
+        assert main(["inspect", str(name)]) == 0
+        printed = capsys.readouterr().out
+        assert re.search(r"^images +2$", printed, re.M)
+        assert re.search(r"^objects +4 \(2\.0 an image\)$", printed, re.M)
+        assert re.search(r"^images w/ occl +1 \(50%\)$", printed, re.M)
+        assert re.search(r"^objects occl +2 \(50%\)$", printed, re.M)
+        assert re.search(r"^avg OR \(all\) +25\.0%", printed, re.M)
+        assert re.search(r"^avg OR \(occl\) +50\.0%", printed, re.M)
+        assert re.search(r"^40-50 % hidden +2 #{40}$", printed, re.M)
+        assert re.search(r"^longest chain +3 objects", printed, re.M)
+        assert re.search(r"^class box +2 objects, 2 occluded, 50\.0% hidden$", printed, re.M)
+
+
+def test_a_page_is_of_a_data_set_only(tmp_path, capsys):
+    assert main(["inspect", str(SAMPLE_BAG), "--out", str(tmp_path / "p")]) == 1
+    assert "sample_bag: is no data set" in capsys.readouterr().err
+    assert not (tmp_path / "p").exists()
+
+
+def test_a_page_has_at_least_one_image(tmp_path, data_set, capsys):
+    assert main(["inspect", str(data_set), "--out", str(tmp_path / "p"), "--limit", "0"]) == 1
+    assert "--limit 0: the page needs at least one image" in capsys.readouterr().err
+    assert not (tmp_path / "p").exists()
+
+
+def test_inspect_tells_of_an_engine(model, tmp_path):
+    pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is not installed")
+    options = BuildOptions(backend="tensorrt-rtx", compute_capability=86)
+    found = describe(build_engine(model, tmp_path / "discs.engine", options).path)
+    assert found["built for"] == "compute capability 86"
+    assert found["can be used"] == "yes, on such a GPU"
+    assert found["precision"] == "fp32"
