@@ -25,7 +25,7 @@ def source(page):
     """Return a page's text; of a configuration, its comments."""
     text = page.read_text()
     if page.suffix == ".yaml":
-        return "\n".join(line.partition("#")[2][1:] for line in text.splitlines())
+        return "\n".join("  " + line.partition("#")[2][1:] for line in text.splitlines())
     return text
 
 
@@ -33,7 +33,7 @@ def code_of(text):
     """Return what is code in a page: fenced or indented blocks, and words between backticks."""
     fenced = re.findall(r"^```\w*\n(.*?)^```", text, re.M | re.S)
     prose = re.sub(r"^```\w*\n.*?^```", "", text, flags=re.M | re.S)
-    indented = re.findall(r"^(?: {4}|  (?=python|amodal)).*$", prose, re.M)
+    indented = re.findall(r"^ {4}.*$", prose, re.M)
     inline = (" ".join(span.split()) for span in re.findall(r"(?<!`)`([^`]+)`(?!`)", prose))
     joined = "\n".join([*fenced, *(line.strip() for line in indented), *inline])
     return re.sub(r"\\\n\s*", " ", joined)
