@@ -1,10 +1,10 @@
-// A planner's client: choose an object, and ask what must go before it can be lifted.
+// Example client of the removal-plan service: what to remove before an object can be lifted.
 //
 //   ros2 run amodal_perception planner_client
 //   ros2 run amodal_perception planner_client --ros-args -p node:=/arm/left/amodal_perception
 //
-// Waits for a scene in which one object hides another, takes the most hidden one for its target,
-// asks for the plan, prints it and ends. planner_client.py does the same in Python.
+// Waits for a scene in which one object hides another, takes the most hidden one as target, requests
+// a removal plan, prints it and ends. planner_client.py does the same in Python.
 
 #include <chrono>
 #include <cstdio>
@@ -31,7 +31,7 @@ struct Settings
   double timeout_s;       // for a scene
 };
 
-/// Listen until one object hides another.
+/// Return the first scene with an occlusion edge.
 AmodalScene::ConstSharedPtr wait_for_scene(
   const rclcpp::Node::SharedPtr & node, const Settings & settings)
 {
@@ -55,7 +55,7 @@ AmodalScene::ConstSharedPtr wait_for_scene(
   return newest;
 }
 
-/// Take the object of which most is hidden by others.
+/// Return the instance with the highest occlusion rate.
 const AmodalInstance & choose_target(const AmodalScene & scene)
 {
   std::set<std::uint16_t> hidden;
@@ -76,7 +76,7 @@ const AmodalInstance & choose_target(const AmodalScene & scene)
   return *target;
 }
 
-/// Call the node; the stamp says which scene the target's number belongs to.
+/// Call ~/get_removal_plan; instance ids hold within the scene of one stamp.
 GetRemovalPlan::Response::SharedPtr ask_for_plan(
   const rclcpp::Node::SharedPtr & node, const Settings & settings, const AmodalScene & scene,
   const AmodalInstance & target)
@@ -110,14 +110,14 @@ void print_edge(const char * before, const OcclusionEdge & edge)
     100 * edge.hidden_fraction, edge.occludee_id, edge.confidence);
 }
 
-/// Say what to do, and how sure that is.
+/// Print the plan, and the edges that it follows from.
 void print_plan(
   const AmodalScene & scene, const AmodalInstance & target, const GetRemovalPlan::Response & plan)
 {
   std::printf(
     "scene %d.%09u: %zu objects\n", scene.header.stamp.sec, scene.header.stamp.nanosec,
     scene.instances.size());
-  // Only what is seen may be grasped: the rest of the object is a guess.
+  // Only visible pixels are measured: the rest of the amodal mask is a guess.
   const auto seen = amodal_perception::decode_mask(
     target.visible, scene.image_width, scene.image_height);
   double sum_x = 0, sum_y = 0, count = 0;

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""A planner's client: choose an object, and ask what must go before it can be lifted.
+"""Example client of the removal-plan service: what to remove before an object can be lifted.
 
     ros2 run amodal_perception planner_client.py
     ros2 run amodal_perception planner_client.py --node /arm/left/amodal_perception
 
-Waits for a scene in which one object hides another, takes the most hidden one for its target,
-asks for the plan, prints it and ends. planner_client.cpp does the same in C++.
+Waits for a scene in which one object hides another, takes the most hidden one as target, requests
+a removal plan, prints it and ends. planner_client.cpp does the same in C++.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def main() -> int:
 
 
 def wait_for_scene(node, topic: str, timeout_s: float) -> AmodalScene:
-    """Listen until one object hides another."""
+    """Return the first scene with an occlusion edge."""
     newest: list[AmodalScene] = []
     subscription = node.create_subscription(AmodalScene, topic, newest.append, 1)
     deadline_s = time.monotonic() + timeout_s
@@ -60,7 +60,7 @@ def wait_for_scene(node, topic: str, timeout_s: float) -> AmodalScene:
 
 
 def choose_target(scene: AmodalScene):
-    """Take the object of which most is hidden by others."""
+    """Return the instance with the highest occlusion rate."""
     hidden = {edge.occludee_id for edge in scene.edges}
     return max(
         (seen for seen in scene.instances if seen.instance_id in hidden),
@@ -69,7 +69,7 @@ def choose_target(scene: AmodalScene):
 
 
 def ask_for_plan(node, args, scene: AmodalScene, target):
-    """Call the node; the stamp says which scene the target's number belongs to."""
+    """Call ``~/get_removal_plan``; instance ids hold within the scene of one stamp."""
     client = node.create_client(GetRemovalPlan, f"{args.node}/get_removal_plan")
     if not client.wait_for_service(timeout_sec=5.0):
         raise RuntimeError(f"{client.srv_name}: nobody offers this service")
@@ -89,10 +89,10 @@ def ask_for_plan(node, args, scene: AmodalScene, target):
 
 
 def print_plan(scene: AmodalScene, target, plan) -> None:
-    """Say what to do, and how sure that is."""
+    """Print the plan, and the edges that it follows from."""
     stamp = scene.header.stamp
     print(f"scene {stamp.sec}.{stamp.nanosec:09d}: {len(scene.instances)} objects")
-    # Only what is seen may be grasped: the rest of the object is a guess.
+    # Only visible pixels are measured: the rest of the amodal mask is a guess.
     rows, columns = np.nonzero(decode_mask(target.visible))
     x, y = target.visible.x + columns.mean(), target.visible.y + rows.mean()
     print(
@@ -114,7 +114,7 @@ def print_plan(scene: AmodalScene, target, plan) -> None:
 
 
 def describe(edge) -> str:
-    """Say an edge in words."""
+    """Return an occlusion edge as text."""
     return (
         f"{edge.occluder_id} hides {edge.hidden_fraction:.0%} of {edge.occludee_id} "
         f"(confidence {edge.confidence:.2f})"
