@@ -4,12 +4,15 @@ COCO JSON. Each annotation has ``segmentation`` (amodal; RLE or polygons), ``vis
 (RLE or polygons), ``bbox`` and ``visible_bbox`` (xywh), ``area`` (amodal, px), ``occlusion_rate``
 (0..1), ``category_id``, ``image_id``, ``iscrowd``, ``id``, and ``score`` in predictions. The top
 level also has ``occlusions``: ``{image_id, occluder_id, occludee_id, confidence}``, by annotation
-ids, and may have ``depth_orders``: ``{closer_id, farther_id, equal, overlap, count}``.
+ids, and may have ``depth_orders``: ``{closer_id, farther_id, equal, overlap, count}``. What is
+``null`` is taken as absent.
+
+`read` checks a file once and for all: ids and numbers are what they say, every mask is a
+compressed RLE that covers its image.
 """
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,16 +21,33 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pycocotools import mask as coco_mask
+from numpy.typing import NDArray
 
 from amodal_perception import files
 from amodal_perception.boxes import xywh_to_xyxy, xyxy_to_xywh
 from amodal_perception.errors import DatasetError
 from amodal_perception.masks import mask_windows
-from amodal_perception.storage.coco_rle import checked_rle
+from amodal_perception.storage.coco_rle import (
+    Rle,
+    boxes_xywh,
+    encode_mask,
+    intersection,
+)
+from amodal_perception.storage.decode_strip import decode_strip
+from amodal_perception.storage.json_reader import (
+    image_size_hw,
+    is_number,
+    read_json,
+    whole_number,
+)
+from amodal_perception.storage.mask_reader import look_ahead, read_mask
 from amodal_perception.structures import BoolArray, Instances, IntArray, Scene
 
 Json = dict[str, Any]
+
+MASKS = ("segmentation", "visible_segmentation")
+MASKS_AT_ONCE = 1000
+"""Annotations whose run lengths are checked together."""
 
 
 def image_record(image_id: int, file_name: str, size_hw: tuple[int, int], **extra: Any) -> Json:
@@ -110,49 +130,207 @@ def read(path: Path) -> AmodalCoco:
     """Read and check a file of scenes.
 
     Raises:
-        DatasetError: not readable, not JSON, a missing key, a repeated or unknown id.
+        DatasetError: not readable, not JSON, a missing key, a repeated or unknown id, a value or
+            a mask that cannot be meant.
     """
-    try:
-        content = json.loads(Path(path).read_text())
-    except OSError as error:
-        raise DatasetError(f"{path}: cannot be read ({error.strerror})") from None
-    except ValueError as error:
-        raise DatasetError(f"{path}: is not JSON ({error})") from None
+    return from_json(read_json(Path(path)), Path(path))
+
+
+def from_json(content: Any, path: Path) -> AmodalCoco:
+    """Check what a file of scenes holds; its rows are changed to their checked form.
+
+    Args:
+        content: the file's JSON.
+        path: of the file, for messages and its photographs.
+
+    Raises:
+        DatasetError: as `read`.
+    """
     if not isinstance(content, dict):
         raise DatasetError(f"{path}: expected a JSON object with images and annotations")
     for key in ("images", "annotations", "categories"):
         if not isinstance(content.get(key), list):
             raise DatasetError(f"{path}: has no list '{key}'; see the amodal COCO format")
-    return AmodalCoco(
-        path=Path(path),
-        images=_by_id(content["images"], path, "image", ("file_name", "height", "width")),
-        categories=_by_id(content["categories"], path, "category", ("name",)),
-        annotations=_by_id(
-            content["annotations"], path, "annotation", ("image_id", "category_id", "segmentation")
-        ),
-        occlusions=tuple(content.get("occlusions", ())),
-        info=content.get("info", {}),
-        depth_orders=tuple(content.get("depth_orders", ())),
-    ).check()
+    info = _present(content).get("info", {})
+    if not isinstance(info, dict):
+        raise DatasetError(f"{path}: 'info' is no JSON object")
+    pairs: dict[str, list[Any]] = {}
+    for key in ("occlusions", "depth_orders"):
+        pairs[key] = [] if content.get(key) is None else content[key]
+        if not isinstance(pairs[key], list):
+            raise DatasetError(f"{path}: '{key}' is no list")
+    images = _by_id(content["images"], path, "image", ("file_name", "height", "width"))
+    for row in images.values():
+        _check_image(row, f"{path}: image {row['id']}")
+    categories = _by_id(content["categories"], path, "category", ("name",))
+    for row in categories.values():
+        _check_text(row, "name", f"{path}: category {row['id']}")
+    scenes = AmodalCoco(
+        path=path,
+        images=images,
+        categories=categories,
+        annotations=_by_id(content["annotations"], path, "annotation", REFERENCES),
+        occlusions=tuple(_pair(row, path, "occlusion") for row in pairs["occlusions"]),
+        info=info,
+        depth_orders=tuple(_pair(row, path, "depth order") for row in pairs["depth_orders"]),
+    )
+    _check_annotations(scenes)
+    return scenes.check()
 
 
-def _by_id(rows: list[Json], path: Path, kind: str, keys: tuple[str, ...]) -> dict[int, Json]:
+def from_results(results: list[Any], path: Path, truth: AmodalCoco) -> AmodalCoco:
+    """Check a plain COCO list of results: annotations with scores, without ids.
+
+    Args:
+        results: the file's JSON.
+        path: of the file, for messages.
+        truth: has the images and categories that the results name.
+
+    Raises:
+        DatasetError: as `read`.
+    """
+    for i, result in enumerate(results, 1):
+        for key in (*REFERENCES, "score"):
+            if not isinstance(result, dict) or result.get(key) is None:
+                raise DatasetError(f"{path}: result {i} has no '{key}'")
+        result["id"] = i
+    scenes = AmodalCoco(
+        path=path,
+        images=truth.images,
+        categories=truth.categories,
+        annotations=_by_id(results, path, "annotation", REFERENCES),
+        occlusions=(),
+        info={},
+    )
+    _check_annotations(scenes)
+    return scenes.check()
+
+
+REFERENCES = ("image_id", "category_id", "segmentation")
+"""What no annotation can be without."""
+NUMBERS = ("score", "area", "occlusion_rate", "iscrowd", "confidence", "count")
+
+
+def _by_id(rows: list[Any], path: Path, kind: str, keys: tuple[str, ...]) -> dict[int, Json]:
     indexed: dict[int, Json] = {}
     for row in rows:
         if not isinstance(row, dict):
             raise DatasetError(f"{path}: {kind} {row!r:.40} is no JSON object")
+        row = _present(row)
         missing = [key for key in ("id", *keys) if key not in row]
         if missing:
-            raise DatasetError(f"{path}: {kind} {row.get('id', '?')} has no '{missing[0]}'")
-        if row["id"] in indexed:
-            raise DatasetError(f"{path}: {kind} id {row['id']} occurs twice")
-        indexed[row["id"]] = row
+            raise DatasetError(f"{path}: {kind} {row.get('id', '?')!r:.40} has no '{missing[0]}'")
+        number = _whole(row, "id", f"{path}: {kind} {row['id']!r:.40}")
+        if number in indexed:
+            raise DatasetError(f"{path}: {kind} id {number} occurs twice")
+        indexed[number] = row
     return indexed
+
+
+def _present(row: Json) -> Json:
+    """Return a row without what is null."""
+    if None in row.values():
+        return {key: value for key, value in row.items() if value is not None}
+    return row
+
+
+def _whole(row: Json, key: str, where: str, *, text: bool = False) -> int:
+    """Bring a whole number to its plain form, in the row too."""
+    value = row[key]
+    number = whole_number(value, text=text)
+    if number is None:
+        kind = "text" if isinstance(value, str) else "no whole number"
+        raise DatasetError(f"{where}, '{key}': is {kind} ({value!r:.40}), expected a whole number")
+    row[key] = number
+    return number
+
+
+def _check_text(row: Json, key: str, where: str) -> None:
+    value = row[key]
+    if not isinstance(value, str) or "\0" in value:
+        raise DatasetError(f"{where}, '{key}': is {value!r:.40}, expected text")
+
+
+def _check_image(row: Json, where: str) -> None:
+    _check_text(row, "file_name", where)
+    try:
+        row["height"], row["width"] = image_size_hw(row["height"], row["width"])
+    except ValueError as error:
+        raise DatasetError(f"{where}: {error}") from None
+    if "stamp_ns" in row:
+        _whole(row, "stamp_ns", where, text=True)  # JavaScript cannot hold it as a number
+    if "topic" in row:
+        _check_text(row, "topic", where)
+
+
+def _pair(row: Any, path: Path, kind: str) -> Json:
+    if not isinstance(row, dict):
+        raise DatasetError(f"{path}: {kind} {row!r:.40} is no JSON object")
+    row = _present(row)
+    where = f"{path}: {kind} {row!r:.80}"
+    for key in ("occluder_id", "occludee_id", "closer_id", "farther_id"):
+        if key in row:
+            _whole(row, key, where)
+    _check_numbers(row, where)
+    if row.get("count", 1) <= 0:
+        raise DatasetError(f"{where}: 'count' is {row['count']}, expected 1 or more")
+    return row
+
+
+def _check_numbers(row: Json, where: str) -> None:
+    for key in NUMBERS:
+        value = row.get(key, 0)
+        if isinstance(value, bool) and key == "iscrowd":
+            continue
+        if key == "score" and not is_number(value):
+            raise DatasetError(f"{where} needs a finite 'score', but has {value!r:.40}")
+        if not is_number(value):
+            raise DatasetError(f"{where}, '{key}': is {value!r:.40}, expected a number")
+
+
+def _check_annotations(scenes: AmodalCoco) -> None:
+    """Check the values and read the masks of all annotations, in their rows."""
+    rows = list(scenes.annotations.values())
+    for row in rows:
+        where = f"{scenes.path}: annotation {row['id']}"
+        for key, known in (("image_id", scenes.images), ("category_id", scenes.categories)):
+            if _whole(row, key, where) not in known:
+                kind = key.removesuffix("_id")
+                raise DatasetError(f"{where} names {kind} {row[key]}, which is not in the file")
+        _check_numbers(row, where)
+        for key in ("bbox", "visible_bbox"):
+            box = row.get(key, [0, 0, 0, 0])
+            if not isinstance(box, list) or len(box) != 4 or not all(map(is_number, box)):
+                raise DatasetError(
+                    f"{where}, '{key}' is {box!r:.60}, expected x, y, width and height in pixels"
+                )
+    for first in range(0, len(rows), MASKS_AT_ONCE):
+        part = rows[first : first + MASKS_AT_ONCE]
+        covered = look_ahead(row[key] for row in part for key in MASKS if key in row)
+        for row in part:
+            size_hw = scenes.size_of(row["image_id"])
+            for key in MASKS:
+                if key not in row:
+                    continue
+                try:
+                    row[key] = read_mask(row[key], size_hw, covered=covered)
+                except ValueError as error:
+                    raise DatasetError(
+                        f"{scenes.path}: annotation {row['id']}, '{key}': {error}"
+                    ) from None
+
+
+def visible_rle(row: Json) -> Rle:
+    """Return the visible part of an annotation's mask as stored; all of it where none is."""
+    return row["visible_segmentation" if "visible_segmentation" in row else "segmentation"]
 
 
 @dataclass(frozen=True, eq=False)
 class AmodalCoco:
-    """A file of scenes in memory: the rows by their ids, masks decoded when asked for."""
+    """A file of scenes in memory: the rows by their ids, masks decoded when asked for.
+
+    Every ``segmentation`` and ``visible_segmentation`` is a checked RLE of its image's size.
+    """
 
     path: Path
     images: dict[int, Json]
@@ -163,27 +341,14 @@ class AmodalCoco:
     depth_orders: tuple[Json, ...] = ()
 
     def check(self) -> AmodalCoco:
-        """Return self if every reference names something that is there, else DatasetError."""
-        for row in self.annotations.values():
-            if row["image_id"] not in self.images:
-                raise DatasetError(
-                    f"{self.path}: annotation {row['id']} names image {row['image_id']}, "
-                    "which is not in the file"
-                )
-            if row["category_id"] not in self.categories:
-                raise DatasetError(
-                    f"{self.path}: annotation {row['id']} names category {row['category_id']}, "
-                    "which is not in the file"
-                )
+        """Return self if every pair names two annotations of one image, else DatasetError."""
         for edge in self.occlusions:
             self._check_pair(edge, "occlusion", ("occluder_id", "occludee_id"))
         for order in self.depth_orders:
             self._check_pair(order, "depth order", ("closer_id", "farther_id"))
         return self
 
-    def _check_pair(self, pair: Any, kind: str, keys: tuple[str, str]) -> None:
-        if not isinstance(pair, dict):
-            raise DatasetError(f"{self.path}: {kind} {pair!r:.40} is no JSON object")
+    def _check_pair(self, pair: Json, kind: str, keys: tuple[str, str]) -> None:
         for key in keys:
             if pair.get(key) not in self.annotations:
                 raise DatasetError(
@@ -202,41 +367,36 @@ class AmodalCoco:
         """Category names in the order of their ids: what `Instances.labels` index."""
         return tuple(self.categories[i]["name"] for i in sorted(self.categories))
 
+    def size_of(self, image_id: int) -> tuple[int, int]:
+        """Return an image's height and width, pixels."""
+        row = self.images[image_id]
+        return row["height"], row["width"]
+
     def annotations_of(self, image_id: int) -> list[Json]:
         """List an image's annotations, best score first, file order among equals."""
         return self._by_image.get(image_id, [])
 
     def instances_of(self, image_id: int) -> Instances:
         """Decode an image's masks; instance i is `annotations_of(image_id)[i]`."""
-        image = self.images[image_id]
-        size_hw = (int(image["height"]), int(image["width"]))
+        size_hw = self.size_of(image_id)
         rows = self.annotations_of(image_id)
         if not rows:
             return Instances.empty(size_hw)
-        amodal = np.stack([self._mask(row, "segmentation", size_hw) for row in rows])
-        visible = np.stack(
-            [
-                self._mask(
-                    row,
-                    "visible_segmentation" if "visible_segmentation" in row else "segmentation",
-                    size_hw,
-                )
-                for row in rows
-            ]
-        )
-        windows = mask_windows(amodal)
-        boxes = [
-            xywh_to_xyxy(np.array([row["bbox"]], np.float32))[0] if "bbox" in row else window
-            for row, window in zip(rows, windows)
-        ]
+        amodal = [row["segmentation"] for row in rows]
+        visible = [visible_inside(row) for row in rows]
+        tight_xywh = boxes_xywh(amodal)
+        boxes_of_rows = [row.get("bbox", box) for row, box in zip(rows, tight_xywh)]
+        corners = np.hstack([tight_xywh[:, :2], tight_xywh[:, :2] + tight_xywh[:, 2:]])
+        windows = corners.astype(np.int64)
         label_of = {category: label for label, category in enumerate(sorted(self.categories))}
-        return Instances.from_masks(
-            boxes_xyxy=np.array(boxes, np.float32),
+        return Instances(
+            boxes_xyxy=xywh_to_xyxy(np.array(boxes_of_rows, np.float32)),
             scores=np.array([row.get("score", 1.0) for row in rows], np.float32),
             labels=np.array([label_of[row["category_id"]] for row in rows], np.int32),
-            amodal=amodal,
-            visible=visible & amodal,
-            windows_xyxy=windows,
+            size_hw=size_hw,
+            windows_xyxy=windows.astype(np.int32),
+            amodal_crops=_crops(amodal, windows),
+            visible_crops=_crops(visible, windows),
         )
 
     def occlusions_of(self, image_id: int) -> IntArray:
@@ -265,34 +425,18 @@ class AmodalCoco:
             grouped[self.annotations[edge["occluder_id"]]["image_id"]].append(edge)
         return grouped
 
-    def _mask(self, row: Json, key: str, size_hw: tuple[int, int]) -> BoolArray:
-        try:
-            mask = decode_mask(row[key], size_hw)
-        except (TypeError, ValueError, KeyError) as error:
-            raise DatasetError(f"{self.path}: annotation {row['id']}, '{key}': {error}") from None
-        if mask.shape != size_hw:
-            raise DatasetError(
-                f"{self.path}: annotation {row['id']}, '{key}' is {mask.shape[0]} x "
-                f"{mask.shape[1]}, but its image is {size_hw[0]} x {size_hw[1]}"
-            )
-        return mask
+
+def visible_inside(row: Json) -> Rle:
+    """Return what of an annotation's visible mask is inside its amodal one."""
+    amodal, visible = row["segmentation"], visible_rle(row)
+    same = visible["counts"] == amodal["counts"]
+    return amodal if same else intersection(amodal, visible)
 
 
-def encode_mask(mask: BoolArray) -> Json:
-    """Encode a [H, W] bool mask as COCO's compressed RLE."""
-    rle = coco_mask.encode(np.asfortranarray(mask.view(np.uint8)))
-    return {"size": [int(n) for n in rle["size"]], "counts": rle["counts"].decode("ascii")}
-
-
-def decode_mask(segmentation: Any, size_hw: tuple[int, int]) -> BoolArray:
-    """Decode COCO's RLE (compressed or not) or polygons to a [H, W] bool mask.
-
-    Raises:
-        ValueError: the runs are damaged, or do not cover their size.
-    """
-    if isinstance(segmentation, list):
-        rle = coco_mask.merge(coco_mask.frPyObjects(segmentation, *size_hw))
-    else:
-        height, width = segmentation["size"]
-        rle = checked_rle(segmentation["counts"], (height, width))
-    return coco_mask.decode(rle).view(np.bool_)
+def _crops(rles: list[Rle], windows_xyxy: NDArray[np.int64]) -> tuple[BoolArray, ...]:
+    strip, first = decode_strip(rles, windows_xyxy)
+    heights = (windows_xyxy[:, 3] - windows_xyxy[:, 1]).tolist()
+    return tuple(
+        np.ascontiguousarray(strip[:height, left:right]).view(np.bool_)
+        for height, left, right in zip(heights, first[:-1], first[1:])
+    )

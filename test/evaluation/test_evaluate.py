@@ -10,7 +10,7 @@ from amodal_perception.errors import DatasetError
 from amodal_perception.evaluation.alignment import read_predictions
 from amodal_perception.evaluation.evaluate import evaluate, evaluate_files
 from amodal_perception.evaluation.matching import match_greedily
-from amodal_perception.storage import amodal_coco
+from amodal_perception.storage import amodal_coco, coco_rle
 
 COCO_EVAL = SHARED_DATA / "coco_eval"
 SIZE_HW = (40, 60)
@@ -27,8 +27,8 @@ def annotation(number, amodal, visible, score=None, image_id=1, category_id=1, *
         "id": number,
         "image_id": image_id,
         "category_id": category_id,
-        "segmentation": amodal_coco.encode_mask(amodal),
-        "visible_segmentation": amodal_coco.encode_mask(visible),
+        "segmentation": coco_rle.encode_mask(amodal),
+        "visible_segmentation": coco_rle.encode_mask(visible),
         "iscrowd": 0,
         **extra,
     }
@@ -254,21 +254,25 @@ def test_damaged_mask_is_named(tmp_path, truth):
         evaluate(truth, read(tmp_path, "p", [row]))
 
 
+def damaged(tmp_path, **changes):
+    path = scenes(tmp_path, "p", [annotation(7, FRONT, FRONT, 0.9)])
+    content = json.loads(path.read_text())
+    content["annotations"][0].update(changes)
+    path.write_text(json.dumps(content))
+    return path
+
+
 @pytest.mark.parametrize("score", [None, "0.9", float("nan")])
 def test_predictions_need_scores(tmp_path, truth, score):
-    row = annotation(7, FRONT, FRONT, 0.9)
-    predictions = read(tmp_path, "p", [row])
-    predictions.annotations[7]["score"] = score
+    path = damaged(tmp_path, score=score)
     with pytest.raises(DatasetError, match=r"p\.json: annotation 7 needs a finite 'score'"):
-        evaluate(truth, predictions)
+        evaluate(truth, read_predictions(path, truth))
 
 
 @pytest.mark.parametrize("bbox", [[1, 2, 3], "box", [1, 2, 3, float("nan")], ["a", 1, 2, 3]])
 def test_damaged_box_is_named(tmp_path, truth, bbox):
-    predictions = read(tmp_path, "p", [annotation(7, FRONT, FRONT, 0.9)])
-    predictions.annotations[7]["bbox"] = bbox
     with pytest.raises(DatasetError, match=r"p\.json: annotation 7, 'bbox' is"):
-        evaluate(truth, predictions)
+        read_predictions(damaged(tmp_path, bbox=bbox), truth)
 
 
 def test_evaluate_files_writes_metrics(tmp_path, truth, capsys):

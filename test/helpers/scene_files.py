@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from amodal_perception.storage import amodal_coco
+from amodal_perception.storage import amodal_coco, coco_rle
 from amodal_perception.storage.amodal_coco import AmodalCoco
 
 
@@ -21,8 +21,8 @@ def thing(amodal, visible=None, *, image=1, category=1, score=None, **extra):
     row = {
         "image_id": image,
         "category_id": category,
-        "segmentation": amodal_coco.encode_mask(amodal),
-        "visible_segmentation": amodal_coco.encode_mask(visible),
+        "segmentation": coco_rle.encode_mask(amodal),
+        "visible_segmentation": coco_rle.encode_mask(visible),
         "iscrowd": 0,
         **extra,
     }

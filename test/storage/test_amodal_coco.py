@@ -7,6 +7,8 @@ from helpers.drawing import mask, stacked
 from amodal_perception.errors import DatasetError
 from amodal_perception.ordering import OrderingConfig, occlusion_graph
 from amodal_perception.storage import amodal_coco
+from amodal_perception.storage.coco_rle import decode_mask
+from amodal_perception.storage.mask_reader import read_mask
 from amodal_perception.structures import Scene
 
 
@@ -63,10 +65,10 @@ def test_predictions_are_listed_best_first(tmp_path, scene):
 
 
 def test_polygons_and_plain_counts_are_read():
-    square = amodal_coco.decode_mask([[1, 1, 3, 1, 3, 3, 1, 3]], (4, 4))
-    assert square.sum() == 4
-    column_major = amodal_coco.decode_mask({"size": [2, 2], "counts": [0, 2, 2]}, (2, 2))
-    np.testing.assert_array_equal(column_major, mask("#.", "#."))
+    square = read_mask([[1, 1, 3, 1, 3, 3, 1, 3]], (4, 4))
+    assert decode_mask(square).sum() == 4
+    column_major = read_mask({"size": [2, 2], "counts": [0, 2, 2]}, (2, 2))
+    np.testing.assert_array_equal(decode_mask(column_major), mask("#.", "#."))
 
 
 def _drop(key):
