@@ -62,15 +62,25 @@ def test_every_form_gives_the_same_mask(value, repair):
         ([[1, 1, 3, 1, 3, float("nan")]], "no place in an image"),
         ([[1, 1, 3, 1, 3, float("inf")]], "no place in an image"),
         ([[1, 1, 3, 1, 3, 1e9]], "no place in an image"),
+        ([[1, 1, 3, 1, 3, 10**400]], "no list of numbers"),
+        ([[-1e5, 1e5, 1e5, -1e5] * 50], "outline of more than 2000000 pixels"),
+        ([[[1, 1], 3, 1]], "no list of numbers"),
         ([[1, 1, 2, 2]], "no polygon of three corners"),
         ([SQUARE, 5], "no list of numbers"),
         ({}, "has no 'counts'"),
+        ({"size": 5, "counts": RUNS}, "is of size 5, but its image is 4 x 4"),
         ({"size": [4, 4], "counts": [1, 2]}, "runs of 3 pixels"),
     ],
 )
 def test_what_cannot_be_understood_is_said(value, message):
     with pytest.raises(ValueError, match=message):
         read_mask(value, (4, 4), Counter())
+
+
+def test_another_size_is_refused_where_no_repairs_are_counted():
+    with pytest.raises(ValueError, match="is 2 x 8, but its image is 4 x 4"):
+        read_mask({"size": [2, 8], "counts": RUNS}, (4, 4))
+    assert read_mask([SQUARE], (4, 4)) == read_mask({"counts": RUNS}, (4, 4))
 
 
 def test_a_turned_mask_is_refused_not_guessed():

@@ -71,14 +71,20 @@ def load_records(sources: list[Path]) -> Iterator[tuple[Path, Json, Json | None]
             continue
         if not isinstance(content, dict) or not isinstance(content.get("annotations"), list):
             raise DatasetError(f"{path}: neither a COCOA file nor one record of it")
-        rows = {row.get("id"): row for row in content.get("images", ()) if isinstance(row, dict)}
+        images = content.get("images")
+        rows = {
+            whole_number(row, "id", f"{path}: image {row.get('id')!r:.40}"): row
+            for row in (images if isinstance(images, list) else ())
+            if isinstance(row, dict)
+        }
         for record in content["annotations"]:
             if not isinstance(record, dict) or not isinstance(record.get("regions"), list):
                 raise DatasetError(
                     f"{path}: annotation {record.get('id') if isinstance(record, dict) else '?'}, "
                     "'regions': is missing; flat files are read as cocoa-flat or cocoa-cls"
                 )
-            yield path, record, rows.get(record.get("image_id"))
+            where = f"{path}: record {record.get('id')!r:.40}"
+            yield path, record, rows.get(whole_number(record, "image_id", where))
 
 
 def read_images(

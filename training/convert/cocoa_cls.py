@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from amodal_perception.errors import DatasetError
+from amodal_perception.storage import json_reader
 from amodal_perception.storage.coco_rle import iou_matrix
 from training.convert.coco_tables import CocoTables, image_size, read_tables
 from training.convert.cocoa import load_records, read_images
@@ -124,7 +125,10 @@ def with_classes(
             replace(
                 obj,
                 category_id=whole_number(rows[j], "category_id", tables.name_of(rows[j])),
-                extra={**obj.extra, "coco_id": rows[j].get("id")},
+                extra={
+                    **obj.extra,
+                    "coco_id": json_reader.whole_number(rows[j].get("id")),
+                },
             )
             for obj, j, value in zip(things, best, iou.max(axis=1))
             if value > min_iou

@@ -203,7 +203,7 @@ def is_hidden(row: Json, key: str, where: str) -> bool:
     rate = row.get(key)
     try:
         return rate is not None and float(rate) > 1e-5
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise DatasetError(f"{where}, '{key}': {repr(rate)[:60]} is no number") from None
 
 

@@ -6,7 +6,7 @@ import os
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,7 @@ from amodal_perception.storage.coco_rle import (
     touching,
     union,
 )
+from amodal_perception.storage.json_reader import is_number
 from training.convert.source import Json, Reading, Source, SourceImage, SourceObject
 
 Edges = Literal["given", "masks"]
@@ -227,22 +228,20 @@ def _compare(recorded: Json, annotation: Json, repairs: Counter[str]) -> None:
     """
     area = recorded.get("area")
     if area is not None:
-        wrong = not _number(area) or abs(area - annotation["area"]) > 10 + 0.1 * annotation["area"]
+        wrong = (
+            not is_number(area) or abs(area - annotation["area"]) > 10 + 0.1 * annotation["area"]
+        )
         repairs["areas that are not the mask's: recomputed"] += wrong
     for key, name in (("bbox", "boxes"), ("visible_bbox", "visible boxes")):
         box = recorded.get(key)
         if box is not None:
-            whole = isinstance(box, list) and len(box) == 4 and all(map(_number, box))
+            whole = isinstance(box, list) and len(box) == 4 and all(map(is_number, box))
             fits = whole and max(abs(a - b) for a, b in zip(box, annotation[key])) <= 2
             repairs[f"{name} that do not fit their masks: recomputed"] += not fits
     rate = recorded.get("occlusion_rate")
     if rate is not None and "occlusion_rate" in annotation:
-        wrong = not _number(rate) or abs(rate - annotation["occlusion_rate"]) > 0.02
+        wrong = not is_number(rate) or abs(rate - annotation["occlusion_rate"]) > 0.02
         repairs["occlusion rates that are not the masks': recomputed"] += wrong
-
-
-def _number(value: Any) -> bool:
-    return isinstance(value, (int, float))
 
 
 class _AnnotationIds:
