@@ -27,27 +27,20 @@ from amodal_perception import files
 from amodal_perception.boxes import xywh_to_xyxy, xyxy_to_xywh
 from amodal_perception.errors import DatasetError
 from amodal_perception.masks import mask_windows
-from amodal_perception.storage.coco_rle import (
-    Rle,
-    boxes_xywh,
-    encode_mask,
-    intersection,
+from amodal_perception.storage.coco_rle import Rle, boxes_xywh, encode_mask, intersection
+from amodal_perception.storage.coco_rows import (
+    REFERENCES,
+    present,
+    read_annotations,
+    read_categories,
+    read_images,
+    read_pair,
 )
 from amodal_perception.storage.decode_strip import decode_strip
-from amodal_perception.storage.json_reader import (
-    image_size_hw,
-    is_number,
-    read_json,
-    whole_number,
-)
-from amodal_perception.storage.mask_reader import look_ahead, read_mask
+from amodal_perception.storage.json_reader import read_json
 from amodal_perception.structures import BoolArray, Instances, IntArray, Scene
 
 Json = dict[str, Any]
-
-MASKS = ("segmentation", "visible_segmentation")
-MASKS_AT_ONCE = 1000
-"""Annotations whose run lengths are checked together."""
 
 
 def image_record(image_id: int, file_name: str, size_hw: tuple[int, int], **extra: Any) -> Json:
@@ -151,31 +144,23 @@ def from_json(content: Any, path: Path) -> AmodalCoco:
     for key in ("images", "annotations", "categories"):
         if not isinstance(content.get(key), list):
             raise DatasetError(f"{path}: has no list '{key}'; see the amodal COCO format")
-    info = _present(content).get("info", {})
-    if not isinstance(info, dict):
+    content = {"info": {}, "occlusions": [], "depth_orders": [], **present(content)}
+    if not isinstance(content["info"], dict):
         raise DatasetError(f"{path}: 'info' is no JSON object")
-    pairs: dict[str, list[Any]] = {}
     for key in ("occlusions", "depth_orders"):
-        pairs[key] = [] if content.get(key) is None else content[key]
-        if not isinstance(pairs[key], list):
+        if not isinstance(content[key], list):
             raise DatasetError(f"{path}: '{key}' is no list")
-    images = _by_id(content["images"], path, "image", ("file_name", "height", "width"))
-    for row in images.values():
-        _check_image(row, f"{path}: image {row['id']}")
-    categories = _by_id(content["categories"], path, "category", ("name",))
-    for row in categories.values():
-        _check_text(row, "name", f"{path}: category {row['id']}")
-    scenes = AmodalCoco(
+    images = read_images(content["images"], path)
+    categories = read_categories(content["categories"], path)
+    return AmodalCoco(
         path=path,
         images=images,
         categories=categories,
-        annotations=_by_id(content["annotations"], path, "annotation", REFERENCES),
-        occlusions=tuple(_pair(row, path, "occlusion") for row in pairs["occlusions"]),
-        info=info,
-        depth_orders=tuple(_pair(row, path, "depth order") for row in pairs["depth_orders"]),
-    )
-    _check_annotations(scenes)
-    return scenes.check()
+        annotations=read_annotations(content["annotations"], images, categories, path),
+        occlusions=tuple(read_pair(row, path, "occlusion") for row in content["occlusions"]),
+        info=content["info"],
+        depth_orders=tuple(read_pair(row, path, "depth order") for row in content["depth_orders"]),
+    ).check()
 
 
 def from_results(results: list[Any], path: Path, truth: AmodalCoco) -> AmodalCoco:
@@ -194,130 +179,14 @@ def from_results(results: list[Any], path: Path, truth: AmodalCoco) -> AmodalCoc
             if not isinstance(result, dict) or result.get(key) is None:
                 raise DatasetError(f"{path}: result {i} has no '{key}'")
         result["id"] = i
-    scenes = AmodalCoco(
+    return AmodalCoco(
         path=path,
         images=truth.images,
         categories=truth.categories,
-        annotations=_by_id(results, path, "annotation", REFERENCES),
+        annotations=read_annotations(results, truth.images, truth.categories, path),
         occlusions=(),
         info={},
     )
-    _check_annotations(scenes)
-    return scenes.check()
-
-
-REFERENCES = ("image_id", "category_id", "segmentation")
-"""What no annotation can be without."""
-NUMBERS = ("score", "area", "occlusion_rate", "iscrowd", "confidence", "count")
-
-
-def _by_id(rows: list[Any], path: Path, kind: str, keys: tuple[str, ...]) -> dict[int, Json]:
-    indexed: dict[int, Json] = {}
-    for row in rows:
-        if not isinstance(row, dict):
-            raise DatasetError(f"{path}: {kind} {row!r:.40} is no JSON object")
-        row = _present(row)
-        missing = [key for key in ("id", *keys) if key not in row]
-        if missing:
-            raise DatasetError(f"{path}: {kind} {row.get('id', '?')!r:.40} has no '{missing[0]}'")
-        number = _whole(row, "id", f"{path}: {kind} {row['id']!r:.40}")
-        if number in indexed:
-            raise DatasetError(f"{path}: {kind} id {number} occurs twice")
-        indexed[number] = row
-    return indexed
-
-
-def _present(row: Json) -> Json:
-    """Return a row without what is null."""
-    if None in row.values():
-        return {key: value for key, value in row.items() if value is not None}
-    return row
-
-
-def _whole(row: Json, key: str, where: str, *, text: bool = False) -> int:
-    """Bring a whole number to its plain form, in the row too."""
-    value = row[key]
-    number = whole_number(value, text=text)
-    if number is None:
-        kind = "text" if isinstance(value, str) else "no whole number"
-        raise DatasetError(f"{where}, '{key}': is {kind} ({value!r:.40}), expected a whole number")
-    row[key] = number
-    return number
-
-
-def _check_text(row: Json, key: str, where: str) -> None:
-    value = row[key]
-    if not isinstance(value, str) or "\0" in value:
-        raise DatasetError(f"{where}, '{key}': is {value!r:.40}, expected text")
-
-
-def _check_image(row: Json, where: str) -> None:
-    _check_text(row, "file_name", where)
-    try:
-        row["height"], row["width"] = image_size_hw(row["height"], row["width"])
-    except ValueError as error:
-        raise DatasetError(f"{where}: {error}") from None
-    if "stamp_ns" in row:
-        _whole(row, "stamp_ns", where, text=True)  # JavaScript cannot hold it as a number
-    if "topic" in row:
-        _check_text(row, "topic", where)
-
-
-def _pair(row: Any, path: Path, kind: str) -> Json:
-    if not isinstance(row, dict):
-        raise DatasetError(f"{path}: {kind} {row!r:.40} is no JSON object")
-    row = _present(row)
-    where = f"{path}: {kind} {row!r:.80}"
-    for key in ("occluder_id", "occludee_id", "closer_id", "farther_id"):
-        if key in row:
-            _whole(row, key, where)
-    _check_numbers(row, where)
-    if row.get("count", 1) <= 0:
-        raise DatasetError(f"{where}: 'count' is {row['count']}, expected 1 or more")
-    return row
-
-
-def _check_numbers(row: Json, where: str) -> None:
-    for key in NUMBERS:
-        value = row.get(key, 0)
-        if isinstance(value, bool) and key == "iscrowd":
-            continue
-        if key == "score" and not is_number(value):
-            raise DatasetError(f"{where} needs a finite 'score', but has {value!r:.40}")
-        if not is_number(value):
-            raise DatasetError(f"{where}, '{key}': is {value!r:.40}, expected a number")
-
-
-def _check_annotations(scenes: AmodalCoco) -> None:
-    """Check the values and read the masks of all annotations, in their rows."""
-    rows = list(scenes.annotations.values())
-    for row in rows:
-        where = f"{scenes.path}: annotation {row['id']}"
-        for key, known in (("image_id", scenes.images), ("category_id", scenes.categories)):
-            if _whole(row, key, where) not in known:
-                kind = key.removesuffix("_id")
-                raise DatasetError(f"{where} names {kind} {row[key]}, which is not in the file")
-        _check_numbers(row, where)
-        for key in ("bbox", "visible_bbox"):
-            box = row.get(key, [0, 0, 0, 0])
-            if not isinstance(box, list) or len(box) != 4 or not all(map(is_number, box)):
-                raise DatasetError(
-                    f"{where}, '{key}' is {box!r:.60}, expected x, y, width and height in pixels"
-                )
-    for first in range(0, len(rows), MASKS_AT_ONCE):
-        part = rows[first : first + MASKS_AT_ONCE]
-        covered = look_ahead(row[key] for row in part for key in MASKS if key in row)
-        for row in part:
-            size_hw = scenes.size_of(row["image_id"])
-            for key in MASKS:
-                if key not in row:
-                    continue
-                try:
-                    row[key] = read_mask(row[key], size_hw, covered=covered)
-                except ValueError as error:
-                    raise DatasetError(
-                        f"{scenes.path}: annotation {row['id']}, '{key}': {error}"
-                    ) from None
 
 
 def visible_rle(row: Json) -> Rle:
