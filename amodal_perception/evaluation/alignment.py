@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +10,7 @@ from typing import Any
 from amodal_perception.errors import DatasetError
 from amodal_perception.storage import amodal_coco
 from amodal_perception.storage.amodal_coco import AmodalCoco, Json
+from amodal_perception.storage.json_reader import read_json
 
 
 def read_predictions(path: Path, truth: AmodalCoco) -> AmodalCoco:
@@ -25,35 +24,10 @@ def read_predictions(path: Path, truth: AmodalCoco) -> AmodalCoco:
         DatasetError: not readable, or against the format.
     """
     path = Path(path)
-    try:
-        with path.open() as file:
-            is_list = file.read(1024).lstrip().startswith("[")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DatasetError(f"{path}: cannot be read ({error})") from None
-    if not is_list:
-        return amodal_coco.read(path)
-    try:
-        results = json.loads(path.read_text())
-    except ValueError as error:
-        raise DatasetError(f"{path}: is not JSON ({error})") from None
-    return _from_results(path, results, truth)
-
-
-def _from_results(path: Path, results: list[Any], truth: AmodalCoco) -> AmodalCoco:
-    annotations: dict[int, Json] = {}
-    for i, result in enumerate(results, 1):
-        for key in ("image_id", "category_id", "segmentation", "score"):
-            if not isinstance(result, dict) or key not in result:
-                raise DatasetError(f"{path}: result {i} has no '{key}'")
-        annotations[i] = {**result, "id": i}
-    return AmodalCoco(
-        path=path,
-        images=truth.images,
-        categories=truth.categories,
-        annotations=annotations,
-        occlusions=(),
-        info={},
-    ).check()
+    content = read_json(path)
+    if isinstance(content, list):
+        return amodal_coco.from_results(content, path, truth)
+    return amodal_coco.from_json(content, path)
 
 
 def align(truth: AmodalCoco, predictions: AmodalCoco) -> AmodalCoco:
@@ -68,11 +42,10 @@ def align(truth: AmodalCoco, predictions: AmodalCoco) -> AmodalCoco:
             not have, or another image size.
     """
     for row in predictions.annotations.values():
-        score = row.get("score")
-        if not isinstance(score, (int, float)) or not math.isfinite(score):
+        if "score" not in row:
             raise DatasetError(
                 f"{predictions.path}: annotation {row['id']} needs a finite 'score' to be a "
-                f"prediction, but has {score!r}"
+                "prediction, but has none"
             )
     image_id_of = _image_ids(truth, predictions)
     category_id_of = _category_ids(truth, predictions)
@@ -139,10 +112,10 @@ def _image_key(
     """Choose what tells which image is which, and name it."""
     rows = [*truth.images.values(), *predictions.images.values()]
     if rows and all("stamp_ns" in row for row in rows):
-        return "stamp_ns", lambda row: int(row["stamp_ns"])
+        return "stamp_ns", lambda row: row["stamp_ns"]
     names = {row["file_name"] for row in truth.images.values()}
     if all(row["file_name"] in names for row in predictions.images.values()):
-        return "file_name", lambda row: str(row["file_name"])
+        return "file_name", lambda row: row["file_name"]
     # Truth names its images from its own folder, predictions know nothing of that folder.
     return "file_name", lambda row: Path(row["file_name"]).name
 

@@ -1,7 +1,7 @@
 """Truth and predictions side by side, in flat arrays that every protocol shares.
 
-Everything expensive happens here and once: regions are read, and one call of pycocotools per image
-counts what the amodal, visible and hidden parts of every predicted and true object share.
+Everything expensive happens here and once: one call per image counts what the amodal, visible and
+hidden parts of every predicted and true object share.
 """
 
 from __future__ import annotations
@@ -12,23 +12,18 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
-from pycocotools import mask as coco_mask
 from tqdm import tqdm
 
 from amodal_perception.errors import DatasetError
-from amodal_perception.evaluation.regions import (
+from amodal_perception.storage.amodal_coco import AmodalCoco, Json, visible_inside, visible_rle
+from amodal_perception.storage.coco_rle import (
     Rle,
-    amodal_rle,
     areas_px,
     box_iou_matrix,
     boxes_xywh,
     intersection,
     iou_matrix,
-    stored_box,
-    visible_rle,
 )
-from amodal_perception.evaluation.strip import described_px
-from amodal_perception.storage.amodal_coco import AmodalCoco, Json
 from amodal_perception.structures import BoolArray, IntArray
 
 Float64 = NDArray[np.float64]
@@ -149,7 +144,7 @@ def compare(
         count_fully_hidden: ask for objects of which nothing is visible, too.
 
     Raises:
-        DatasetError: a damaged region or box, or a truth without objects to find.
+        DatasetError: a truth without objects to find.
     """
     image_ids = sorted(truth.images)
     labels = {category: label for label, category in enumerate(sorted(truth.categories))}
@@ -192,12 +187,10 @@ def _objects(scenes: AmodalCoco, image_ids: Sequence[int], labels: dict[int, int
     # lexsort is stable, so the file decides last: the order in which COCO's own code meets them.
     order = np.lexsort((label, -score, image))
     rows = [rows[i] for i in order]
-    amodal = [amodal_rle(scenes, row) for row in rows]
-    visible = [visible_rle(scenes, row) for row in rows]
-    _check_length(scenes, rows, amodal, "segmentation")
-    _check_length(scenes, rows, visible, "visible_segmentation")
+    amodal = [row["segmentation"] for row in rows]
+    visible = [visible_rle(row) for row in rows]
     amodal_px, visible_px = areas_px(amodal), areas_px(visible)
-    seen_px = areas_px([intersection(pair) for pair in zip(amodal, visible)])
+    seen_px = areas_px([visible_inside(row) for row in rows])
     regions_xywh = boxes_xywh(amodal), boxes_xywh(visible)
     return Objects(
         ids=np.array([row["id"] for row in rows], np.int64),
@@ -210,35 +203,18 @@ def _objects(scenes: AmodalCoco, image_ids: Sequence[int], labels: dict[int, int
         visible_px=visible_px,
         hidden_px=amodal_px - seen_px,
         area=np.array([row.get("area", px) for row, px in zip(rows, amodal_px)], np.float64),
-        amodal_box_xywh=_boxes(scenes, rows, "bbox", regions_xywh[0]),
-        visible_box_xywh=_boxes(scenes, rows, "visible_bbox", regions_xywh[1]),
+        amodal_box_xywh=_boxes(rows, "bbox", regions_xywh[0]),
+        visible_box_xywh=_boxes(rows, "visible_bbox", regions_xywh[1]),
         is_crowd=np.array([bool(row.get("iscrowd", 0)) for row in rows], np.bool_),
         rows=rows,
         first_of_image=np.searchsorted(image[order], np.arange(len(image_ids) + 1)),
     )
 
 
-def _boxes(scenes: AmodalCoco, rows: list[Json], key: str, of_regions: Float64) -> Float64:
+def _boxes(rows: list[Json], key: str, of_regions: Float64) -> Float64:
     """Take the stored boxes, and those of the regions where none are."""
-    boxes = of_regions.copy()
-    for i, row in enumerate(rows):
-        box = stored_box(scenes, row, key)
-        if box is not None:
-            boxes[i] = box
-    return boxes
-
-
-def _check_length(scenes: AmodalCoco, rows: list[Json], rles: list[Rle], key: str) -> None:
-    """Refuse run lengths that describe more or fewer pixels than the image has."""
-    sizes = np.array([rle["size"] for rle in rles], np.int64).reshape(-1, 2)
-    described = described_px(rles)
-    wrong = np.flatnonzero(described != sizes.prod(axis=1))
-    if len(wrong):
-        height, width = sizes[wrong[0]]
-        raise DatasetError(
-            f"{scenes.path}: annotation {rows[wrong[0]]['id']}, '{key}': its run lengths are of "
-            f"{described[wrong[0]]} pixels, but its image is {height} x {width}"
-        )
+    boxes = [row.get(key, box) for row, box in zip(rows, of_regions)]
+    return np.array(boxes, np.float64).reshape(-1, 4)
 
 
 def _overlaps(predicted: Objects, true: Objects) -> Overlaps:
@@ -308,7 +284,7 @@ def _shared_px(
 
 
 def _clipped(objects: Objects, part: slice) -> list[Rle]:
-    return [intersection(pair) for pair in zip(objects.amodal[part], objects.visible[part])]
+    return [intersection(*pair) for pair in zip(objects.amodal[part], objects.visible[part])]
 
 
 def _edges(scenes: AmodalCoco, objects: Objects) -> Int64:
@@ -324,4 +300,4 @@ def _depth_orders(scenes: AmodalCoco) -> list[Json]:
 
 def shared_px(a: Rle, b: Rle) -> int:
     """Count the pixels that two regions share."""
-    return int(coco_mask.area(intersection([a, b])))
+    return int(areas_px([intersection(a, b)])[0])

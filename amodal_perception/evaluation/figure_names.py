@@ -13,7 +13,8 @@ import numpy as np
 
 from amodal_perception.evaluation import protocols
 from amodal_perception.evaluation.comparison import compare
-from amodal_perception.storage.amodal_coco import AmodalCoco, Json, encode_mask, image_record
+from amodal_perception.storage.amodal_coco import AmodalCoco, Json, image_record
+from amodal_perception.storage.coco_rle import encode_mask
 
 HIDDEN_PARTS = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9)
 """One object for each range of occlusion that a protocol tells apart."""

@@ -22,13 +22,13 @@ from tqdm import tqdm
 from amodal_perception.command_line import run_main
 from amodal_perception.errors import DatasetError
 from amodal_perception.evaluation.matching import match_greedily
-from amodal_perception.evaluation.regions import iou_matrix
 from amodal_perception.files import ASSETS
 from amodal_perception.pipeline import Pipeline
 from amodal_perception.runtime import DEFAULT_MODEL, load_runtime
 from amodal_perception.storage import amodal_coco
-from amodal_perception.storage.amodal_coco import AmodalCoco, encode_mask
+from amodal_perception.storage.amodal_coco import AmodalCoco
 from amodal_perception.storage.bag_frames import read_frames
+from amodal_perception.storage.coco_rle import encode_mask, iou_matrix
 from amodal_perception.structures import Frame, Instances
 from amodal_perception.tracking import Tracker
 

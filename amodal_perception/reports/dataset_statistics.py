@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from amodal_perception.ordering import removal_order
-from amodal_perception.storage.amodal_coco import AmodalCoco, Json, decode_mask
+from amodal_perception.storage.amodal_coco import AmodalCoco, Json, visible_inside
+from amodal_perception.storage.coco_rle import areas_px
 from amodal_perception.structures import BoolArray
 
 RATE_BINS = ("in full view", *(f"{low}-{low + 10} % hidden" for low in range(0, 100, 10)))
@@ -106,11 +107,8 @@ def occlusion_rate(data: AmodalCoco, row: Json) -> float:
         return float(row["occlusion_rate"])
     if "visible_segmentation" not in row or not has_amodal_truth(data):
         return 0.0
-    image = data.images[row["image_id"]]
-    size_hw = int(image["height"]), int(image["width"])
-    amodal = decode_mask(row["segmentation"], size_hw)
-    visible = decode_mask(row["visible_segmentation"], size_hw) & amodal
-    return 1 - float(visible.sum()) / max(float(amodal.sum()), 1.0)
+    amodal_px, seen_px = areas_px([row["segmentation"], visible_inside(row)]).tolist()
+    return 1 - seen_px / max(amodal_px, 1)
 
 
 def has_amodal_truth(data: AmodalCoco) -> bool:

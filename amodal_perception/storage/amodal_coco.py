@@ -4,12 +4,15 @@ COCO JSON. Each annotation has ``segmentation`` (amodal; RLE or polygons), ``vis
 (RLE or polygons), ``bbox`` and ``visible_bbox`` (xywh), ``area`` (amodal, px), ``occlusion_rate``
 (0..1), ``category_id``, ``image_id``, ``iscrowd``, ``id``, and ``score`` in predictions. The top
 level also has ``occlusions``: ``{image_id, occluder_id, occludee_id, confidence}``, by annotation
-ids, and may have ``depth_orders``: ``{closer_id, farther_id, equal, overlap, count}``.
+ids, and may have ``depth_orders``: ``{closer_id, farther_id, equal, overlap, count}``. What is
+``null`` is taken as absent.
+
+`read` checks a file once and for all: ids and numbers are what they say, every mask is a
+compressed RLE that covers its image.
 """
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,13 +21,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pycocotools import mask as coco_mask
+from numpy.typing import NDArray
 
 from amodal_perception import files
 from amodal_perception.boxes import xywh_to_xyxy, xyxy_to_xywh
 from amodal_perception.errors import DatasetError
 from amodal_perception.masks import mask_windows
-from amodal_perception.storage.coco_rle import checked_rle
+from amodal_perception.storage.coco_rle import Rle, boxes_xywh, encode_mask, intersection
+from amodal_perception.storage.coco_rows import (
+    REFERENCES,
+    present,
+    read_annotations,
+    read_categories,
+    read_images,
+    read_pair,
+)
+from amodal_perception.storage.decode_strip import decode_strip
+from amodal_perception.storage.json_reader import read_json
 from amodal_perception.structures import BoolArray, Instances, IntArray, Scene
 
 Json = dict[str, Any]
@@ -110,49 +123,83 @@ def read(path: Path) -> AmodalCoco:
     """Read and check a file of scenes.
 
     Raises:
-        DatasetError: not readable, not JSON, a missing key, a repeated or unknown id.
+        DatasetError: not readable, not JSON, a missing key, a repeated or unknown id, a value or
+            a mask that cannot be meant.
     """
-    try:
-        content = json.loads(Path(path).read_text())
-    except OSError as error:
-        raise DatasetError(f"{path}: cannot be read ({error.strerror})") from None
-    except ValueError as error:
-        raise DatasetError(f"{path}: is not JSON ({error})") from None
+    return from_json(read_json(Path(path)), Path(path))
+
+
+def from_json(content: Any, path: Path) -> AmodalCoco:
+    """Check what a file of scenes holds; its rows are changed to their checked form.
+
+    Args:
+        content: the file's JSON.
+        path: of the file, for messages and its photographs.
+
+    Raises:
+        DatasetError: as `read`.
+    """
     if not isinstance(content, dict):
         raise DatasetError(f"{path}: expected a JSON object with images and annotations")
     for key in ("images", "annotations", "categories"):
         if not isinstance(content.get(key), list):
             raise DatasetError(f"{path}: has no list '{key}'; see the amodal COCO format")
+    content = {"info": {}, "occlusions": [], "depth_orders": [], **present(content)}
+    if not isinstance(content["info"], dict):
+        raise DatasetError(f"{path}: 'info' is no JSON object")
+    for key in ("occlusions", "depth_orders"):
+        if not isinstance(content[key], list):
+            raise DatasetError(f"{path}: '{key}' is no list")
+    images = read_images(content["images"], path)
+    categories = read_categories(content["categories"], path)
     return AmodalCoco(
-        path=Path(path),
-        images=_by_id(content["images"], path, "image", ("file_name", "height", "width")),
-        categories=_by_id(content["categories"], path, "category", ("name",)),
-        annotations=_by_id(
-            content["annotations"], path, "annotation", ("image_id", "category_id", "segmentation")
-        ),
-        occlusions=tuple(content.get("occlusions", ())),
-        info=content.get("info", {}),
-        depth_orders=tuple(content.get("depth_orders", ())),
+        path=path,
+        images=images,
+        categories=categories,
+        annotations=read_annotations(content["annotations"], images, categories, path),
+        occlusions=tuple(read_pair(row, path, "occlusion") for row in content["occlusions"]),
+        info=content["info"],
+        depth_orders=tuple(read_pair(row, path, "depth order") for row in content["depth_orders"]),
     ).check()
 
 
-def _by_id(rows: list[Json], path: Path, kind: str, keys: tuple[str, ...]) -> dict[int, Json]:
-    indexed: dict[int, Json] = {}
-    for row in rows:
-        if not isinstance(row, dict):
-            raise DatasetError(f"{path}: {kind} {row!r:.40} is no JSON object")
-        missing = [key for key in ("id", *keys) if key not in row]
-        if missing:
-            raise DatasetError(f"{path}: {kind} {row.get('id', '?')} has no '{missing[0]}'")
-        if row["id"] in indexed:
-            raise DatasetError(f"{path}: {kind} id {row['id']} occurs twice")
-        indexed[row["id"]] = row
-    return indexed
+def from_results(results: list[Any], path: Path, truth: AmodalCoco) -> AmodalCoco:
+    """Check a plain COCO list of results: annotations with scores, without ids.
+
+    Args:
+        results: the file's JSON.
+        path: of the file, for messages.
+        truth: has the images and categories that the results name.
+
+    Raises:
+        DatasetError: as `read`.
+    """
+    for i, result in enumerate(results, 1):
+        for key in (*REFERENCES, "score"):
+            if not isinstance(result, dict) or result.get(key) is None:
+                raise DatasetError(f"{path}: result {i} has no '{key}'")
+        result["id"] = i
+    return AmodalCoco(
+        path=path,
+        images=truth.images,
+        categories=truth.categories,
+        annotations=read_annotations(results, truth.images, truth.categories, path),
+        occlusions=(),
+        info={},
+    )
+
+
+def visible_rle(row: Json) -> Rle:
+    """Return the visible part of an annotation's mask as stored; all of it where none is."""
+    return row["visible_segmentation" if "visible_segmentation" in row else "segmentation"]
 
 
 @dataclass(frozen=True, eq=False)
 class AmodalCoco:
-    """A file of scenes in memory: the rows by their ids, masks decoded when asked for."""
+    """A file of scenes in memory: the rows by their ids, masks decoded when asked for.
+
+    Every ``segmentation`` and ``visible_segmentation`` is a checked RLE of its image's size.
+    """
 
     path: Path
     images: dict[int, Json]
@@ -163,27 +210,14 @@ class AmodalCoco:
     depth_orders: tuple[Json, ...] = ()
 
     def check(self) -> AmodalCoco:
-        """Return self if every reference names something that is there, else DatasetError."""
-        for row in self.annotations.values():
-            if row["image_id"] not in self.images:
-                raise DatasetError(
-                    f"{self.path}: annotation {row['id']} names image {row['image_id']}, "
-                    "which is not in the file"
-                )
-            if row["category_id"] not in self.categories:
-                raise DatasetError(
-                    f"{self.path}: annotation {row['id']} names category {row['category_id']}, "
-                    "which is not in the file"
-                )
+        """Return self if every pair names two annotations of one image, else DatasetError."""
         for edge in self.occlusions:
             self._check_pair(edge, "occlusion", ("occluder_id", "occludee_id"))
         for order in self.depth_orders:
             self._check_pair(order, "depth order", ("closer_id", "farther_id"))
         return self
 
-    def _check_pair(self, pair: Any, kind: str, keys: tuple[str, str]) -> None:
-        if not isinstance(pair, dict):
-            raise DatasetError(f"{self.path}: {kind} {pair!r:.40} is no JSON object")
+    def _check_pair(self, pair: Json, kind: str, keys: tuple[str, str]) -> None:
         for key in keys:
             if pair.get(key) not in self.annotations:
                 raise DatasetError(
@@ -202,41 +236,36 @@ class AmodalCoco:
         """Category names in the order of their ids: what `Instances.labels` index."""
         return tuple(self.categories[i]["name"] for i in sorted(self.categories))
 
+    def size_of(self, image_id: int) -> tuple[int, int]:
+        """Return an image's height and width, pixels."""
+        row = self.images[image_id]
+        return row["height"], row["width"]
+
     def annotations_of(self, image_id: int) -> list[Json]:
         """List an image's annotations, best score first, file order among equals."""
         return self._by_image.get(image_id, [])
 
     def instances_of(self, image_id: int) -> Instances:
         """Decode an image's masks; instance i is `annotations_of(image_id)[i]`."""
-        image = self.images[image_id]
-        size_hw = (int(image["height"]), int(image["width"]))
+        size_hw = self.size_of(image_id)
         rows = self.annotations_of(image_id)
         if not rows:
             return Instances.empty(size_hw)
-        amodal = np.stack([self._mask(row, "segmentation", size_hw) for row in rows])
-        visible = np.stack(
-            [
-                self._mask(
-                    row,
-                    "visible_segmentation" if "visible_segmentation" in row else "segmentation",
-                    size_hw,
-                )
-                for row in rows
-            ]
-        )
-        windows = mask_windows(amodal)
-        boxes = [
-            xywh_to_xyxy(np.array([row["bbox"]], np.float32))[0] if "bbox" in row else window
-            for row, window in zip(rows, windows)
-        ]
+        amodal = [row["segmentation"] for row in rows]
+        visible = [visible_inside(row) for row in rows]
+        tight_xywh = boxes_xywh(amodal)
+        boxes_of_rows = [row.get("bbox", box) for row, box in zip(rows, tight_xywh)]
+        corners = np.hstack([tight_xywh[:, :2], tight_xywh[:, :2] + tight_xywh[:, 2:]])
+        windows = corners.astype(np.int64)
         label_of = {category: label for label, category in enumerate(sorted(self.categories))}
-        return Instances.from_masks(
-            boxes_xyxy=np.array(boxes, np.float32),
+        return Instances(
+            boxes_xyxy=xywh_to_xyxy(np.array(boxes_of_rows, np.float32)),
             scores=np.array([row.get("score", 1.0) for row in rows], np.float32),
             labels=np.array([label_of[row["category_id"]] for row in rows], np.int32),
-            amodal=amodal,
-            visible=visible & amodal,
-            windows_xyxy=windows,
+            size_hw=size_hw,
+            windows_xyxy=windows.astype(np.int32),
+            amodal_crops=_crops(amodal, windows),
+            visible_crops=_crops(visible, windows),
         )
 
     def occlusions_of(self, image_id: int) -> IntArray:
@@ -265,34 +294,18 @@ class AmodalCoco:
             grouped[self.annotations[edge["occluder_id"]]["image_id"]].append(edge)
         return grouped
 
-    def _mask(self, row: Json, key: str, size_hw: tuple[int, int]) -> BoolArray:
-        try:
-            mask = decode_mask(row[key], size_hw)
-        except (TypeError, ValueError, KeyError) as error:
-            raise DatasetError(f"{self.path}: annotation {row['id']}, '{key}': {error}") from None
-        if mask.shape != size_hw:
-            raise DatasetError(
-                f"{self.path}: annotation {row['id']}, '{key}' is {mask.shape[0]} x "
-                f"{mask.shape[1]}, but its image is {size_hw[0]} x {size_hw[1]}"
-            )
-        return mask
+
+def visible_inside(row: Json) -> Rle:
+    """Return what of an annotation's visible mask is inside its amodal one."""
+    amodal, visible = row["segmentation"], visible_rle(row)
+    same = visible["counts"] == amodal["counts"]
+    return amodal if same else intersection(amodal, visible)
 
 
-def encode_mask(mask: BoolArray) -> Json:
-    """Encode a [H, W] bool mask as COCO's compressed RLE."""
-    rle = coco_mask.encode(np.asfortranarray(mask.view(np.uint8)))
-    return {"size": [int(n) for n in rle["size"]], "counts": rle["counts"].decode("ascii")}
-
-
-def decode_mask(segmentation: Any, size_hw: tuple[int, int]) -> BoolArray:
-    """Decode COCO's RLE (compressed or not) or polygons to a [H, W] bool mask.
-
-    Raises:
-        ValueError: the runs are damaged, or do not cover their size.
-    """
-    if isinstance(segmentation, list):
-        rle = coco_mask.merge(coco_mask.frPyObjects(segmentation, *size_hw))
-    else:
-        height, width = segmentation["size"]
-        rle = checked_rle(segmentation["counts"], (height, width))
-    return coco_mask.decode(rle).view(np.bool_)
+def _crops(rles: list[Rle], windows_xyxy: NDArray[np.int64]) -> tuple[BoolArray, ...]:
+    strip, first = decode_strip(rles, windows_xyxy)
+    heights = (windows_xyxy[:, 3] - windows_xyxy[:, 1]).tolist()
+    return tuple(
+        np.ascontiguousarray(strip[:height, left:right]).view(np.bool_)
+        for height, left, right in zip(heights, first[:-1], first[1:])
+    )

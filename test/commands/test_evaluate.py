@@ -97,6 +97,12 @@ def lengthened(content):
     content["annotations"][2]["segmentation"]["counts"] += "o10o10"
 
 
+def higher_without_objects(content):
+    content["images"][0]["height"] = 31
+    content["annotations"] = [row for row in content["annotations"] if row["image_id"] != 1]
+    content["occlusions"] = []
+
+
 def shortened(content):
     rle = content["annotations"][2]["segmentation"]
     rle["counts"] = rle["counts"][:-2]
@@ -111,14 +117,21 @@ def shortened(content):
         (change_row(image_id=99), r"annotation 3 names image 99, which is not in the file"),
         (change_row(category_id=9), r"annotation 3 names category 9, which is not in the file"),
         (change_row(bbox=[1, 2, 3]), r"annotation 3, 'bbox' is \[1, 2, 3\]"),
-        (change_row(segmentation={"size": [6, 6], "counts": [36]}), r"size is \[6, 6\], but the"),
-        (change_row(segmentation={"size": [30, 40], "counts": [5]}), r"do not sum to height"),
+        (
+            change_row(segmentation={"size": [6, 6], "counts": [36]}),
+            r"is 6 x 6, but its image is 30 x 40",
+        ),
+        (
+            change_row(segmentation={"size": [30, 40], "counts": [5]}),
+            r"has runs of 5 pixels, but its",
+        ),
         (change_row(segmentation="no mask"), r"annotation 3, 'segmentation'"),
-        (lengthened, r"annotation 3, 'segmentation': its run lengths are of \d+ pixels, but its"),
-        (shortened, r"annotation 3, 'segmentation': its run lengths are of \d+ pixels, but its"),
+        (lengthened, r"annotation 3, 'segmentation': has runs of \d+ pixels, but its"),
+        (shortened, r"annotation 3, 'segmentation': has runs of \d+ pixels, but its"),
         (lambda c: c["annotations"].clear(), r"predictions\.json: holds no predictions"),
         (lambda c: c["categories"][0].update(name="dog"), r"predicts the classes dog, which"),
-        (lambda c: c["images"][0].update(height=31), r"image '1\.png' is 31 x 40 .* but 30 x 40"),
+        (lambda c: c["images"][0].update(height=31), r"is 30 x 40, but its image is 31 x 40"),
+        (higher_without_objects, r"image '1\.png' is 31 x 40 .* but 30 x 40"),
         (lambda c: c["images"][0].update(file_name="z.png"), r"image 'z\.png' .* is not in"),
         (
             lambda c: c["images"][0].update(file_name="2.png"),

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from amodal_perception.storage.amodal_coco import encode_mask
+from amodal_perception.storage.coco_rle import encode_mask
 from helpers.scenes import stacked
 
 SIZE_HW = (40, 60)

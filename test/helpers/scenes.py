@@ -16,7 +16,7 @@ import numpy as np
 
 from amodal_perception.masks import mask_windows
 from amodal_perception.ordering import FOR_TRUTH, OrderingConfig, occlusion_graph
-from amodal_perception.storage import amodal_coco
+from amodal_perception.storage import amodal_coco, coco_rle
 from amodal_perception.storage.amodal_coco import AmodalCoco
 from amodal_perception.structures import BoolArray, Instances, Scene
 
@@ -68,8 +68,8 @@ def annotation(amodal, visible=None, *, image=1, category=1, score=None, **extra
     row = {
         "image_id": image,
         "category_id": category,
-        "segmentation": amodal_coco.encode_mask(amodal),
-        "visible_segmentation": amodal_coco.encode_mask(visible),
+        "segmentation": coco_rle.encode_mask(amodal),
+        "visible_segmentation": coco_rle.encode_mask(visible),
         "iscrowd": 0,
         **extra,
     }
@@ -248,7 +248,7 @@ def write_coco(folder: Path, images: list[list[tuple[np.ndarray, int, dict]]]) -
         for seen, category, extra in objects:
             picture[seen] = rng.integers(100, 256, 3)
             row = {"id": len(rows) + 11, "image_id": number, "category_id": category, "iscrowd": 0}
-            rows.append({**row, "segmentation": amodal_coco.encode_mask(seen), **extra})
+            rows.append({**row, "segmentation": coco_rle.encode_mask(seen), **extra})
         name = f"{number:04d}.png"
         cv2.imwrite(str(folder / name), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
         records.append(amodal_coco.image_record(number, name, COCO_SIZE_HW))

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
-from amodal_perception.evaluation.strip import decode_strip
-from amodal_perception.storage import amodal_coco
+from amodal_perception.storage import coco_rle
+from amodal_perception.storage.decode_strip import decode_strip
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 5), st.integers(0, 3))
@@ -19,7 +19,7 @@ def test_every_region_is_what_pycocotools_decodes(seed, count, margin):
         full = np.zeros((height, width), np.bool_)
         full[:, rng.integers(0, width) :] = rng.random() < 0.5
         mask = full ^ (rng.random((height, width)) < rng.random())
-        rles.append(amodal_coco.encode_mask(mask))
+        rles.append(coco_rle.encode_mask(mask))
         x, y, w, h = coco_mask.toBbox(rles[-1]).astype(int)
         windows.append([x - margin, y - margin, x + w + margin, y + h + margin])
     strip, first = decode_strip(rles, np.array(windows))

@@ -12,7 +12,7 @@ from helpers.scenes import write_scenes
 from amodal_perception.masks import mask_windows
 from amodal_perception.preprocess import letterbox
 from amodal_perception.runtime import load_runtime
-from amodal_perception.storage import amodal_coco
+from amodal_perception.storage import amodal_coco, coco_rle
 from training import evaluate
 from training import train as training
 from training.convert import __main__ as convert
@@ -199,9 +199,8 @@ def test_every_object_gets_the_answer_to_its_own_box(run, drawn, box):
         if min(row["visible_bbox"][2:]) == 0 or row["occlusion_rate"] > 0.9:
             continue
         level = int(np.searchsorted([0.00005, 0.30005, 0.60005], row["occlusion_rate"]))
-        size_hw = SIZE_HW
-        a = amodal_coco.decode_mask(row["segmentation"], size_hw)
-        b = amodal_coco.decode_mask(answers.annotations[key]["segmentation"], size_hw)
+        a = coco_rle.decode_mask(row["segmentation"])
+        b = coco_rle.decode_mask(answers.annotations[key]["segmentation"])
         by_level.setdefault(level, []).append((a & b).sum() / max(1, (a | b).sum()))
     expected = np.mean([np.mean(values) for values in by_level.values()])
     assert figures[name] == pytest.approx(expected)

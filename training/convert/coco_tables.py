@@ -9,14 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from amodal_perception.errors import DatasetError
-from amodal_perception.storage.coco_rle import Rle, subtract
+from amodal_perception.storage.coco_rle import Rle, difference
+from amodal_perception.storage.json_reader import read_json
 from training.convert.source import (
     Json,
     Reading,
     SourceImage,
     SourceObject,
+    image_size_hw,
     is_hidden,
-    read_json,
+    stated_size_hw,
     whole_number,
 )
 
@@ -60,12 +62,15 @@ def read_tables(path: Path, reading: Reading, names: dict[int, str] | None = Non
         if not isinstance(content.get(key), list):
             raise DatasetError(f"{path}: has no list '{key}'")
     images = _images(content["images"], path, reading)
+    categories = _categories(content.get("categories"), path)
     rows_of: dict[int, list[Json]] = defaultdict(list)
     seen: dict[Any, Json] = {}
     for row in content["annotations"]:
         if not isinstance(row, dict):
             raise DatasetError(f"{path}: annotation {row!r:.40} is no JSON object")
         where = f"{path}: annotation {row.get('id', '(no id)')}"
+        if isinstance(row.get("id"), (list, dict)):
+            raise DatasetError(f"{where}, 'id': is neither a number nor text")
         twin = seen.setdefault(row.get("id"), row)
         if twin is not row and row.get("id") is not None and twin == row:
             reading.repairs["annotations stored twice: one kept"] += 1
@@ -74,10 +79,17 @@ def read_tables(path: Path, reading: Reading, names: dict[int, str] | None = Non
             image_id = whole_number(row, "image_id", where)
             if image_id not in images:
                 raise DatasetError(f"{where}, 'image_id': no image {image_id} is in the file")
+            if row.get("category_id") is not None:
+                number = row["category_id"] = whole_number(row, "category_id", where)
+                if number not in categories and number < 0:
+                    raise DatasetError(f"{where}, 'category_id': no category {number} is listed")
+                if number not in categories:
+                    name = (names or {}).get(number, f"category {number}")
+                    categories[number] = {"id": number, "name": name}
+                    reading.repairs["categories used but not listed: added"] += 1
             rows_of[image_id].append(row)
-    used = {row.get("category_id") for rows in rows_of.values() for row in rows}
-    categories = _categories(content.get("categories"), used, names or {}, path, reading)
-    return CocoTables(path, images, categories, rows_of)
+    listed = [categories[number] for number in sorted(categories)]
+    return CocoTables(path, images, listed, rows_of)
 
 
 def _images(rows: list[Any], path: Path, reading: Reading) -> dict[int, Json]:
@@ -102,9 +114,7 @@ def _images(rows: list[Any], path: Path, reading: Reading) -> dict[int, Json]:
     return images
 
 
-def _categories(
-    rows: Any, used: set[Any], names: dict[int, str], path: Path, reading: Reading
-) -> list[Json]:
+def _categories(rows: Any, path: Path) -> dict[int, Json]:
     categories = {}
     for row in rows if isinstance(rows, list) else []:
         where = f"{path}: category {row!r:.40}"
@@ -112,27 +122,24 @@ def _categories(
             raise DatasetError(f"{where} is no JSON object")
         number = whole_number(row, "id", where)
         categories[number] = {**row, "id": number, "name": str(row.get("name", number))}
-    numbers = {int(float(n)) for n in used if str(n).removesuffix(".0").isdigit()}
-    for number in sorted(numbers - set(categories)):
-        categories[number] = {"id": number, "name": names.get(number, f"category {number}")}
-        reading.repairs["categories used but not listed: added"] += 1
-    return [categories[number] for number in sorted(categories)]
+    return categories
 
 
 def image_size(image: Json, rows: list[Json], path: Path, reading: Reading) -> tuple[int, int]:
     """Return height and width, from the row, or from the masks where the row has none.
 
     Raises:
-        DatasetError: neither has them.
+        DatasetError: neither has them, or they are not those of an image.
     """
     where = f"{path}: image {image['id']}"
     if image.get("height") and image.get("width"):
-        return whole_number(image, "height", where), whole_number(image, "width", where)
+        return image_size_hw(image, where)
     for row in rows:
         for value in row.values():
-            if isinstance(value, dict) and isinstance(value.get("size"), list):
+            size_hw = stated_size_hw(value, where)
+            if size_hw is not None:
                 reading.repairs["image rows without a size: the masks' was taken"] += 1
-                return int(value["size"][0]), int(value["size"][1])
+                return size_hw
     raise DatasetError(f"{where}, 'height' and 'width': are missing, and no mask states them")
 
 
@@ -156,7 +163,7 @@ def visible_mask(
         return reading.mask(row, visible_key, size_hw, where)
     if row.get(hidden_key) not in (None, []):
         reading.repairs["visible masks missing: amodal without hidden mask taken"] += 1
-        return subtract(amodal, reading.mask(row, hidden_key, size_hw, where))
+        return difference(amodal, reading.mask(row, hidden_key, size_hw, where))
     if is_hidden(row, rate_key, where):
         raise DatasetError(
             f"{where}, '{visible_key}': is missing, though '{rate_key}' is {row[rate_key]}"

@@ -14,8 +14,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from amodal_perception.errors import DatasetError
-from amodal_perception.storage.coco_rle import Rle, join, subtract
+from amodal_perception.storage.coco_rle import Rle, difference, union
 from amodal_perception.storage.image_files import read_image
+from amodal_perception.storage.json_reader import read_json
 from training.convert.coco_tables import parse_constraints
 from training.convert.source import (
     Json,
@@ -23,8 +24,9 @@ from training.convert.source import (
     Source,
     SourceImage,
     SourceObject,
+    image_size_hw,
     is_hidden,
-    read_json,
+    stated_size_hw,
     whole_number,
 )
 
@@ -69,14 +71,20 @@ def load_records(sources: list[Path]) -> Iterator[tuple[Path, Json, Json | None]
             continue
         if not isinstance(content, dict) or not isinstance(content.get("annotations"), list):
             raise DatasetError(f"{path}: neither a COCOA file nor one record of it")
-        rows = {row.get("id"): row for row in content.get("images", ()) if isinstance(row, dict)}
+        images = content.get("images")
+        rows = {
+            whole_number(row, "id", f"{path}: image {row.get('id')!r:.40}"): row
+            for row in (images if isinstance(images, list) else ())
+            if isinstance(row, dict)
+        }
         for record in content["annotations"]:
             if not isinstance(record, dict) or not isinstance(record.get("regions"), list):
                 raise DatasetError(
                     f"{path}: annotation {record.get('id') if isinstance(record, dict) else '?'}, "
                     "'regions': is missing; flat files are read as cocoa-flat or cocoa-cls"
                 )
-            yield path, record, rows.get(record.get("image_id"))
+            where = f"{path}: record {record.get('id')!r:.40}"
+            yield path, record, rows.get(whole_number(record, "image_id", where))
 
 
 def read_images(
@@ -160,7 +168,7 @@ def _read_record(
     for i, obj in enumerate(objects):
         before = [amodal[number] for number in amodal if rank[number] < rank[obj.key]]
         if obj.key in unstored and before:
-            objects[i] = replace(obj, visible=subtract(obj.amodal, join(before)))
+            objects[i] = replace(obj, visible=difference(obj.amodal, union(before)))
             reading.repairs["visible masks missing: rebuilt from the order"] += 1
     # Constraints count regions as they are listed, which is by order.
     listed = [rank[obj.key] for obj in objects]
@@ -185,7 +193,7 @@ def _visible(
         return reading.mask(region, "visible_mask", size_hw, where)
     if region.get("invisible_mask") not in (None, []):
         reading.repairs["visible masks missing: amodal without hidden mask taken"] += 1
-        return subtract(amodal, reading.mask(region, "invisible_mask", size_hw, where))
+        return difference(amodal, reading.mask(region, "invisible_mask", size_hw, where))
     return None
 
 
@@ -207,13 +215,13 @@ def _size_hw(
 ) -> tuple[int, int]:
     """Find the image's size: in its row, in a mask of the record, or in the photograph."""
     if row is not None and row.get("height") and row.get("width"):
-        where = f"{path}: image {row.get('id')}"
-        return whole_number(row, "height", where), whole_number(row, "width", where)
+        return image_size_hw(row, f"{path}: image {row.get('id')}")
     for region in record["regions"]:
         for key in ("visible_mask", "invisible_mask"):
             mask = region.get(key) if isinstance(region, dict) else None
-            if isinstance(mask, dict) and isinstance(mask.get("size"), list):
-                return int(mask["size"][0]), int(mask["size"][1])
+            size_hw = stated_size_hw(mask, f"{path}: record {record.get('id')}")
+            if size_hw is not None:
+                return size_hw
     for folder in (images_dir, path.parent):
         if folder is not None and (folder / file_name).is_file():
             height, width = read_image(folder / file_name).shape[:2]

@@ -14,9 +14,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from pycocotools import mask as coco_mask
 
 from amodal_perception.errors import DatasetError
+from amodal_perception.storage import json_reader
+from amodal_perception.storage.coco_rle import iou_matrix
 from training.convert.coco_tables import CocoTables, image_size, read_tables
 from training.convert.cocoa import load_records, read_images
 from training.convert.source import Reading, Source, SourceImage, whole_number
@@ -116,7 +117,7 @@ def with_classes(
         )
     masks = [reading.mask(row, "segmentation", size_hw, tables.name_of(row)) for row in rows]
     visible = [obj.amodal if obj.visible is None else obj.visible for obj in things]
-    iou = np.nan_to_num(coco_mask.iou(visible, masks, [0] * len(masks)))
+    iou = np.nan_to_num(iou_matrix(visible, masks))
     best = iou.argmax(axis=1)
     return replace(
         image,
@@ -124,7 +125,10 @@ def with_classes(
             replace(
                 obj,
                 category_id=whole_number(rows[j], "category_id", tables.name_of(rows[j])),
-                extra={**obj.extra, "coco_id": rows[j].get("id")},
+                extra={
+                    **obj.extra,
+                    "coco_id": json_reader.whole_number(rows[j].get("id")),
+                },
             )
             for obj, j, value in zip(things, best, iou.max(axis=1))
             if value > min_iou

@@ -16,9 +16,16 @@ from pathlib import Path
 from typing import Any
 
 from amodal_perception.errors import DatasetError
-from amodal_perception.storage.coco_rle import subtract
+from amodal_perception.storage.coco_rle import difference
 from training.convert.npz_lists import read_npz
-from training.convert.source import Json, Reading, Source, SourceImage, SourceObject
+from training.convert.source import (
+    Json,
+    Reading,
+    Source,
+    SourceImage,
+    SourceObject,
+    image_size_hw,
+)
 
 CLASSES = ("aeroplane", "bicycle", "bus", "car", "motorbike")
 FOLDER = re.compile(rf"({'|'.join(CLASSES)})(_raw|_occluded|FGL(\d)_BGL(\d))")
@@ -87,7 +94,7 @@ def _read_file(
     if len(box) < 6:
         raise DatasetError(f"{path}, 'box': expected y1, x1, y2, x2, height, width, not {box}")
     y1, x1, y2, x2, *size = box
-    size_hw = int(size[0]), int(size[1])
+    size_hw = image_size_hw({"height": size[0], "width": size[1]}, f"{path}, 'box'")
     category = str(content.get("category", class_name))
     if category not in CLASSES:
         raise DatasetError(f"{path}, 'category': {category!r} is none of {', '.join(CLASSES)}")
@@ -95,7 +102,7 @@ def _read_file(
     visible = None
     if content.get("occluder_mask") not in (None, []):
         occluder = reading.mask(content, "occluder_mask", size_hw, str(path))
-        visible = subtract(amodal, occluder)
+        visible = difference(amodal, occluder)
     return size_hw, SourceObject(
         key=0,
         category_id=CLASSES.index(category) + 1,

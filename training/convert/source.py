@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, Literal
 
 from amodal_perception.errors import DatasetError
-from amodal_perception.storage.coco_rle import Rle, covered_pixels
-from training.convert.segmentation import to_rle
+from amodal_perception.storage import json_reader
+from amodal_perception.storage.coco_rle import Rle
+from amodal_perception.storage.mask_reader import look_ahead, read_mask
 
 Json = dict[str, Any]
 
@@ -116,14 +115,8 @@ class Reading:
 
     def look_ahead(self, rows: Iterable[Any]) -> None:
         """Check the run-length codes of an image's rows together, before each is asked for."""
-        values = (value for row in rows if isinstance(row, dict) for value in row.values())
-        counts = {value.get("counts") for value in values if _is_coded(value)}
-        codes = [code for code in counts if code and code.isascii()]
-        try:
-            pixels = covered_pixels([code.encode() for code in codes]) if codes else ()
-        except ValueError:  # one of them is broken: found when it is read, with its name
-            codes, pixels = [], ()
-        self._covered = dict(zip(codes, map(int, pixels)))
+        solid = (row for row in rows if isinstance(row, dict))
+        self._covered = look_ahead(value for row in solid for value in row.values())
 
     @contextmanager
     def understanding(self) -> Iterator[None]:
@@ -152,23 +145,33 @@ class Reading:
             DatasetError: missing, or not understood; names `where` and the key.
         """
         try:
-            return to_rle(row.get(key), size_hw, self.repairs, self._covered)
+            return read_mask(row.get(key), size_hw, self.repairs, self._covered)
         except ValueError as error:
             raise DatasetError(f"{where}, '{key}': {error}") from None
 
 
-def read_json(path: Path) -> Any:
-    """Read a JSON file.
+def image_size_hw(row: Json, where: str) -> tuple[int, int]:
+    """Return the height and width that a row of an image states, pixels.
 
     Raises:
-        DatasetError: not readable, or not JSON.
+        DatasetError: they are not those of an image.
     """
     try:
-        return json.loads(path.read_bytes())
-    except OSError as error:
-        raise DatasetError(f"{path}: cannot be read ({error.strerror})") from None
+        return json_reader.image_size_hw(row.get("height"), row.get("width"))
     except ValueError as error:
-        raise DatasetError(f"{path}: is not JSON ({error})") from None
+        raise DatasetError(f"{where}: {error}") from None
+
+
+def stated_size_hw(mask: Any, where: str) -> tuple[int, int] | None:
+    """Return the height and width that a run-length mask states; None where it states none.
+
+    Raises:
+        DatasetError: they are not those of an image.
+    """
+    size = mask.get("size") if isinstance(mask, dict) else None
+    if not isinstance(size, list) or len(size) != 2:
+        return None
+    return image_size_hw({"height": size[0], "width": size[1]}, where)
 
 
 def whole_number(
@@ -182,13 +185,13 @@ def whole_number(
     value = row.get(key)
     if value is None and default != "required":
         return default
-    try:
-        number = int(value)  # type: ignore[arg-type]
-        if float(value) == number:  # type: ignore[arg-type]
-            return number
-    except (TypeError, ValueError, OverflowError):
-        pass
-    raise DatasetError(f"{where}, '{key}': {'is missing' if value is None else repr(value)[:60]}")
+    if isinstance(value, bool) and default != "required":
+        return int(value)  # a flag
+    number = json_reader.whole_number(value, text=True)
+    if number is None:
+        wrong = "is missing" if value is None else f"{value!r:.60} is no whole number"
+        raise DatasetError(f"{where}, '{key}': {wrong}")
+    return number
 
 
 def is_hidden(row: Json, key: str, where: str) -> bool:
@@ -200,18 +203,13 @@ def is_hidden(row: Json, key: str, where: str) -> bool:
     rate = row.get(key)
     try:
         return rate is not None and float(rate) > 1e-5
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise DatasetError(f"{where}, '{key}': {repr(rate)[:60]} is no number") from None
 
 
 def annotation_id(row: Json, repairs: Counter[str]) -> int | None:
     """Return an annotation's id if it is a whole number; others are given a new one."""
-    value = row.get("id")
-    if isinstance(value, int):
-        return value
-    repairs["annotation ids that are missing or no whole number: numbered"] += 1
-    return None
-
-
-def _is_coded(value: Any) -> bool:
-    return isinstance(value, dict) and isinstance(value.get("counts"), str)
+    number = json_reader.whole_number(row.get("id"))
+    if number is None:
+        repairs["annotation ids that are missing or no whole number: numbered"] += 1
+    return number

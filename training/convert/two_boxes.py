@@ -9,11 +9,11 @@ it with masks. What is written has the boxes, filled, where other data has masks
 from __future__ import annotations
 
 import argparse
-import math
 from dataclasses import replace
 from typing import Any
 
 from amodal_perception.errors import DatasetError
+from amodal_perception.storage.json_reader import is_number
 from training.convert import two_masks
 from training.convert.coco_tables import CocoTables, read_tables, walk
 from training.convert.source import (
@@ -75,8 +75,7 @@ def _object(
 def _rectangle(row: Json, key: str, tables: CocoTables) -> list[list[float]]:
     """Return a box, xywh, as a polygon."""
     box: Any = row.get(key)
-    numbers = isinstance(box, list) and len(box) == 4
-    if not numbers or not all(isinstance(v, (int, float)) and math.isfinite(v) for v in box):
+    if not isinstance(box, list) or len(box) != 4 or not all(map(is_number, box)):
         raise DatasetError(f"{tables.name_of(row)}, '{key}': is no box, x, y, width and height")
     x, y, width, height = box
     if width <= 0 or height <= 0:

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from pycocotools import mask as coco_mask
 
 from amodal_perception.errors import DatasetError
-from amodal_perception.storage.coco_rle import Rle, join, overlap_areas
+from amodal_perception.storage import json_reader
+from amodal_perception.storage.coco_rle import Rle, areas_px, overlap_areas, union
 from training.convert.coco_tables import CocoTables, image_size, read_tables
 from training.convert.source import Json, Reading, Source, SourceImage, SourceObject, whole_number
 
@@ -94,12 +94,9 @@ def split_label(name: str) -> tuple[str, str | None]:
 def _labels(files: list[CocoTables]) -> list[str]:
     """List the classes that are used, without the names of layers, as the files order them."""
     used = {
-        str(row.get("category_id"))
-        for file in files
-        for rows in file.rows_of.values()
-        for row in rows
+        row.get("category_id") for file in files for rows in file.rows_of.values() for row in rows
     }
-    names = [row["name"] for file in files for row in file.categories if str(row["id"]) in used]
+    names = [row["name"] for file in files for row in file.categories if row["id"] in used]
     return list(dict.fromkeys(split_label(name)[0] for name in names))
 
 
@@ -199,7 +196,7 @@ def pair(drawn: list[_Drawn], number_of: dict[str, int], reading: Reading) -> li
     reading.repairs["amodal masks without a visible one: taken as in full view"] += without
     reading.repairs["visible masks without an amodal one: taken as in full view"] += len(rest)
     objects = [
-        (whole, join([part.mask for part in found]) if found else None)
+        (whole, union([part.mask for part in found]) if found else None)
         for whole, found in zip(amodal, parts)
     ]
     objects += [(part, None) for part in rest]
@@ -209,7 +206,7 @@ def pair(drawn: list[_Drawn], number_of: dict[str, int], reading: Reading) -> li
             category_id=number_of[whole.label],
             amodal=whole.mask,
             visible=mask,
-            id=whole.row["id"] if isinstance(whole.row.get("id"), int) else None,
+            id=json_reader.whole_number(whole.row.get("id")),
         )
         for key, (whole, mask) in enumerate(objects)
     ]
@@ -252,8 +249,8 @@ def _pair_by_iou(
         return visible
     masks, wholes = [d.mask for d in visible], [d.mask for d in amodal]
     common = overlap_areas(masks, wholes)
-    visible_px = np.maximum(coco_mask.area(masks), 1)[:, None]
-    iou = common / (visible_px + coco_mask.area(wholes)[None] - common)
+    visible_px = np.maximum(areas_px(masks), 1)[:, None]
+    iou = common / (visible_px + areas_px(wholes)[None] - common)
     same = np.array([[v.label == a.label for a in amodal] for v in visible])
     allowed = same & (common >= MIN_INSIDE * visible_px)
     left = set(range(len(visible)))

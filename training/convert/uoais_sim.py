@@ -51,7 +51,7 @@ def read(arguments: argparse.Namespace, reading: Reading) -> Source:
 def _images(tables: CocoTables, root: Path | None, reading: Reading) -> Iterator[SourceImage]:
     def finish(image: SourceImage, rows: list[Json]) -> SourceImage:
         row = tables.images[image.id]
-        extra = {key: row[key] for key in ("depth_file_name",) if key in row}
+        extra = {k: row[k] for k in ("depth_file_name",) if isinstance(row.get(k), str)}
         image = replace(image, extra=extra)
         name = row.get("occlusion_order_file_name")
         if not isinstance(name, str):
@@ -90,7 +90,7 @@ def _object(
         visible=visible,
         id=annotation_id(row, reading.repairs),
         recorded=recorded(row, names),
-        extra={key: row[key] for key in ("object_name",) if key in row},
+        extra={k: row[k] for k in ("object_name",) if isinstance(row.get(k), str)},
     )
 
 

@@ -6,20 +6,28 @@ import os
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pycocotools import mask as coco_mask
 from tqdm import tqdm
 
 from amodal_perception.errors import DatasetError
 from amodal_perception.storage import amodal_coco
-from amodal_perception.storage.coco_rle import Rle, join, meet, overlap_areas, touching
+from amodal_perception.storage.coco_rle import (
+    Rle,
+    areas_px,
+    boxes_xywh,
+    intersection,
+    overlap_areas,
+    touching,
+    union,
+)
+from amodal_perception.storage.json_reader import is_number
 from training.convert.source import Json, Reading, Source, SourceImage, SourceObject
 
 Edges = Literal["given", "masks"]
-Pixels = NDArray[np.uint32]
+Pixels = NDArray[np.int64]
 
 
 @dataclass
@@ -138,7 +146,7 @@ class _Masks:
 def _measure(objects: list[SourceObject], extend: bool, repairs: Counter[str]) -> _Masks:
     """Put every visible mask inside its amodal one; leave out objects without an amodal pixel."""
     amodal = [obj.amodal for obj in objects]
-    amodal_px = coco_mask.area(amodal) if amodal else np.zeros(0, np.uint32)
+    amodal_px = areas_px(amodal)
     if not amodal_px.all():
         kept = amodal_px.nonzero()[0].tolist()
         repairs["annotations without an amodal pixel: left out"] += len(objects) - len(kept)
@@ -148,16 +156,16 @@ def _measure(objects: list[SourceObject], extend: bool, repairs: Counter[str]) -
     if not partial:
         return _Masks(objects, amodal, visible, amodal_px, visible_px)
     stored = [obj.visible for obj in objects if obj.visible is not None]
-    inside = [meet(mask, amodal[i]) for i, mask in zip(partial, stored)]
-    stored_px, inside_px = coco_mask.area(stored), coco_mask.area(inside)
+    inside = [intersection(mask, amodal[i]) for i, mask in zip(partial, stored)]
+    stored_px, inside_px = areas_px(stored), areas_px(inside)
     for i, mask, cut, mask_px, cut_px in zip(partial, stored, inside, stored_px, inside_px):
         if cut_px == mask_px:
             visible[i], visible_px[i] = mask, mask_px
         elif extend:
             repairs["amodal masks without all visible pixels: extended to them"] += 1
             visible[i], visible_px[i] = mask, mask_px
-            amodal[i] = join([amodal[i], mask])
-            amodal_px[i] = coco_mask.area(amodal[i])
+            amodal[i] = union([amodal[i], mask])
+            amodal_px[i] = areas_px([amodal[i]])[0]
         else:
             part = "wholly outside" if cut_px == 0 else "beyond"
             repairs[f"visible masks {part} their amodal masks: cut"] += 1
@@ -172,15 +180,15 @@ def _annotate(
     if not masks.objects:
         return []
     rates = 1 - masks.visible_px / masks.amodal_px
-    amodal_box, visible_box = coco_mask.toBbox(masks.amodal), coco_mask.toBbox(masks.visible)
+    amodal_box, visible_box = boxes_xywh(masks.amodal), boxes_xywh(masks.visible)
     annotations = []
     for i, obj in enumerate(masks.objects):
         annotation = {
             "id": 0,
             "image_id": image_id,
             "category_id": obj.category_id,
-            "segmentation": _text(masks.amodal[i]),
-            "visible_segmentation": _text(masks.visible[i]),
+            "segmentation": masks.amodal[i],
+            "visible_segmentation": masks.visible[i],
             "bbox": amodal_box[i].tolist(),
             "visible_bbox": visible_box[i].tolist(),
             "area": int(masks.amodal_px[i]),
@@ -220,26 +228,20 @@ def _compare(recorded: Json, annotation: Json, repairs: Counter[str]) -> None:
     """
     area = recorded.get("area")
     if area is not None:
-        wrong = not _number(area) or abs(area - annotation["area"]) > 10 + 0.1 * annotation["area"]
+        wrong = (
+            not is_number(area) or abs(area - annotation["area"]) > 10 + 0.1 * annotation["area"]
+        )
         repairs["areas that are not the mask's: recomputed"] += wrong
     for key, name in (("bbox", "boxes"), ("visible_bbox", "visible boxes")):
         box = recorded.get(key)
         if box is not None:
-            whole = isinstance(box, list) and len(box) == 4 and all(map(_number, box))
+            whole = isinstance(box, list) and len(box) == 4 and all(map(is_number, box))
             fits = whole and max(abs(a - b) for a, b in zip(box, annotation[key])) <= 2
             repairs[f"{name} that do not fit their masks: recomputed"] += not fits
     rate = recorded.get("occlusion_rate")
     if rate is not None and "occlusion_rate" in annotation:
-        wrong = not _number(rate) or abs(rate - annotation["occlusion_rate"]) > 0.02
+        wrong = not is_number(rate) or abs(rate - annotation["occlusion_rate"]) > 0.02
         repairs["occlusion rates that are not the masks': recomputed"] += wrong
-
-
-def _number(value: Any) -> bool:
-    return isinstance(value, (int, float))
-
-
-def _text(rle: Rle) -> Json:
-    return {"size": [int(n) for n in rle["size"]], "counts": rle["counts"].decode("ascii")}
 
 
 class _AnnotationIds:

@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from pycocotools import mask as coco_mask
 
 from amodal_perception.errors import DatasetError, ImageError
 from amodal_perception.preprocess import letterbox
+from amodal_perception.storage.coco_rle import decode_masks
 from amodal_perception.structures import ViewTransform
 from training.datasets.cache import SharedCache
 from training.datasets.packed_objects import BORDER_PX, read_objects
@@ -109,11 +109,9 @@ class AmodalCocoDataset:
         for i in rows:
             x0, x1 = np.searchsorted(columns, objects.box_xyxy[i, ::2])
             y0, y1 = np.searchsorted(lines, objects.box_xyxy[i, 1::2])
-            inside = np.ix_(lines[y0:y1], columns[x0:x1])
+            rows_px, columns_px = np.ix_(lines[y0:y1], columns[x0:x1])
             rles = [objects.amodal(i), objects.visible(i)]
-            bits.append(
-                np.packbits(coco_mask.decode(rles).transpose(2, 0, 1)[(slice(None), *inside)])
-            )
+            bits.append(np.packbits(decode_masks(rles)[:, rows_px, columns_px]))
             windows.append((left + x0, top + y0, left + x1, top + y1))
         return _Packed(
             image[0],

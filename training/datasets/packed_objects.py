@@ -12,17 +12,15 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from pycocotools import mask as coco_mask
 from tqdm import tqdm
 
 from amodal_perception.boxes import xywh_to_xyxy
 from amodal_perception.errors import DatasetError
 from amodal_perception.storage import amodal_coco
-from amodal_perception.storage.amodal_coco import AmodalCoco, Json
-from amodal_perception.storage.coco_rle import Rle, meet
+from amodal_perception.storage.amodal_coco import visible_inside
+from amodal_perception.storage.coco_rle import Rle, areas_px, boxes_xywh
 from amodal_perception.storage.image_files import read_image
 from amodal_perception.structures import UInt8Array
-from training.convert.source import Reading
 
 BORDER_PX = 3
 """An object nearer to the border may be cut by it: hand-drawn outlines end a little before it."""
@@ -35,14 +33,14 @@ class PackedRles:
         self._bytes = bytearray()
         self._ends = array("q", [0])
 
-    def append(self, code: bytes) -> None:
+    def append(self, code: str) -> None:
         """Add a mask's counts."""
-        self._bytes += code
+        self._bytes += code.encode("ascii")
         self._ends.append(len(self._bytes))
 
-    def code(self, index: int) -> bytes:
+    def code(self, index: int) -> str:
         """Return a mask's counts."""
-        return bytes(self._bytes[self._ends[index] : self._ends[index + 1]])
+        return self._bytes[self._ends[index] : self._ends[index + 1]].decode("ascii")
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,22 +137,23 @@ def read_objects(path: Path, images_dir: Path | None = None) -> Objects:
     label_of = {id: label for label, id in enumerate(sorted(truth.categories))}
     image_ids = sorted(truth.images)
     images = [truth.images[id] for id in image_ids]
-    reading = Reading()
     tables, first = [np.zeros((0, 10), np.int64)], [0]
     amodal_codes, visible_codes = PackedRles(), PackedRles()
     for number, record in enumerate(tqdm(images, unit="image", desc=path.name, delay=2)):
-        rows, amodal, visible = _masks(truth, record, reading)
+        rows = truth.annotations_of(record["id"])
+        area = areas_px([row["segmentation"] for row in rows])
+        rows, area = [rows[i] for i in np.flatnonzero(area)], area[area > 0]
         first.append(first[-1] + len(rows))
         if not rows:
             continue
-        area = coco_mask.area(amodal).astype(np.int64)
-        seen = coco_mask.area(visible).astype(np.int64)
+        amodal, visible = [row["segmentation"] for row in rows], [*map(visible_inside, rows)]
+        seen = areas_px(visible)
         facts = [(number, label_of[r["category_id"]], r["id"], r.get("iscrowd", 0)) for r in rows]
-        boxes = xywh_to_xyxy(coco_mask.toBbox(amodal)).astype(np.int64)
+        boxes = xywh_to_xyxy(boxes_xywh(amodal).astype(np.float32)).astype(np.int64)
         tables.append(np.column_stack([np.array(facts, np.int64), area, area - seen, boxes]))
         for whole, part in zip(amodal, visible):
             amodal_codes.append(whole["counts"])
-            visible_codes.append(b"" if part["counts"] == whole["counts"] else part["counts"])
+            visible_codes.append("" if part["counts"] == whole["counts"] else part["counts"])
     table = np.concatenate(tables)
     return Objects(
         images_dir=path.parent if images_dir is None else images_dir,
@@ -173,24 +172,3 @@ def read_objects(path: Path, images_dir: Path | None = None) -> Objects:
         _amodal=amodal_codes,
         _visible=visible_codes,
     )
-
-
-def _masks(
-    truth: AmodalCoco, record: Json, reading: Reading
-) -> tuple[list[Json], list[Rle], list[Rle]]:
-    """Return the rows of an image that have a pixel, with their amodal and visible masks."""
-    size_hw = (int(record["height"]), int(record["width"]))
-    rows = truth.annotations_of(record["id"])
-    reading.look_ahead(rows)
-    amodal, visible = [], []
-    for row in rows:
-        where = f"{truth.path}: annotation {row['id']}"
-        whole = part = reading.mask(row, "segmentation", size_hw, where)
-        if "visible_segmentation" in row:
-            part = reading.mask(row, "visible_segmentation", size_hw, where)
-            if part["counts"] != whole["counts"]:
-                part = meet(part, whole)
-        amodal.append(whole)
-        visible.append(part)
-    kept = np.flatnonzero(coco_mask.area(amodal)) if rows else ()
-    return [rows[i] for i in kept], [amodal[i] for i in kept], [visible[i] for i in kept]

@@ -26,6 +26,7 @@ from amodal_perception.evaluation.evaluate import evaluate_in_detail
 from amodal_perception.preprocess import letterbox
 from amodal_perception.storage import amodal_coco
 from amodal_perception.storage.amodal_coco import AmodalCoco, Json
+from amodal_perception.storage.coco_rle import encode_mask
 from amodal_perception.storage.image_files import read_image
 from amodal_perception.structures import BoolArray, FloatArray, UInt8Array, ViewTransform
 from training.evaluate import ANNOTATIONS, TorchRuntime, labels_of, load, write_figures
@@ -177,8 +178,8 @@ def _answers(
         x, y, width, height = cv2.boundingRect(whole.view(np.uint8))
         answers.append(
             {
-                "segmentation": amodal_coco.encode_mask(whole),
-                "visible_segmentation": amodal_coco.encode_mask(part & whole),
+                "segmentation": encode_mask(whole),
+                "visible_segmentation": encode_mask(part & whole),
                 "bbox": [float(x), float(y), float(width), float(height)],
                 "area": int(whole.sum()),
                 "iscrowd": 0,

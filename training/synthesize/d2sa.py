@@ -23,17 +23,24 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from pycocotools import mask as coco_mask
 
 from amodal_perception.errors import DatasetError
 from amodal_perception.reports.dataset_statistics import DatasetStatistics
 from amodal_perception.storage.amodal_coco import Json
-from amodal_perception.storage.coco_rle import Rle, join, meet, subtract
+from amodal_perception.storage.coco_rle import (
+    Rle,
+    areas_px,
+    decode_mask,
+    difference,
+    encode_mask,
+    intersection,
+    union,
+)
 from amodal_perception.structures import BoolArray
 from training.datasets.packed_objects import Objects
 from training.synthesize.parallel import Picture
 from training.synthesize.pasting import Cutout, cut_out, paste, place
-from training.synthesize.truth import annotation, decode, encode
+from training.synthesize.truth import annotation
 
 COUNTS = {"augmented": 1562, "modal-augmented": 2000}
 """The published number of pictures, by variant."""
@@ -131,15 +138,15 @@ class D2saRecipe:
         masks = []
         for index in self.objects.of_image(plan.image):
             padded = np.zeros(size_hw, np.bool_)
-            padded[inside] = decode(self.mask(index))
-            masks.append((int(self.objects.label[index]), encode(padded)))
+            padded[inside] = decode_mask(self.mask(index))
+            masks.append((int(self.objects.label[index]), encode_mask(padded)))
         for placed, cutout, (x, y) in zip(plan.placed, cutouts, corners):
             paste(frame, cutout, (x, y))
             mask = place(cutout.mask, (x + left, y + top), size_hw)
-            masks.append((int(self.objects.label[placed.index]), encode(mask)))
+            masks.append((int(self.objects.label[placed.index]), encode_mask(mask)))
         seen = np.zeros(size_hw, np.bool_)
         seen[inside] = True
-        rows, edges = layers_to_rows(masks, encode(seen))
+        rows, edges = layers_to_rows(masks, encode_mask(seen))
         return Picture(image, rows, edges, {"photograph": int(self.objects.image_ids[plan.image])})
 
     def mask(self, index: int) -> Rle:
@@ -180,12 +187,12 @@ class D2saRecipe:
 
     def _cut_out(self, placed: Placed) -> Cutout:
         photograph = self.objects.read_image(int(self.objects.image[placed.index]))
-        mask = decode(self.mask(placed.index))
+        mask = decode_mask(self.mask(placed.index))
         return cut_out(photograph, mask, angle_rad=placed.angle_rad)
 
     @lru_cache(maxsize=4096)  # noqa: B019 - there is one recipe a run
     def _small(self, index: int, step: int) -> tuple[BoolArray, tuple[int, int]]:
-        mask = decode(self.mask(index)).view(np.uint8)
+        mask = decode_mask(self.mask(index)).view(np.uint8)
         size = (max(1, mask.shape[1] // step), max(1, mask.shape[0] // step))
         small = cv2.resize(mask * np.uint8(255), size, interpolation=cv2.INTER_AREA) >= 128
         if not small.any():  # smaller than a pixel of the plan
@@ -362,9 +369,9 @@ def layers_to_rows(
     visible: list[Rle] = []
     above: list[Rle] = []
     for _, mask in reversed(masks):
-        seen = meet(mask, frame)
-        visible.append(subtract(seen, join(above)) if above else seen)
-        above = [join([*above, mask])]
+        seen = intersection(mask, frame)
+        visible.append(difference(seen, union(above)) if above else seen)
+        above = [union([*above, mask])]
     visible.reverse()
     rows = [
         annotation(i + 1, label, masks[i][1], visible[i]) for i, (label, _) in enumerate(masks)
@@ -373,7 +380,7 @@ def layers_to_rows(
         (above + 1, below + 1)
         for below in range(len(masks))
         for above in range(below + 1, len(masks))
-        if coco_mask.area(meet(visible[above], masks[below][1])) > 0
+        if areas_px([intersection(visible[above], masks[below][1])])[0] > 0
     ]
     return rows, edges
 

@@ -25,17 +25,16 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from pycocotools import mask as coco_mask
 from tqdm import tqdm
 
 from amodal_perception.errors import DatasetError
 from amodal_perception.storage.amodal_coco import Json
-from amodal_perception.storage.coco_rle import subtract
+from amodal_perception.storage.coco_rle import areas_px, decode_mask, difference, encode_mask
 from amodal_perception.structures import BoolArray
 from training.datasets.packed_objects import BORDER_PX, Objects
 from training.synthesize.parallel import Picture
 from training.synthesize.pasting import cut_out, paste, place
-from training.synthesize.truth import annotation, contours, decode, encode
+from training.synthesize.truth import annotation, contours
 
 IntVector = NDArray[np.int64]
 
@@ -97,7 +96,9 @@ def complete_objects(objects: Objects, settings: OcclusionSettings) -> Funnel:
         left[name] = int(np.count_nonzero(passed))
     candidates = tqdm(np.flatnonzero(passed), unit="object", desc="in one piece", delay=2)
     whole = [
-        i for i in candidates if main_share(decode(objects.amodal(i))) >= settings.min_main_share
+        i
+        for i in candidates
+        if main_share(decode_mask(objects.amodal(i))) >= settings.min_main_share
     ]
     left["in one piece"] = len(whole)
     return Funnel(np.array(whole, np.int64), left)
@@ -187,19 +188,19 @@ class OcclusionRecipe:
             return None
         cutout = cut_out(
             objects.read_image(int(objects.image[occluder])),
-            decode(objects.amodal(occluder)),
+            decode_mask(objects.amodal(occluder)),
             scale=scale,
             mirror=mirror,
         )
-        amodal = decode(objects.amodal(target))
+        amodal = decode_mask(objects.amodal(target))
         corner = find_position(amodal, cutout.mask, settings.hidden_share, settings.grid, rng)
         if corner is None:
             return None
         image = objects.read_image(int(objects.image[target]))
         paste(image, cutout, corner)
         front = place(cutout.mask, corner, size_hw)
-        rle = encode(front)
-        seen, label = subtract(objects.amodal(target), rle), objects.label
+        rle = encode_mask(front)
+        seen, label = difference(objects.amodal(target), rle), objects.label
         rows = [
             annotation(1, int(label[occluder]), rle, rle, contours=contours(front)),
             annotation(
@@ -207,8 +208,8 @@ class OcclusionRecipe:
             ),
         ]
         for other in objects.of_image(int(objects.image[target])):
-            left = subtract(objects.visible(other), rle)
-            if other != target and coco_mask.area(left) > 0:
+            left = difference(objects.visible(other), rle)
+            if other != target and areas_px([left])[0] > 0:
                 rows.append(annotation(len(rows) + 1, int(label[other]), left, left, crowd=True))
         origin = {
             "occluder_from": int(objects.id[occluder]),

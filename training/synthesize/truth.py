@@ -6,21 +6,10 @@ from typing import Any
 
 import cv2
 import numpy as np
-from pycocotools import mask as coco_mask
 
 from amodal_perception.storage.amodal_coco import Json
-from amodal_perception.storage.coco_rle import Rle
+from amodal_perception.storage.coco_rle import Rle, areas_px, boxes_xywh
 from amodal_perception.structures import BoolArray
-
-
-def encode(mask: BoolArray) -> Rle:
-    """Encode [H, W] bool as pycocotools does, counts as bytes."""
-    return coco_mask.encode(np.asfortranarray(mask).view(np.uint8))
-
-
-def decode(rle: Rle) -> BoolArray:
-    """Decode a mask: [H, W] bool."""
-    return np.ascontiguousarray(coco_mask.decode(rle)).view(np.bool_)
 
 
 def annotation(
@@ -37,13 +26,13 @@ def annotation(
             training leaves it out.
         extra: kept in the row.
     """
-    area, visible_area = coco_mask.area([amodal, visible]).tolist()
-    box, visible_box = coco_mask.toBbox([amodal, visible]).tolist()
+    area, visible_area = areas_px([amodal, visible]).tolist()
+    box, visible_box = boxes_xywh([amodal, visible]).tolist()
     return {
         "id": id,
         "category_id": label + 1,
-        "segmentation": _text(amodal),
-        "visible_segmentation": _text(visible),
+        "segmentation": amodal,
+        "visible_segmentation": visible,
         "bbox": box,
         "visible_bbox": visible_box,
         "area": area,
@@ -51,10 +40,6 @@ def annotation(
         "iscrowd": int(crowd),
         **extra,
     }
-
-
-def _text(rle: Rle) -> Json:
-    return {"size": list(rle["size"]), "counts": rle["counts"].decode("ascii")}
 
 
 def contours(mask: BoolArray) -> list[list[int]]:

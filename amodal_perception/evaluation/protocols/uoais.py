@@ -24,8 +24,8 @@ from tqdm import tqdm
 
 from amodal_perception.evaluation.comparison import Comparison, Float64, Int64, Objects
 from amodal_perception.evaluation.measures import Figures, Harmonic, Ratio, mean_over_images
-from amodal_perception.evaluation.regions import boxes_xywh
-from amodal_perception.evaluation.strip import decode_strip
+from amodal_perception.storage.coco_rle import boxes_xywh
+from amodal_perception.storage.decode_strip import decode_strip
 from amodal_perception.structures import BoolArray, UInt8Array
 
 MIN_SCORE = 0.5

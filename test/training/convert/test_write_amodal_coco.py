@@ -11,20 +11,16 @@ from helpers.scenes import mask
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from pycocotools import mask as coco_mask
 
+from amodal_perception.storage.coco_rle import encode_mask
 from amodal_perception.storage.image_files import write_image
 from training.convert.write_amodal_coco import occlusions_from_masks
 
 SIZE = layouts.SIZE_HW
 
 
-def encode(pixels):
-    return coco_mask.encode(np.asfortranarray(pixels.view(np.uint8)))
-
-
 def order(visible, amodal):
-    masks = [encode(v) for v in visible], [encode(a) for a in amodal]
+    masks = [encode_mask(v) for v in visible], [encode_mask(a) for a in amodal]
     return occlusions_from_masks(*masks, np.array([v.sum() for v in visible], np.uint32))
 
 

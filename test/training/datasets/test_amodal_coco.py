@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from amodal_perception.errors import DatasetError
 from amodal_perception.preprocess import PAD_VALUE, letterbox
-from amodal_perception.storage import amodal_coco
+from amodal_perception.storage import amodal_coco, coco_rle
 from training.datasets.amodal_coco import AmodalCocoDataset
 from training.loop.config import from_mapping
 from training.loop.sample_stream import batches
@@ -126,8 +126,8 @@ def test_masks_of_any_size_are_sampled_at_the_centres_of_pixels(seed, camera_hw,
                 "id": i + 1,
                 "image_id": 1,
                 "category_id": 1,
-                "segmentation": amodal_coco.encode_mask(truth.amodal[i]),
-                "visible_segmentation": amodal_coco.encode_mask(truth.visible[i]),
+                "segmentation": coco_rle.encode_mask(truth.amodal[i]),
+                "visible_segmentation": coco_rle.encode_mask(truth.visible[i]),
             }
             for i in np.flatnonzero(truth.amodal.any(axis=(1, 2))).tolist()
         ]
@@ -149,7 +149,7 @@ def test_masks_of_any_size_are_sampled_at_the_centres_of_pixels(seed, camera_hw,
     inside &= (camera_x < camera_hw[1]) & (camera_y < camera_hw[0])
     for row, amodal, visible in zip(rows, sample.amodal, sample.visible):
         for key, mask in (("segmentation", amodal), ("visible_segmentation", visible)):
-            camera = amodal_coco.decode_mask(row[key], camera_hw)
+            camera = coco_rle.decode_mask(row[key])
             assert np.array_equal(mask[inside], camera[camera_y[inside], camera_x[inside]])
             assert not mask[~inside].any()
 

@@ -6,13 +6,12 @@ from helpers.scenes import ellipse, write_coco
 
 from amodal_perception.errors import DatasetError
 from amodal_perception.storage import amodal_coco
-from amodal_perception.storage.coco_rle import meet
+from amodal_perception.storage.coco_rle import decode_mask, encode_mask, intersection
 from training.datasets.packed_objects import read_objects
 from training.synthesize import d2sa
 from training.synthesize.__main__ import main
 from training.synthesize.d2sa import D2saRecipe, Layout, fit, layers_to_rows, pad
 from training.synthesize.pasting import Cutout
-from training.synthesize.truth import decode, encode
 
 
 @pytest.fixture(scope="module")
@@ -25,8 +24,7 @@ def products(tmp_path_factory):
         images.append([(one, (5, 9)[number % 2], {}), (two, 7, {})])
     cut = ellipse((20, 90), (15, 15))
     hidden = ellipse((64, 48), (20, 20))
-    visible = encode(hidden & ~ellipse((75, 48), (15, 15)))
-    visible = {"size": visible["size"], "counts": visible["counts"].decode()}
+    visible = encode_mask(hidden & ~ellipse((75, 48), (15, 15)))
     images += [[(cut, 5, {})], [(hidden, 9, {"visible_segmentation": visible})]]
     return write_coco(tmp_path_factory.mktemp("products"), images)
 
@@ -59,9 +57,8 @@ def test_pictures_are_what_their_masks_say(recipe):
     padded = 0
     for number in range(12):
         picture = recipe.draw(number)
-        size_hw = picture.image.shape[:2]
         masks = [
-            [amodal_coco.decode_mask(row[key], size_hw) for row in picture.annotations]
+            [decode_mask(row[key]) for row in picture.annotations]
             for key in ("segmentation", "visible_segmentation")
         ]
         amodal, visible = (np.stack(m) for m in masks)
@@ -74,7 +71,7 @@ def test_pictures_are_what_their_masks_say(recipe):
         everything = amodal.any(axis=0)
         assert (picture.image[visible.any(axis=0)].max(axis=1) > 60).mean() > 0.97
         assert picture.image[~everything].max() < 60
-        padded += size_hw != (96, 128)
+        padded += picture.image.shape[:2] != (96, 128)
         edges = {
             (i + 1, j + 1)
             for i in range(len(amodal))
@@ -142,14 +139,17 @@ def test_layers_from_bottom_to_top():
     a, b, c = (ellipse((x, 48), (20, 20)) for x in (40, 60, 80))
     frame = np.ones(a.shape, np.bool_)
     frame[:, :30] = False
-    rows, edges = layers_to_rows([(0, encode(a)), (2, encode(b)), (1, encode(c))], encode(frame))
-    seen = [decode({**row["visible_segmentation"]}) for row in rows]
+    rows, edges = layers_to_rows(
+        [(0, encode_mask(a)), (2, encode_mask(b)), (1, encode_mask(c))],
+        encode_mask(frame),
+    )
+    seen = [decode_mask(row["visible_segmentation"]) for row in rows]
     assert np.array_equal(seen[0], a & ~b & ~c & frame)
     assert np.array_equal(seen[1], b & ~c & frame)
     assert np.array_equal(seen[2], c & frame)
     assert edges == [(2, 1), (3, 2)] or edges == [(2, 1), (3, 1), (3, 2)]
     assert [row["category_id"] for row in rows] == [1, 3, 2]
-    assert meet(encode(a), encode(frame)) != encode(a)
+    assert intersection(encode_mask(a), encode_mask(frame)) != encode_mask(a)
 
 
 def test_command_prints_its_figures_beside_the_published(products, tmp_path, capsys):

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from amodal_perception.errors import DatasetError
-from amodal_perception.storage import amodal_coco
+from amodal_perception.storage import coco_rle
 from training.datasets.packed_objects import read_objects
 from training.synthesize.occlusion import (
     OcclusionRecipe,
@@ -20,7 +20,6 @@ from training.synthesize.occlusion import (
     find_position,
     main_share,
 )
-from training.synthesize.truth import decode
 
 COCO_TINY = SHARED_DATA / "coco_tiny"
 SMALL = OcclusionSettings(min_area_px=200)
@@ -63,11 +62,10 @@ def test_masks_are_the_photographs_own_and_nothing_else_changes(single_objects):
         front, behind, *others = picture.annotations
         target = int(np.flatnonzero(objects.id == picture.extra["occludee_from"])[0])
         before = objects.read_image(int(objects.image[target]))
-        size_hw = before.shape[:2]
-        amodal = amodal_coco.decode_mask(behind["segmentation"], size_hw)
-        visible = amodal_coco.decode_mask(behind["visible_segmentation"], size_hw)
-        pasted = amodal_coco.decode_mask(front["segmentation"], size_hw)
-        assert np.array_equal(amodal, decode(objects.amodal(target)))
+        amodal = coco_rle.decode_mask(behind["segmentation"])
+        visible = coco_rle.decode_mask(behind["visible_segmentation"])
+        pasted = coco_rle.decode_mask(front["segmentation"])
+        assert np.array_equal(amodal, coco_rle.decode_mask(objects.amodal(target)))
         assert np.array_equal(visible, amodal & ~pasted)
         assert front["visible_segmentation"] == front["segmentation"]
         assert 0.2 <= behind["occlusion_rate"] <= 0.5
@@ -82,7 +80,7 @@ def test_masks_are_the_photographs_own_and_nothing_else_changes(single_objects):
 def test_outlines_give_the_masks_back(single_objects):
     picture = recipe_of(single_objects).draw(0)
     for row in picture.annotations[:2]:
-        mask = amodal_coco.decode_mask(row["segmentation"], picture.image.shape[:2])
+        mask = coco_rle.decode_mask(row["segmentation"])
         filled = np.zeros(mask.shape, np.uint8)
         outlines = [np.array(outline).reshape(-1, 1, 2) for outline in row["contours"]]
         cv2.drawContours(filled, outlines, -1, 1, cv2.FILLED)

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 import torchvision
 from numpy.typing import NDArray
-from pycocotools import mask as coco_mask
 from tqdm import tqdm
 
 from amodal_perception.masks import mask_windows
+from amodal_perception.storage.coco_rle import decode_masks
 from amodal_perception.storage.memory_bank import CELLS, pack_masks, unpack_masks
 from training.datasets.packed_objects import Objects
 from training.models.roi.roi_align import SAMPLES_PER_CELL
@@ -87,7 +87,7 @@ def both_masks(objects: Objects, index: int) -> tuple[NDArray[np.bool_], tuple[i
     x0, y0, x1, y1 = objects.box_xyxy[index].astype(int).tolist()
     x0, y0, x1, y1 = max(x0 - 1, 0), max(y0 - 1, 0), x1 + 1, y1 + 1  # as far as there is a picture
     rles = [objects.amodal(index), objects.visible(index)]
-    masks = coco_mask.decode(rles)[y0:y1, x0:x1].transpose(2, 0, 1)
+    masks = decode_masks(rles)[:, y0:y1, x0:x1]
     return np.ascontiguousarray(masks, np.bool_), (x0, y0)
 
 

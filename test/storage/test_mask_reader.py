@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
-from training.convert.segmentation import to_rle
+from amodal_perception.storage.mask_reader import read_mask
 
 SQUARE = [1, 1, 3, 1, 3, 3, 1, 3]
 SQUARE_MASK = mask("....", ".##.", ".##.", "....")
@@ -19,7 +19,7 @@ RUNS = [5, 2, 2, 2, 5]
 
 def read(value, size_hw=(4, 4)):
     repairs = Counter()
-    return coco_mask.decode(to_rle(value, size_hw, repairs)).astype(bool), sorted(+repairs)
+    return coco_mask.decode(read_mask(value, size_hw, repairs)).astype(bool), sorted(+repairs)
 
 
 @pytest.mark.parametrize(
@@ -62,20 +62,30 @@ def test_every_form_gives_the_same_mask(value, repair):
         ([[1, 1, 3, 1, 3, float("nan")]], "no place in an image"),
         ([[1, 1, 3, 1, 3, float("inf")]], "no place in an image"),
         ([[1, 1, 3, 1, 3, 1e9]], "no place in an image"),
+        ([[1, 1, 3, 1, 3, 10**400]], "no list of numbers"),
+        ([[-1e5, 1e5, 1e5, -1e5] * 50], "outline of more than 2000000 pixels"),
+        ([[[1, 1], 3, 1]], "no list of numbers"),
         ([[1, 1, 2, 2]], "no polygon of three corners"),
         ([SQUARE, 5], "no list of numbers"),
         ({}, "has no 'counts'"),
+        ({"size": 5, "counts": RUNS}, "is of size 5, but its image is 4 x 4"),
         ({"size": [4, 4], "counts": [1, 2]}, "runs of 3 pixels"),
     ],
 )
 def test_what_cannot_be_understood_is_said(value, message):
     with pytest.raises(ValueError, match=message):
-        to_rle(value, (4, 4), Counter())
+        read_mask(value, (4, 4), Counter())
+
+
+def test_another_size_is_refused_where_no_repairs_are_counted():
+    with pytest.raises(ValueError, match="is 2 x 8, but its image is 4 x 4"):
+        read_mask({"size": [2, 8], "counts": RUNS}, (4, 4))
+    assert read_mask([SQUARE], (4, 4)) == read_mask({"counts": RUNS}, (4, 4))
 
 
 def test_a_turned_mask_is_refused_not_guessed():
     with pytest.raises(ValueError, match="is 2 x 8, but its image 8 x 2"):
-        to_rle({"size": [2, 8], "counts": [16]}, (8, 2), Counter())
+        read_mask({"size": [2, 8], "counts": [16]}, (8, 2), Counter())
 
 
 def test_polygons_beyond_the_border_are_cut_there():
