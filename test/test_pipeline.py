@@ -1,3 +1,5 @@
+"""From a frame to a scene."""
+
 import numpy as np
 from helpers.onnx_models import write_constant_model
 

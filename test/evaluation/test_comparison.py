@@ -1,3 +1,5 @@
+"""Truth and predictions side by side, ready to be measured."""
+
 from __future__ import annotations
 
 import pytest

@@ -1,3 +1,5 @@
+"""Pairs of true and predicted instances."""
+
 from __future__ import annotations
 
 import numpy as np

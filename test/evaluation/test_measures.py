@@ -1,3 +1,5 @@
+"""Figures that can be weighted by image."""
+
 from __future__ import annotations
 
 import numpy as np
