@@ -121,7 +121,7 @@ def test_command_writes_figures_and_refuses_other_systems(run, drawn, tmp_path, 
     assert "blade.kins_levels.amodal_mask_mIoU_mean" in metrics
     capsys.readouterr()
     assert box_prompts.main(["amodal_perception/assets/default_model.onnx", *words[1:]]) == 1
-    assert "cannot be asked by boxes; give a run of blade" in capsys.readouterr().err
+    assert "takes no box prompts; give a run of blade" in capsys.readouterr().err
 
 
 def test_pictures_show_every_step_of_the_expansion(run, drawn, tmp_path):

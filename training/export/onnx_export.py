@@ -1,8 +1,8 @@
-"""Export a run to the network's contract: ``python -m training.export RUN --out MODEL.onnx``.
+"""Export a run to ONNX: ``python -m training.export RUN --out MODEL.onnx``.
 
-One static ONNX file without plugins; normalisation, box decoding and suppression are in the graph.
+One static file without plugins; normalisation, box decoding and NMS are in the graph.
 The file is written only if ONNX Runtime computes with it what PyTorch computes with the run; with
-``--data``, also if both tell the same of that folder's images (`training.export.parity`).
+``--data``, also if both predict the same on that folder's images (`training.export.parity`).
 ``--precision`` goes on to `training.export.lower_precision`.
 """
 
@@ -65,7 +65,7 @@ ROUNDING = 1e-6
 
 
 class SingleImage(nn.Module):
-    """The model without the batch dimension in its outputs, and with scores shifted.
+    """The network as it is exported: no batch dimension in its outputs, scores recalibrated.
 
     Args:
         model: the network.
@@ -145,7 +145,7 @@ def build(
 
 
 def to_onnx(model: SingleImage, path: Path, input_hw: tuple[int, int]) -> None:
-    """Trace the model on a grey image and write it.
+    """Trace the model on a grey image and write it as ONNX.
 
     Every parameter stays in the file under its PyTorch name, normalisation included, so that
     training can go on from the file. (The exporter's own optimisation would fold normalisation
@@ -287,7 +287,7 @@ def _beyond_tolerance(differences: dict[str, float]) -> list[str]:
 
 
 class TracedRuntime:
-    """What was traced, in PyTorch, as the pipeline's engine: a reference for the file.
+    """The traced PyTorch network as an inference runtime: the reference for the file.
 
     Args:
         model: in evaluation mode.
@@ -416,7 +416,7 @@ def main(arguments: list[str] | None = None) -> int:
             raise ConfigError(
                 f"--operating-point {options.operating_point} is not between 0 and 1"
             )
-        worst = _export_as_told(options)
+        worst = _export_with(options)
     except AmodalError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -431,7 +431,7 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _export_as_told(options: argparse.Namespace) -> dict[str, float]:
+def _export_with(options: argparse.Namespace) -> dict[str, float]:
     """Export, and go on to a lower precision where it is wanted."""
     with tempfile.TemporaryDirectory() as folder:
         is_final = options.precision == "fp32"

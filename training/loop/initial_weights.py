@@ -1,4 +1,4 @@
-"""Weights to start from: another run's, or those of an exported model."""
+"""Initial weights (fine-tuning): from another run, an exported model or torchvision."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LISTED = 6
 
 
 def start_from(model: nn.Module, path: Path, made: Collection[str] = ()) -> None:
-    """Take over what agrees in name and shape, and say what does not.
+    """Load the tensors that agree in name and shape, and report those that do not.
 
     Args:
         model: changed in place.

@@ -1,4 +1,6 @@
-"""Show how BLADE expands: ``python -m training.studies.blade_expansion RUN --data DIR --out DIR``.
+"""Visualize BLADE's directed expansion.
+
+    python -m training.studies.blade_expansion RUN --data DIR --out DIR
 
 A page after the paper's figure 4: for the most hidden objects of some images, what is seen of
 them, the overlapping region, how the neighbour loss pulls the amodal mask (the active band), and

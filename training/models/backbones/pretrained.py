@@ -1,4 +1,4 @@
-"""Weights that others trained: torchvision's files, under the names of our parts.
+"""Pretrained weights: torchvision's state dicts under the names of our parts.
 
 Nothing is downloaded; give ``weights=FILE`` (``.pth`` or ``.safetensors``) to training. Known are
 image classifiers (ResNet, MobileNetV3), which fill the backbone, and Mask R-CNN with a ResNet and

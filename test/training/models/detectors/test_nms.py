@@ -2,7 +2,7 @@ import pytest
 import torch
 from torchvision.ops import batched_nms
 
-from training.models.detectors.nms import ITERATIONS, matrix_nms, select, vote
+from training.models.detectors.nms import ITERATIONS, box_voting, matrix_nms, select
 
 
 def random_set(seed: int, count: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -46,10 +46,10 @@ def test_padding_of_equal_empty_boxes_is_harmless():
 def test_boxes_that_nearly_agree_are_averaged_by_their_weights():
     boxes = torch.tensor([[[0.0, 0, 10, 10], [0, 0, 10, 11], [0, 0, 10, 30], [50, 50, 60, 60]]])
     weights = torch.tensor([0.8, 0.2, 0.9, 0.5]).expand(1, 2, 4)
-    found = vote(boxes[:, [0, 3]], boxes, weights, iou_threshold=0.8)
+    found = box_voting(boxes[:, [0, 3]], boxes, weights, iou_threshold=0.8)
     expected = torch.tensor([[[0, 0, 10, (0.8 * 10 + 0.2 * 11) / 1.0], [50, 50, 60, 60]]])
     torch.testing.assert_close(found, expected)
-    nobody = vote(boxes[:, [0, 3]], boxes, 0 * weights, iou_threshold=0.8)
+    nobody = box_voting(boxes[:, [0, 3]], boxes, 0 * weights, iou_threshold=0.8)
     assert torch.equal(nobody, boxes[:, [0, 3]])
 
 

@@ -26,7 +26,7 @@ def test_static_proposals_are_those_of_training():
     torch.nn.init.normal_(rpn.deltas.weight, std=0.05)
     judged = rpn(levels_of(2, 5, 16))
     static = rpn.propose(judged, IMAGE_HW, 30)
-    free = rpn.propose_freely(judged, IMAGE_HW, 30)
+    free = rpn.propose_for_training(judged, IMAGE_HW, 30)
     for a, b in zip(static, free):
         torch.testing.assert_close(a, b)
 
