@@ -5,7 +5,8 @@
 Average precision of a network says as much of its detector as of its masks, and what is not
 detected has no order. Here oracle boxes, the true amodal boxes and classes, replace the detector;
 masks, and the order that comes of them, are the network's. For systems that learn masks inside
-amodal boxes: ORCNN, BCNet, PGExp, ASN and AmodalMRCNN. BLADE and BoxInst have `training.studies.box_prompts`.
+amodal boxes: ORCNN, BCNet, PGExp, ASN and AmodalMRCNN. BLADE and BoxInst have
+`training.studies.box_prompts`.
 """
 
 from __future__ import annotations
