@@ -235,7 +235,7 @@ def gate(
 
     Args:
         reference: the better one.
-        candidate: the other; its metadata tells its precision.
+        candidate: the other; its metadata state its precision.
         data: amodal COCO folder.
         limit: most images compared; 0: all. AP is measured on all.
         reference_ap: AP of the reference on the data; None: AP is not compared.

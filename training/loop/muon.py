@@ -52,7 +52,7 @@ class Muon(torch.optim.AdamW):
         state = self.state[weight]
         if not state:
             state["momentum"] = torch.zeros_like(weight)
-            state["step"] = torch.tensor(0.0)  # AdamW asks for it when a state is loaded
+            state["step"] = torch.tensor(0.0)  # AdamW needs it when a state is loaded
         momentum = state["momentum"].lerp_(gradient, 1 - MOMENTUM)
         matrix = gradient.lerp(momentum, MOMENTUM).flatten(1)
         update = orthogonal(matrix.to(self._dtype)).to(weight.dtype)

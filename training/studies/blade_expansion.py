@@ -4,7 +4,7 @@
 
 A page after the paper's figure 4: for the most hidden objects of some images, what is seen of
 them, the overlapping region, how the neighbour loss pulls the amodal mask (the active band), and
-what comes of it. BLADE only; the truth's boxes are given, its masks are not used.
+what comes of it. BLADE only, prompted with the true boxes; true masks are not used.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def pull_of_neighbours(
 def strips(
     model: Blade, image: UInt8Array, visible_xyxy: Tensor, amodal_xyxy: Tensor, labels: Tensor
 ) -> list[UInt8Array]:
-    """Draw the `TILES` of the N given objects of an image.
+    """Draw the `TILES` of the N prompted objects of an image.
 
     Args:
         model: in evaluation mode, with an amodal head.

@@ -25,7 +25,7 @@ MASK_STRIDE = 4
 HEAD_CHANNELS = 8
 COORDINATES = 2
 OBJECT_SIZE_STRIDES = 8.0
-"""An instance's place is told in units of the size of object that its level is for: 64 pixels at
+"""Unit of relative coordinates: the size of object that a level is for: 64 pixels at
 stride 8, and so on."""
 BRANCH_CONVS = 4
 LAST_LEVEL = 5

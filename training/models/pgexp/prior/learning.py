@@ -191,12 +191,12 @@ def _nearest(
     nearest = np.full(len(queries), -1)
     for value in np.unique(label[queries]):
         members = known[label[known] == value]
-        asked = np.flatnonzero(label[queries] == value)
+        rows = np.flatnonzero(label[queries] == value)
         if len(members):
             index = faiss.IndexFlatL2(codes.shape[1])
             index.add(np.ascontiguousarray(codes[members]))
-            _, found = index.search(np.ascontiguousarray(codes[queries[asked]]), 1)
-            nearest[asked] = members[found[:, 0]]
+            _, found = index.search(np.ascontiguousarray(codes[queries[rows]]), 1)
+            nearest[rows] = members[found[:, 0]]
     return nearest
 
 
