@@ -44,7 +44,7 @@ SHOWN_IMAGES = 4
 
 
 class TorchRuntime:
-    """A network in PyTorch as the pipeline's engine."""
+    """A PyTorch network as the pipeline's inference runtime."""
 
     def __init__(self, model: nn.Module, metadata: ModelMetadata, device: torch.device) -> None:
         """Take a network in evaluation mode, on `device`."""
@@ -67,7 +67,7 @@ def torch_runtime(
     device: torch.device,
     sha256: str = "",
 ) -> TorchRuntime:
-    """Make a network an engine; `sha256` is that of its weights' file."""
+    """Wrap a network as a runtime; `sha256` is that of its weights' file."""
     metadata = ModelMetadata(
         name=model_name(config),
         sha256=sha256,
@@ -104,7 +104,7 @@ def load(path: Path, device: torch.device, num_threads: int = 0) -> Runtime:
 def predict(
     runtime: Runtime, truth: AmodalCoco, *, score_threshold: float = SCORE_THRESHOLD
 ) -> tuple[AmodalCoco, dict[str, UInt8Array]] | None:
-    """See all images of a data set, shared by the processes.
+    """Run inference on all images of a data set, shared by the processes.
 
     Args:
         runtime: the network.
@@ -143,7 +143,7 @@ def predict(
 
 
 def _sure(scene: Scene) -> Scene:
-    """Return what a robot would be told of a scene."""
+    """Keep the instances of a scene that pass the default score threshold."""
     instances = scene.instances[scene.instances.scores >= SHOWN_SCORE]
     return replace(scene, instances=instances, graph=occlusion_graph(instances))
 
@@ -151,7 +151,7 @@ def _sure(scene: Scene) -> Scene:
 def merged(
     scenes: list[tuple[list[Json], list[Json]]], truth: AmodalCoco, metadata: ModelMetadata
 ) -> AmodalCoco:
-    """Put images together; ids, from 0 in every image so far, go on from image to image."""
+    """Merge the predictions of images into one file; ids go on from image to image."""
     annotations: dict[int, Json] = {}
     occlusions: list[Json] = []
     for rows, edges in scenes:
@@ -194,7 +194,7 @@ def write_figures(
     Args:
         out: the folder, made where it is missing.
         truth: of the same images.
-        predictions: what was seen.
+        predictions: of the network.
         names: protocols; None takes all that are possible.
     """
     path = out / "predictions.json"

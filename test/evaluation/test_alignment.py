@@ -6,7 +6,7 @@ import json
 
 import pytest
 from helpers.protocol_drawings import FRONT, LONE, predictions, truth
-from helpers.scenes import amodal_file, annotation
+from helpers.scenes import amodal_file, annotation, write_file
 
 from amodal_perception.errors import DatasetError
 from amodal_perception.evaluation.alignment import read_predictions
@@ -54,27 +54,31 @@ def test_other_image_size_is_refused():
         evaluate(truth(), found)
 
 
-def test_damaged_mask_is_named():
-    row = annotation(FRONT, score=0.9, id=5)
-    row["segmentation"] = {"size": [7, 7], "counts": [49]}
-    with pytest.raises(DatasetError, match=r"s\.json: annotation 5, 'segmentation'"):
-        evaluate(truth(), predictions(row, size_hw=SIZE_HW))
+def damaged(tmp_path, **changes):
+    path = write_file(tmp_path / "p.json", predictions(annotation(FRONT, score=0.9, id=7)))
+    content = json.loads(path.read_text())
+    content["annotations"][0].update(changes)
+    path.write_text(json.dumps(content))
+    return path
+
+
+def test_damaged_mask_is_named(tmp_path):
+    path = damaged(tmp_path, segmentation={"size": [7, 7], "counts": [49]})
+    with pytest.raises(DatasetError, match=r"p\.json: annotation 7, 'segmentation'"):
+        read_predictions(path, truth())
 
 
 @pytest.mark.parametrize("score", [None, "0.9", float("nan")])
-def test_predictions_need_scores(score):
-    found = predictions(annotation(FRONT, score=0.9, id=7))
-    found.annotations[7]["score"] = score
-    with pytest.raises(DatasetError, match=r"s\.json: annotation 7 needs a finite 'score'"):
-        evaluate(truth(), found)
+def test_predictions_need_scores(tmp_path, score):
+    path = damaged(tmp_path, score=score)
+    with pytest.raises(DatasetError, match=r"p\.json: annotation 7 needs a finite 'score'"):
+        evaluate(truth(), read_predictions(path, truth()))
 
 
 @pytest.mark.parametrize("bbox", [[1, 2, 3], "box", [1, 2, 3, float("nan")], ["a", 1, 2, 3]])
-def test_damaged_box_is_named(bbox):
-    found = predictions(annotation(FRONT, score=0.9, id=7))
-    found.annotations[7]["bbox"] = bbox
-    with pytest.raises(DatasetError, match=r"s\.json: annotation 7, 'bbox' is"):
-        evaluate(truth(), found)
+def test_damaged_box_is_named(tmp_path, bbox):
+    with pytest.raises(DatasetError, match=r"p\.json: annotation 7, 'bbox' is"):
+        read_predictions(damaged(tmp_path, bbox=bbox), truth())
 
 
 def test_plain_list_of_results(tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 
 from training.loop.config import from_mapping
@@ -16,6 +18,8 @@ from training.structures import Batch
 from training.train import train
 
 SIZE_HW = (96, 128)
+IMAGE_HW = (64, 96)
+"""Of the batches."""
 
 
 def small_orcnn(
@@ -60,3 +64,26 @@ def train_briefly(folder, model: dict) -> None:
     values = {"data": str(folder / "drawn"), "out": str(folder / "run"), "input_hw": SIZE_HW}
     values |= {"model": model, "iterations": 1, "batch_size": 2, "workers": 0, "device": "cpu"}
     train(from_mapping(values, source="test"))
+
+
+def batch_of(boxes: list[list[float]], labels: list[int], size_hw=IMAGE_HW) -> Batch:
+    """One black image with boxes, whose masks are empty."""
+    M = len(boxes)
+    masks = torch.zeros(1, M, *size_hw, dtype=torch.uint8)
+    return Batch(
+        torch.zeros(1, *size_hw, 3, dtype=torch.uint8),
+        torch.tensor([boxes]),
+        torch.ones(1, M, dtype=torch.bool),
+        torch.tensor([labels]),
+        masks,
+        masks,
+    )
+
+
+def levels_of(first: int, count: int, channels: int, images: int = 2) -> list[torch.Tensor]:
+    """Maps of noise of a feature pyramid of `IMAGE_HW`."""
+    generator = torch.Generator().manual_seed(0)
+    sizes = [(math.ceil(IMAGE_HW[0] / 2**i), math.ceil(IMAGE_HW[1] / 2**i)) for i in range(8)]
+    return [
+        torch.randn(images, channels, *sizes[first + i], generator=generator) for i in range(count)
+    ]

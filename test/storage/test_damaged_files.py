@@ -165,7 +165,7 @@ def test_runs_of_no_pixel_do_not_end_the_process(process, tmp_path):
 def test_files_that_people_have_are_converted(process, tmp_path, format_name, file, told):
     path = trial(file)
     found = process.call(run_command, convert, tmp_path, format_name, path)
-    assert found.startswith(f"convert: {path}: {told}" if told else "")
+    assert found.startswith(f"training.convert: {path}: {told}" if told else "")
     assert bool(found) == bool(told)
 
 

@@ -15,7 +15,6 @@ from helpers.scenes import write_scenes
 from amodal_perception.errors import AmodalError, ConfigError
 from training.loop import checkpoints, mixed_precision
 from training.loop.config import from_mapping
-from training.loop.optim import learning_rate
 from training.train import main, train
 
 CONFIG = Path(os.devnull)  # defaults: the tests' settings come as words
@@ -254,15 +253,6 @@ def test_damaged_checkpoint_names_the_file(data, tmp_path, capsys):
     path.write_bytes(path.read_bytes()[:100])
     assert main([str(CONFIG), *words({**values, "iterations": 3})]) == 1
     assert "0000002/model.safetensors: cannot be read" in capsys.readouterr().err
-
-
-def test_learning_rate_rises_then_falls_to_nothing():
-    config = from_mapping({"iterations": 100, "warmup": 10, "learning_rate": 1.0}, source="test")
-    rates = [learning_rate(config, i) for i in range(101)]
-    assert rates[0] == pytest.approx(0.1)
-    assert max(rates) == rates[9] == pytest.approx(1.0)
-    assert rates == sorted(rates[:10]) + sorted(rates[10:], reverse=True)
-    assert rates[100] == pytest.approx(0.0)
 
 
 def test_frozen_parts_keep_weights_and_statistics(data, tmp_path):

@@ -1,4 +1,4 @@
-"""Read the amodal COCO format for systems that learn from boxes: no mask gets into training."""
+"""Box supervision: the amodal COCO format with every mask replaced by its box."""
 
 from __future__ import annotations
 

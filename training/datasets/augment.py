@@ -1,4 +1,4 @@
-"""Random changes of a training sample: geometry, pasted objects, colour and sharpness.
+"""Data augmentation: scale jitter, flip, copy-paste, colour jitter, blur and noise.
 
 The default is wide on purpose. The simulated scenes are few and clean; the photographs that the
 model will meet have other lenses, light, colours and noise.
@@ -24,7 +24,7 @@ LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How samples are changed; every second one is mirrored.
+    """Augmentation settings; every second sample is flipped besides.
 
     Attributes:
         scale_jitter: least and greatest factor of the image's size.
@@ -45,7 +45,7 @@ def augment(
     settings: Augmentation = Augmentation(),
     other: Sample | None = None,
 ) -> Sample:
-    """Return a changed copy of the same size, a function of the arguments only.
+    """Augment a sample: a copy of the same size, a function of the arguments only.
 
     Args:
         sample: what to change.
@@ -74,7 +74,7 @@ def augment(
 def random_affine(
     size_hw: tuple[int, int], rng: np.random.Generator, settings: Augmentation = Augmentation()
 ) -> NDArray[np.float64]:
-    """Draw a [2, 3] map of pixel indices that mirrors, scales and shifts inside the image."""
+    """Draw a random affine, [2, 3] on pixel indices: flip, scale jitter and random crop."""
     height, width = size_hw
     sx = sy = 1.0
     if rng.random() < MOVED:
@@ -91,7 +91,7 @@ def random_affine(
 
 
 def choose_whole(sample: Sample, rng: np.random.Generator) -> Sample:
-    """Pick, each with a chance of one half, objects whose complete masks are all in view."""
+    """Choose objects for copy-paste, each with a chance of one half: those wholly in view."""
     whole = np.zeros(len(sample.labels), np.bool_) if sample.whole is None else sample.whole
     chosen = whole & (rng.random(len(whole)) < PASTED)
     return Sample(
@@ -104,7 +104,7 @@ def choose_whole(sample: Sample, rng: np.random.Generator) -> Sample:
 
 
 def paste_over(sample: Sample, pasted: Sample) -> Sample:
-    """Put the visible pixels of some objects in front of a sample: what they cover gets hidden.
+    """Copy-paste (Ghiasi et al., CVPR 2021): put objects in front; what they cover gets hidden.
 
     The complete masks of all objects stay what they are. This is where amodal truth is better
     off than modal truth: a covered object is still known completely.
@@ -126,7 +126,7 @@ def _joined(
 
 
 def move(sample: Sample, affine: NDArray[np.float64]) -> Sample:
-    """Warp image and masks alike; masks are cut at the border, what comes from outside is grey."""
+    """Apply an affine to image and masks; masks are cut at the border, padding is grey."""
     if np.array_equal(affine, np.eye(2, 3)):
         return sample
     height, width = sample.image.shape[:2]
@@ -142,7 +142,7 @@ def move(sample: Sample, affine: NDArray[np.float64]) -> Sample:
 
 
 def recolour(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Change hue, saturation (sometimes to grey), white balance, contrast, gamma, brightness."""
+    """Colour jitter: hue, saturation (or grey), white balance, contrast, gamma, brightness."""
     saturation = 0.0 if rng.random() < 0.08 else rng.uniform(0.4, 1.6)
     matrix = saturation * np.eye(3) + (1 - saturation) * LUMA
     matrix = hue_rotation(rng.uniform(-0.4, 0.4)) @ matrix

@@ -1,6 +1,6 @@
-"""Memory of a fixed size for what was read once, shared by a process and those it forks.
+"""Shared-memory sample cache of a fixed size, for a process and the workers it forks.
 
-Samples are asked for in a new random order every epoch, so what was used last is not what will be
+Samples are requested in a new random order every epoch, so what was used last is not what will be
 used next: whatever comes first is kept, and the rest is read again. A memory of half the data set
 then serves half of the requests, where forgetting the oldest would serve fewer.
 """

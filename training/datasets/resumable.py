@@ -1,4 +1,4 @@
-"""A data set that is made image by image, in processes, and may be interrupted at any moment.
+"""Resumable data-set generation: image by image, in worker processes, interrupted at any moment.
 
 An image counts as made once its record is written, and the record is written last. As image
 number n depends on the settings and n alone, the bytes are the same for any number of processes

@@ -1,4 +1,4 @@
-"""One training image with its truth, and how samples become a batch."""
+"""Training samples (image and ground truth) and their collation into padded batches."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Sample:
 
 
 class SampleDataset(Protocol):
-    """Numbered samples."""
+    """A map-style data set of samples."""
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -54,7 +54,7 @@ class SampleDataset(Protocol):
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
-    """Stack samples, dropping objects that hardly show and padding to the largest number."""
+    """Collate samples into a padded batch, without objects that hardly show."""
     kept = [np.flatnonzero(_areas(s.visible) >= MIN_VISIBLE_PX) for s in samples]
     B, M = len(samples), max(1, *(len(k) for k in kept))
     height, width = samples[0].image.shape[:2]

@@ -1,4 +1,4 @@
-"""Which nodes of an exported graph bear fewer bits: those that compute features.
+"""Mixed precision of an exported graph: find the nodes that may be in fp16 or int8.
 
 What turns predictions into boxes, suppresses, and samples features needs float32: coordinates up
 to 640 in float16 are half a pixel apart, areas exceed its range, and indices must be exact.
@@ -17,7 +17,7 @@ FOLLOWING = frozenset(["Add", "AveragePool", "Concat", "MaxPool", "Relu", "Resiz
 
 
 def feature_nodes(model: onnx.ModelProto) -> frozenset[str]:
-    """Name the nodes that turn features into features.
+    """Name the nodes that compute features, which tolerate lower precision.
 
     That is all convolutions and products with constant matrices, and what lies between them; not
     the last ones, whose outputs are scores, offsets and masks.

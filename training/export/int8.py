@@ -1,4 +1,4 @@
-"""Let the features of an exported graph be computed in int8: Q/DQ pairs with calibrated ranges."""
+"""Post-training quantization to int8: Q/DQ nodes with calibrated ranges around the features."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from training.export.feature_nodes import feature_nodes
 from training.export.simplify import check, simplify
 
 ENGINES = ("cpu", "tensorrt")
-"""What the file is for; see `to_int8`."""
+"""Inference engines that an int8 file can be made for; see `to_int8`."""
 
 
 class _Images(CalibrationDataReader):
@@ -41,7 +41,7 @@ class _Images(CalibrationDataReader):
 def to_int8(
     model: onnx.ModelProto, images: Iterable[UInt8Array], *, engine: str
 ) -> onnx.ModelProto:
-    """Return the network with its feature nodes in int8; inputs and outputs stay as they are.
+    """Quantize the feature nodes of a network to int8; inputs and outputs stay as they are.
 
     Weights are quantised for every channel, features for a tensor, in the range that they take on
     the images.

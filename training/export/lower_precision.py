@@ -1,10 +1,10 @@
-"""Make a model lighter, in fp16 or int8.
+"""Convert a model to fp16, or quantize it to int8.
 
     python -m training.export.lower_precision M.onnx --to int8 --data DIR --out OUT.onnx
 
-The features are computed in fewer bits, boxes and suppression stay in float32. The file is written
-only if it passes the parity gate (`training.export.parity`) beside the file that it comes from, on
-the images of an amodal COCO folder; the loss of average precision there is part of the gate.
+Features are computed in the lower precision; box decoding and NMS stay in float32. The file is
+written only if it passes the parity gate (`training.export.parity`) beside the file that it comes
+from, on the images of an amodal COCO folder; the loss of average precision is part of the gate.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def write_lower_precision(
 
     Raises:
         ConfigError: int8 without calibration images, or images on which it is also judged.
-        ModelFileError: the model is missing, damaged, or not in float32; or its light version
+        ModelFileError: the model is missing, damaged, or not in float32; or its converted version
             fails the gate, and nothing was written.
     """
     reference = load_runtime(model, num_threads=num_threads)
@@ -73,16 +73,16 @@ def write_lower_precision(
             raise ConfigError("int8 needs --calibration, a folder of images like those to be seen")
         if calibration.resolve() == data.resolve():
             raise ConfigError("--calibration and --data are the same images; judge by others")
-        light = to_int8(
+        converted = to_int8(
             graph,
             _inputs(calibration, calibration_images, reference.metadata.input_hw),
             engine=engine,
         )
     else:
-        light = to_fp16(graph)
+        converted = to_fp16(graph)
     properties = {item.key: item.value for item in graph.metadata_props}
     with files.replacing(out) as temporary:
-        _save(light, temporary, {**properties, "precision": precision, "metrics": "{}"})
+        _save(converted, temporary, {**properties, "precision": precision, "metrics": "{}"})
         parity, failures = gate(
             reference,
             OnnxRuntime(temporary, num_threads),
@@ -94,7 +94,7 @@ def write_lower_precision(
         assert parity.ap is not None
         assert parity.ap_loss is not None
         metrics = json.dumps({AP: parity.ap, f"{AP}_loss": parity.ap_loss})
-        _save(light, temporary, {**properties, "precision": precision, "metrics": metrics})
+        _save(converted, temporary, {**properties, "precision": precision, "metrics": metrics})
     return parity
 
 

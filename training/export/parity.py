@@ -1,9 +1,9 @@
 """Compare engines: ``python -m training.export.parity REFERENCE CANDIDATE... --data DIR``.
 
 Each is a run folder (PyTorch), an ``.onnx`` file (ONNX Runtime) or an ``.engine`` (TensorRT, where
-its GPU is). What is compared is what a robot is told: boxes, scores, masks and who hides whom, on
-the images of an amodal COCO folder; with ``--ap``, the loss of average precision, too. The exit
-code is 1 if a candidate is farther from the reference than its precision allows.
+its GPU is). Compared are the predicted scenes: boxes, scores, masks and occlusion edges, on the
+images of an amodal COCO folder; with ``--ap``, the loss of average precision, too. The exit code
+is 1 if a candidate is farther from the reference than its precision allows.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ class Parity:
     ap_loss: float | None = None
 
     def failures(self, limits: Limits) -> list[str]:
-        """Say in what the candidate is too far away; empty: it passes."""
+        """Name the limits that the candidate exceeds; empty: it passes."""
         checks = [
             ("lost", self.lost, self.lost <= limits.lost, limits.lost),
             ("box_px", self.box_px, self.box_px <= limits.box_px, limits.box_px),
@@ -235,7 +235,7 @@ def gate(
 
     Args:
         reference: the better one.
-        candidate: the other; its metadata tells its precision.
+        candidate: the other; its metadata state its precision.
         data: amodal COCO folder.
         limit: most images compared; 0: all. AP is measured on all.
         reference_ap: AP of the reference on the data; None: AP is not compared.

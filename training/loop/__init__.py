@@ -1,1 +1,1 @@
-"""The training loop's parts: configuration, samples, optimisers, checkpoints, logs."""
+"""Training loop: configuration, sample stream, optimiser step, checkpoints, logs."""

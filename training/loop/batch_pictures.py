@@ -1,4 +1,4 @@
-"""A batch to look at: its tensors as one file, and a picture of every image with its truth."""
+"""Visualize a training batch: its tensors as one file, every image with its ground truth."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def save_batch(folder: Path, batch: Batch) -> None:
 
 
 def draw_truth(batch: Batch, number: int) -> UInt8Array:
-    """Draw the objects of a batch's image over it: [H, W, 3] uint8 RGB."""
+    """Draw the ground truth of a batch's image over it: [H, W, 3] uint8 RGB."""
     valid = batch.valid[number].cpu()
     amodal = batch.amodal[number].cpu()[valid].numpy() > 0
     visible = batch.visible[number].cpu()[valid].numpy() > 0

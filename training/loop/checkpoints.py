@@ -1,4 +1,4 @@
-"""The run folder: settings, log and checkpoints.
+"""Checkpoints and the run folder.
 
     config.json         every setting, the class names, the commit
     provenance.json    of every start: command, commit, packages, machine

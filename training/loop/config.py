@@ -1,4 +1,4 @@
-"""The settings of a training run: these defaults, then the YAML file, then ``key=value``."""
+"""Training configuration: these defaults, then the YAML file, then ``key=value``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Weights to start from: another run's, or those of an exported model."""
+"""Initial weights (fine-tuning): from another run, an exported model or torchvision."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LISTED = 6
 
 
 def start_from(model: nn.Module, path: Path, made: Collection[str] = ()) -> None:
-    """Take over what agrees in name and shape, and say what does not.
+    """Load the tensors that agree in name and shape, and report those that do not.
 
     Args:
         model: changed in place.
@@ -37,15 +37,15 @@ def start_from(model: nn.Module, path: Path, made: Collection[str] = ()) -> None
         ModelFileError: the file cannot be read, or its normalisation is folded away.
     """
     if path.suffix == ".onnx":
-        given = read_onnx(path)
+        loaded = read_onnx(path)
     elif path.suffix in (".pth", ".pt", ".safetensors"):
-        given = pretrained.read(path)
+        loaded = pretrained.read(path)
     else:
-        given = checkpoints.averaged_weights(path)
+        loaded = checkpoints.averaged_weights(path)
     own = model.state_dict()
-    given = pretrained.fill_mask_heads(given, own)
+    loaded = pretrained.fill_mask_heads(loaded, own)
     own = {name: value for name, value in own.items() if name not in made}
-    taken = {k: v for k, v in given.items() if k in own and own[k].shape == v.shape}
+    taken = {k: v for k, v in loaded.items() if k in own and own[k].shape == v.shape}
     if not taken:
         raise ConfigError(f"weights={path}: is another kind of network; no tensor fits")
     model.load_state_dict(taken, strict=False)

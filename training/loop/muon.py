@@ -1,4 +1,4 @@
-"""Muon (Jordan et al., 2024): momentum whose matrices are made orthogonal before they are applied.
+"""Muon optimiser (Jordan et al., 2024): momentum, orthogonalised by Newton-Schulz iteration.
 
 The gradient of a layer is mostly along a few directions. Made orthogonal, an update moves all
 directions by as much, the rare ones too, and a network learns in fewer steps.
@@ -38,7 +38,7 @@ class Muon(torch.optim.AdamW):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Do one step; the gradients of the orthogonal groups are used up."""
+        """Do one optimiser step; the gradients of the orthogonal groups are used up."""
         for group in self.param_groups:
             if group.get("orthogonal", False):
                 for weight in group["params"]:
@@ -52,7 +52,7 @@ class Muon(torch.optim.AdamW):
         state = self.state[weight]
         if not state:
             state["momentum"] = torch.zeros_like(weight)
-            state["step"] = torch.tensor(0.0)  # AdamW asks for it when a state is loaded
+            state["step"] = torch.tensor(0.0)  # AdamW needs it when a state is loaded
         momentum = state["momentum"].lerp_(gradient, 1 - MOMENTUM)
         matrix = gradient.lerp(momentum, MOMENTUM).flatten(1)
         update = orthogonal(matrix.to(self._dtype)).to(weight.dtype)
@@ -61,7 +61,7 @@ class Muon(torch.optim.AdamW):
 
 
 def orthogonal(matrix: Tensor) -> Tensor:
-    """Return nearly the closest matrix [M, N] whose singular values are all 1.
+    """Orthogonalise a matrix [M, N] by Newton-Schulz iteration: singular values near 1.
 
     Five steps of Newton and Schulz's iteration with Jordan's coefficients: singular values come
     out between about 0.7 and 1.2, which serves as well and needs no decomposition.

@@ -1,4 +1,4 @@
-"""How the weights move: optimiser, learning rate, averaged weights."""
+"""Optimiser, learning-rate schedule and exponential moving average (EMA) of the weights."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TRUNK = ("backbone", "fpn", "detector")
 
 
 def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    """Build AdamW, SGD with momentum as the papers' schedules use it, or Muon.
+    """Build the optimiser: AdamW, SGD with momentum as in the papers' schedules, or Muon.
 
     Muon moves the matrices of the trunk, which all networks have, and AdamW the rest: with Muon
     the mask heads, which see a few places of an image, did worse in the one comparison made.
@@ -56,7 +56,7 @@ def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimiz
 
 
 def freeze(model: nn.Module, names: Sequence[str]) -> None:
-    """Have parts of a network keep their weights and their statistics of normalisation.
+    """Freeze parts of a network: their weights and their normalisation statistics.
 
     Raises:
         ConfigError: there is no such part.
@@ -69,7 +69,7 @@ def freeze(model: nn.Module, names: Sequence[str]) -> None:
 
 
 def learning_rate(config: TrainConfig, iteration: int) -> float:
-    """Return the rate of a step: a linear rise, then half a cosine down to 0, or stairs."""
+    """Return a step's learning rate: linear warm-up, then cosine annealing to 0, or step decay."""
     if iteration < config.warmup:
         return config.learning_rate * (iteration + 1) / config.warmup
     if config.schedule == "step":
@@ -80,7 +80,7 @@ def learning_rate(config: TrainConfig, iteration: int) -> float:
 
 @torch.no_grad()
 def update_average(ema: nn.Module, model: nn.Module, config: TrainConfig, iteration: int) -> None:
-    """Move the averaged weights and statistics a step towards the model's.
+    """Update the exponential moving average (EMA) of weights and normalisation statistics.
 
     Early weights are far from good: the average is over a window that grows with the run.
     """

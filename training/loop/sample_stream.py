@@ -1,4 +1,4 @@
-"""The order in which training sees its images: a function of the seed and nothing else."""
+"""Shuffled, augmented sample stream (sampler and DataLoader): a function of the seed alone."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from training.structures import Batch
 
 
 class SampleStream(Dataset):
-    """An endless, numbered stream of samples: number n depends on the seed and n alone.
+    """An endless, shuffled stream of samples: number n depends on the seed and n alone.
 
     Every epoch is a new order of the images. As nothing else is remembered, a resumed run sees
     exactly what it would have seen.

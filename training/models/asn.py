@@ -7,7 +7,7 @@
     boxes -> RoIAlign 14 x 14 -> combination -> amodal head
                             +--> combination -> visible head
 
-What the branch knows of the whole object guides the masks. The layers follow the paper's figure
+The occlusion branch guides the masks. The layers follow the paper's figure
 and later re-implementations: four convolutions in the occlusion branch; a deconvolution and two
 convolutions extract; three convolutions combine, after the mask head's first. Of the box branch,
 two fully connected layers here, the code is its input, the 7 x 7 RoI features.
@@ -107,11 +107,11 @@ class Asn(nn.Module):
     def forward(self, images: Tensor) -> Detections:
         """Find the objects in [B, H, W, 3] uint8 RGB images."""
         levels = self.fpn(self.backbone(self.normalize(images)))
-        found = self.detector.detect(levels, image_size_hw(images))
-        small = self.pool(levels, found.boxes_xyxy, cells=BRANCH_CELLS)
-        large = self.pool(levels, found.boxes_xyxy, cells=ROI_CELLS)
-        _, z_A, z_V = self.heads(small, large, found.labels.flatten())
-        return with_masks(found, amodal=z_A.sigmoid(), visible=z_V.sigmoid())
+        proposals = self.detector.detect(levels, image_size_hw(images))
+        small = self.pool(levels, proposals.boxes_xyxy, cells=BRANCH_CELLS)
+        large = self.pool(levels, proposals.boxes_xyxy, cells=ROI_CELLS)
+        _, z_A, z_V = self.heads(small, large, proposals.labels.flatten())
+        return with_masks(proposals, amodal=z_A.sigmoid(), visible=z_V.sigmoid())
 
     def heads(self, small: Tensor, large: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Map RoI features [R, C, 7, 7] and [R, C, 14, 14] to logits.
@@ -120,7 +120,7 @@ class Asn(nn.Module):
             Of being occluded [R], of the amodal and of the visible mask [R, 28, 28].
         """
         occlusion, features = self.occlusion(small)
-        codes = self.extraction(small, features)
+        codes = self.extraction(small, features)  # [R, C, 14, 14]
         z_A = self.mask_heads["amodal"](large, codes, labels)
         z_V = self.mask_heads["visible"](large, codes, labels)
         return occlusion, z_A, z_V

@@ -1,4 +1,4 @@
-"""What every detector gives to the systems built on it.
+"""Interface of object detectors: proposals when used, losses and RoIs when trained.
 
 A detector is a module with two methods; `training.models.detectors.light`, `fcos` and
 `faster_rcnn` are the ones there are.
@@ -15,7 +15,7 @@ from training.structures import Batch, Detections
 
 
 class Proposals(NamedTuple):
-    """N boxes an image, best first, padded with score 0.
+    """Detected boxes, N an image, best first, padded with score 0.
 
     Attributes:
         boxes_xyxy: [B, N, 4] float32, input pixels, inside the image.
@@ -50,7 +50,7 @@ class Rois(NamedTuple):
 
 
 class Detector(Protocol):
-    """Finds boxes in a feature pyramid."""
+    """Detects objects in a feature pyramid."""
 
     def detect(self, levels: list[Tensor], size_hw: tuple[int, int]) -> Proposals:
         """Find the objects, by static operations only.
@@ -81,14 +81,14 @@ def image_size_hw(images: Tensor) -> tuple[int, int]:
 
 
 def with_masks(
-    found: Proposals, *, amodal: Tensor, visible: Tensor, occluder: Tensor | None = None
+    proposals: Proposals, *, amodal: Tensor, visible: Tensor, occluder: Tensor | None = None
 ) -> Detections:
-    """Put boxes and the probabilities of their masks, each [B * N, m, m], together."""
-    shape = found.scores.shape
+    """Join proposals with the probabilities of their masks, each [B * N, m, m]."""
+    shape = proposals.scores.shape  # [B, N]
     return Detections(
-        found.boxes_xyxy,
-        found.scores,
-        found.labels,
+        proposals.boxes_xyxy,
+        proposals.scores,
+        proposals.labels,
         amodal.unflatten(0, shape),
         visible.unflatten(0, shape),
         None if occluder is None else occluder.unflatten(0, shape),
@@ -96,18 +96,18 @@ def with_masks(
 
 
 def scored_by_masks(found: Detections) -> Detections:
-    """Multiply scores by how sure both masks are, and sort by the results.
+    """Mask scoring: multiply scores by the maskness of both masks, and sort again.
 
-    A mask is as sure as the mean probability of its pixels (the maskness of Wang et al., "SOLO: A
-    Simple Framework for Instance Segmentation", TPAMI 2021). A detector knows nothing of masks.
+    Maskness is the mean probability of a mask's pixels (Wang et al., "SOLO: A Simple Framework
+    for Instance Segmentation", TPAMI 2021). A detector's scores know nothing of masks.
     """
-    scores = found.scores * _sureness(found.amodal) * _sureness(found.visible)
+    scores = found.scores * _maskness(found.amodal) * _maskness(found.visible)
     scores, order = scores.topk(int(scores.shape[1]), dim=1)
     rows = (_reordered(values, order) for values in found if values is not None)
     return Detections(*rows)._replace(scores=scores)
 
 
-def _sureness(masks: Tensor) -> Tensor:
+def _maskness(masks: Tensor) -> Tensor:
     """Return the mean of the probabilities of [B, N, m, m] from 0.5 on, 0 without any: [B, N]."""
     inside = (masks >= 0.5).to(masks.dtype)
     return (masks * inside).mean((2, 3)) / inside.mean((2, 3)).clamp(min=1e-9)

@@ -46,11 +46,11 @@ class MaskRcnn(nn.Module):
     def forward(self, images: Tensor) -> Detections:
         """Find the objects in [B, H, W, 3] uint8 RGB images."""
         levels = self.fpn(self.backbone(self.normalize(images)))
-        found = self.detector.detect(levels, image_size_hw(images))
-        features = self.pool(levels, found.boxes_xyxy, cells=ROI_CELLS)
-        logits = self.mask_heads[self.target](features, found.labels.flatten())
+        proposals = self.detector.detect(levels, image_size_hw(images))
+        features = self.pool(levels, proposals.boxes_xyxy, cells=ROI_CELLS)
+        logits = self.mask_heads[self.target](features, proposals.labels.flatten())
         mask = logits.sigmoid()
-        return with_masks(found, amodal=mask, visible=mask)
+        return with_masks(proposals, amodal=mask, visible=mask)
 
     def losses(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         """Return the named terms of the training loss; their sum is minimised.
@@ -65,8 +65,8 @@ class MaskRcnn(nn.Module):
         losses, rois = self.detector.loss_and_rois(levels, batch, generator)
         features = self.pool.of_rois(levels, rois, cells=ROI_CELLS)
         logits = self.mask_heads[self.target](features, rois.labels(batch))
-        wanted = batch.visible if self.target == "visible" else batch.amodal
-        loss = mask_loss(logits, crop_masks(wanted, rois, cells=MASK_CELLS))
+        target = batch.visible if self.target == "visible" else batch.amodal
+        loss = mask_loss(logits, crop_masks(target, rois, cells=MASK_CELLS))
         return {**losses, self.target: loss}
 
 

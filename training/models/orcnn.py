@@ -75,10 +75,10 @@ class Orcnn(nn.Module):
     def forward(self, images: Tensor) -> Detections:
         """Find the objects in [B, H, W, 3] uint8 RGB images."""
         levels = self.fpn(self.backbone(self.normalize(images)))
-        found = self.detector.detect(levels, image_size_hw(images))
-        features = self.pool(levels, found.boxes_xyxy, cells=ROI_CELLS)
-        z = self.mask_heads(features, found.labels.flatten())
-        seen = with_masks(found, amodal=z.amodal.sigmoid(), visible=z.visible.sigmoid())
+        proposals = self.detector.detect(levels, image_size_hw(images))
+        features = self.pool(levels, proposals.boxes_xyxy, cells=ROI_CELLS)
+        z = self.mask_heads(features, proposals.labels.flatten())
+        seen = with_masks(proposals, amodal=z.amodal.sigmoid(), visible=z.visible.sigmoid())
         return scored_by_masks(seen) if self.settings.mask_scores else seen
 
     def losses(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:

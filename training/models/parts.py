@@ -1,4 +1,4 @@
-"""The parts that all systems are built from, and the settings that choose them.
+"""Backbone, pyramid and detector that all systems share, and the settings that choose them.
 
 images -> Normalize -> backbone -> pyramid -> detector -> boxes
                                       |                     |

@@ -1,4 +1,4 @@
-"""Compare systems of one size on one data set.
+"""Ablation tables: train and evaluate systems of one size on one data set.
 
     python -m training.studies.ablation data=DIR val=DIR
 
@@ -118,15 +118,15 @@ BLADE_ROWS = {
 that of table 2, `blade` being its rows 1 and b; the rest is what the paper leaves open."""
 TABLES = {"orcnn": ROWS, "bcnet": BCNET_ROWS, "pgexp": PGEXP_ROWS, "blade": BLADE_ROWS}
 ALL_ROWS = {name: row for rows in TABLES.values() for name, row in rows.items()}
-BY_CENTRE = "known_centre.bayesian_amodal.kins_levels_known_center"
+BY_CENTRE = "oracle_boxes.bayesian_amodal.kins_levels_known_center"
 ORACLE_COLUMNS = {
-    "oracle boxes AP_A": "known_centre.coco.amodal_mask.AP",
+    "oracle boxes AP_A": "oracle_boxes.coco.amodal_mask.AP",
     **{f"FG-{i}": f"{BY_CENTRE}.amodal_mask_mIoU_FG{i}" for i in range(4)},
     "visible": f"{BY_CENTRE}.visible_mask_mIoU_mean",
-    "hidden": "known_centre.matched.hidden_mask.mean_IoU",
-    "order F1": "known_centre.order.end_to_end.F1",
+    "hidden": "oracle_boxes.matched.hidden_mask.mean_IoU",
+    "order F1": "oracle_boxes.order.end_to_end.F1",
 }
-"""When the detector is told the true boxes: AP of amodal masks; mean IoU of amodal masks by KINS's
+"""With oracle boxes: AP of amodal masks; mean IoU of amodal masks by KINS's
 levels of occlusion, of visible masks, of hidden parts; and the order that comes of the masks."""
 COLUMNS = {
     "AP_AV": "orcnn.all.AP_AV",
@@ -163,8 +163,8 @@ BLADE_COLUMNS = {
     "mask AP": "coco.amodal_mask.AP",
     "mask AP50": "coco.amodal_mask.AP50",
 }
-"""Mean IoU by KINS's levels of occlusion: of the detection that fits the visible box best; of what
-the network answers when given that box (B_test; BLADE and BoxInst only), or the amodal box."""
+"""Mean IoU by KINS's levels of occlusion: of the detection that fits the visible box best; of the
+mask for that box as a prompt (B_test; BLADE and BoxInst only), or for the amodal box."""
 COLUMNS_OF_TABLE = {
     "orcnn": COLUMNS,
     "bcnet": COLUMNS,
@@ -204,20 +204,20 @@ def run_row(name: str, out: Path, words: Sequence[str]) -> dict[str, float]:
         assert found is not None
         figures = evaluate_in_detail(truth, found[0], PROTOCOLS).metrics
         assert isinstance(runtime, evaluate.TorchRuntime)
-        for title, asked in _asked_by_box(runtime, truth).items():
-            figures |= {f"{title}.{key}": value for key, value in asked.items()}
+        for title, measured in _with_known_boxes(runtime, truth).items():
+            figures |= {f"{title}.{key}": value for key, value in measured.items()}
         files.write_json(path, figures, indent=2)
     return json.loads(path.read_text())
 
 
-def _asked_by_box(
+def _with_known_boxes(
     runtime: evaluate.TorchRuntime, truth: amodal_coco.AmodalCoco
 ) -> dict[str, dict[str, float]]:
     if not isinstance(runtime.model, Blade):
-        return {"known_centre": oracle_boxes.figures(runtime, truth)}
+        return {"oracle_boxes": oracle_boxes.figures(runtime, truth)}
     return {
         title: box_prompts.figures(truth, box_prompts.predict_prompted(runtime, truth, box=box))
-        for title, box in (("box_prompt", "visible"), ("known_centre", "amodal"))
+        for title, box in (("box_prompt", "visible"), ("oracle_boxes", "amodal"))
     }
 
 

@@ -1,4 +1,4 @@
-"""Show BCNet's two layers as heat maps.
+"""Visualize BCNet's two layers as heat maps.
 
     python -m training.studies.bcnet_heat_maps RUN --data DIR --out DIR
 

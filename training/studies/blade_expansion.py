@@ -1,8 +1,10 @@
-"""Show how BLADE expands: ``python -m training.studies.blade_expansion RUN --data DIR --out DIR``.
+"""Visualize BLADE's directed expansion.
+
+    python -m training.studies.blade_expansion RUN --data DIR --out DIR
 
 A page after the paper's figure 4: for the most hidden objects of some images, what is seen of
 them, the overlapping region, how the neighbour loss pulls the amodal mask (the active band), and
-what comes of it. BLADE only; the truth's boxes are given, its masks are not used.
+what comes of it. BLADE only, prompted with the true boxes; true masks are not used.
 """
 
 from __future__ import annotations
@@ -73,7 +75,7 @@ def pull_of_neighbours(
 def strips(
     model: Blade, image: UInt8Array, visible_xyxy: Tensor, amodal_xyxy: Tensor, labels: Tensor
 ) -> list[UInt8Array]:
-    """Draw the `TILES` of the N given objects of an image.
+    """Draw the `TILES` of the N prompted objects of an image.
 
     Args:
         model: in evaluation mode, with an amodal head.

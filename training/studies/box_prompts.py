@@ -1,10 +1,10 @@
-"""Ask a network for objects by their boxes (box prompts).
+"""Evaluate with box prompts: segment objects given their boxes.
 
     python -m training.studies.box_prompts RUN --data DIR
 
-The test of BLADE's paper: the visible box of an object is given (B_test), and the mask that the
-network has for that object is measured, by level of occlusion. ``--box amodal`` gives the amodal
-box instead ("known centre"), as the paper asks its baseline BoxInst. For runs of these two.
+The test of BLADE's paper: the prompt is the visible box of an object (B_test), and the mask that
+the network returns is measured, by level of occlusion. ``--box amodal`` prompts with the amodal
+box instead ("known centre"), as the paper does for its baseline BoxInst. For runs of these two.
 """
 
 from __future__ import annotations
@@ -44,14 +44,14 @@ level, as FCOS has it."""
 
 
 def points_for(boxes_xyxy: Tensor, labels: Tensor, found: Proposals, points: Points) -> Tensor:
-    """Choose the point that answers for each given box.
+    """Choose the detector's point for each box prompt.
 
     That of the detection of the object's class whose box has the highest IoU; if none overlaps,
     the point nearest to the box's centre, on the level for its size.
 
     Args:
-        boxes_xyxy: [G, 4] given boxes, input pixels.
-        labels: [G] int64, given classes.
+        boxes_xyxy: [G, 4] prompts, input pixels.
+        labels: [G] int64, classes.
         found: the detections of one image.
         points: of the detector.
 
@@ -72,13 +72,15 @@ def points_for(boxes_xyxy: Tensor, labels: Tensor, found: Proposals, points: Poi
     return torch.where(best > 0, found.index[0][which], nearest)
 
 
-def ask(model: Blade, image: Tensor, boxes_xyxy: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Return amodal and visible probabilities of given objects.
+def segment_boxes(
+    model: Blade, image: Tensor, boxes_xyxy: Tensor, labels: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Segment the objects in box prompts: amodal and visible probabilities.
 
     Args:
         model: in evaluation mode.
         image: [1, H, W, 3] uint8 RGB, at the network's input size.
-        boxes_xyxy: [G, 4] given boxes, input pixels.
+        boxes_xyxy: [G, 4] prompts, input pixels.
         labels: [G] int64.
 
     Returns:
@@ -106,7 +108,7 @@ def to_camera(probability: FloatArray, view: ViewTransform) -> BoolArray:
 
 
 def predict_prompted(runtime: TorchRuntime, truth: AmodalCoco, *, box: str) -> AmodalCoco:
-    """Ask for every object of a data set; the answers keep the given boxes and classes.
+    """Segment every object of a data set by its box prompt, which the predictions keep.
 
     Args:
         runtime: a network that is a `Blade`.
@@ -118,18 +120,18 @@ def predict_prompted(runtime: TorchRuntime, truth: AmodalCoco, *, box: str) -> A
     """
     label_of = labels_of(truth, runtime.metadata)
     annotations: dict[int, Json] = {}
-    for image_id in tqdm(sorted(truth.images), "asking", unit="image", delay=2, leave=False):
+    for image_id in tqdm(sorted(truth.images), "segmenting", unit="image", delay=2, leave=False):
         name = truth.images[image_id]["file_name"]
         rows = [row for row in truth.annotations_of(image_id) if not row.get("iscrowd")]
-        boxes = [_given_box(truth, row, KEYS[box]) for row in rows]
-        given: np.ndarray = np.array(boxes).reshape(-1, 4)
-        rows = [row for row, (_, _, w, h) in zip(rows, given) if w > 0 and h > 0]
+        boxes = [_prompt(truth, row, KEYS[box]) for row in rows]
+        prompts: np.ndarray = np.array(boxes).reshape(-1, 4)
+        rows = [row for row, (_, _, w, h) in zip(rows, prompts) if w > 0 and h > 0]
         if not rows:
             continue
-        given = given[(given[:, 2:] > 0).all(1)]
+        prompts = prompts[(prompts[:, 2:] > 0).all(1)]
         image, view = letterbox(read_image(truth.path.parent / name), runtime.metadata.input_hw)
         labels = torch.tensor([label_of[row["category_id"]] for row in rows])
-        for row, annotation in zip(rows, _answers(runtime, image, view, given, labels)):
+        for row, annotation in zip(rows, _segmented(runtime, image, view, prompts, labels)):
             annotations[row["id"]] = {
                 "id": row["id"],
                 "image_id": image_id,
@@ -148,25 +150,25 @@ def predict_prompted(runtime: TorchRuntime, truth: AmodalCoco, *, box: str) -> A
     )
 
 
-def _given_box(truth: AmodalCoco, row: Json, key: str) -> list[float]:
+def _prompt(truth: AmodalCoco, row: Json, key: str) -> list[float]:
     box = row.get(key)
     if not isinstance(box, list) or len(box) != 4:
-        raise ConfigError(f"{truth.path}: annotation {row['id']} has no '{key}' to ask by")
+        raise ConfigError(f"{truth.path}: annotation {row['id']} has no '{key}' to prompt with")
     return box
 
 
-def _answers(
+def _segmented(
     runtime: TorchRuntime,
     image: UInt8Array,
     view: ViewTransform,
-    given_xywh: FloatArray,
+    prompts_xywh: FloatArray,
     labels: Tensor,
 ) -> list[Json]:
-    camera = xywh_to_xyxy(given_xywh.astype(np.float32))
+    camera = xywh_to_xyxy(prompts_xywh.astype(np.float32))
     boxes = camera * np.tile(view.scale_xy, 2) + np.tile(view.offset_xy, 2)
     assert isinstance(runtime.model, Blade)
     device = runtime.device
-    amodal, visible = ask(
+    amodal, visible = segment_boxes(
         runtime.model,
         torch.from_numpy(image).to(device),
         torch.from_numpy(boxes.astype(np.float32)).to(device),
@@ -199,12 +201,12 @@ def load_blade(run: Path, device: torch.device, num_threads: int = 0) -> TorchRu
         torch.set_num_threads(num_threads)
     runtime = load(run, device)
     if not isinstance(runtime, TorchRuntime) or not isinstance(runtime.model, Blade):
-        raise ConfigError(f"{run}: cannot be asked by boxes; give a run of blade or boxinst")
+        raise ConfigError(f"{run}: takes no box prompts; give a run of blade or boxinst")
     return runtime
 
 
 def figures(truth: AmodalCoco, answers: AmodalCoco) -> dict[str, float]:
-    """Measure answers by the protocols that ask by boxes."""
+    """Measure predictions by the protocols of box prompts."""
     return evaluate_in_detail(truth, answers, PROTOCOLS).metrics
 
 

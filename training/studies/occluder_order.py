@@ -1,4 +1,4 @@
-"""Compare orders with and without the occluder.
+"""Compare occlusion orders from the visible mask and from the occluder's mask.
 
     python -m training.studies.occluder_order RUN --data DIR
 
@@ -6,7 +6,7 @@ The order of objects comes from what is hidden of each: amodal and not visible. 
 predicts an occluder's mask has a second opinion of what is hidden: amodal and occluder. This
 compares the edges that come of either, of both and of any of them. It needs a run whose visible
 mask is not itself made of the occluder's: BCNet with ``model.visible_mask=tail``. With
-``--oracle-boxes`` the detector is told the true boxes, so that masks alone decide.
+``--oracle-boxes`` the true boxes replace the detector, so that masks alone decide.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def hidden_by(rule: str, instances: Instances) -> Instances:
 def detected_scenes(
     runtime: Runtime, truth: amodal_coco.AmodalCoco
 ) -> Iterator[tuple[int, Scene]]:
-    """See all images of a data set; objects of score 0.5 or more."""
+    """Run inference on all images of a data set; objects of score 0.5 or more."""
     pipeline = Pipeline(runtime)
     for image_id in tqdm(sorted(truth.images), "seeing", unit="image", delay=2, leave=False):
         image = read_image(truth.path.parent / truth.images[image_id]["file_name"])
@@ -103,11 +103,11 @@ def compare(
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m training.studies.occluder_order", description=__doc__.split("\n\n")[1]
+        prog="python -m training.studies.occluder_order", description=__doc__.split("\n\n")[0]
     )
     parser.add_argument("run", type=Path, help="run folder, checkpoint or model file")
     parser.add_argument("--data", type=Path, required=True, help="amodal COCO folder")
-    parser.add_argument("--oracle-boxes", action="store_true", help="tell the detector the boxes")
+    parser.add_argument("--oracle-boxes", action="store_true", help="in place of the detector's")
     parser.add_argument("--threads", type=int, default=0, help="of the arithmetic (all cores)")
     options = parser.parse_args(arguments)
     return run_main("training.studies.occluder_order", lambda: _run(options))

@@ -1,9 +1,12 @@
-"""Measure mask heads alone: ``python -m training.studies.oracle_boxes RUN --data DIR --out DIR``.
+"""Evaluate mask heads with oracle boxes.
+
+    python -m training.studies.oracle_boxes RUN --data DIR --out DIR
 
 Average precision of a network says as much of its detector as of its masks, and what is not
-detected has no order. Here the detector is told the true amodal boxes and classes; masks, and the
-order that comes of them, are the network's. For systems that learn masks inside amodal boxes:
-ORCNN, BCNet, PGExp, ASN and AmodalMRCNN. BLADE and BoxInst have `training.studies.box_prompts`.
+detected has no order. Here oracle boxes, the true amodal boxes and classes, replace the detector;
+masks, and the order that comes of them, are the network's. For systems that learn masks inside
+amodal boxes: ORCNN, BCNet, PGExp, ASN and AmodalMRCNN. BLADE and BoxInst have
+`training.studies.box_prompts`.
 """
 
 from __future__ import annotations
@@ -40,17 +43,17 @@ PROTOCOLS = (*QUICK, "orcnn", "bayesian_amodal")
 
 
 class OracleDetector(nn.Module):
-    """Finds what it is told."""
+    """A detector that returns oracle boxes."""
 
-    found: Proposals
+    proposals: Proposals
 
     def detect(self, levels: list[Tensor], size_hw: tuple[int, int]) -> Proposals:
-        """Return `found`, whatever is seen."""
-        return self.found
+        """Return the oracle boxes, whatever is seen."""
+        return self.proposals
 
 
 class _CertainScores:
-    """A network whose boxes are told: whatever it makes of their scores, they are 1."""
+    """A runtime with oracle boxes: whatever the network makes of their scores, they are 1."""
 
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
@@ -63,14 +66,14 @@ class _CertainScores:
 
 @contextmanager
 def oracle_detector(runtime: Runtime) -> Iterator[OracleDetector]:
-    """Put a detector that is told in the place of the network's, for a while.
+    """Replace the network's detector by oracle boxes within a context.
 
     Raises:
-        ConfigError: a network that cannot be told boxes.
+        ConfigError: a network that takes no oracle boxes.
     """
     if not isinstance(runtime, TorchRuntime) or isinstance(runtime.model, Blade):
         raise ConfigError(
-            f"{runtime.metadata.model_id}: true boxes can be told to a run folder or checkpoint "
+            f"{runtime.metadata.model_id}: oracle boxes need a run folder or checkpoint "
             "of a system with mask heads; blade and boxinst have training.studies.box_prompts"
         )
     model = runtime.model
@@ -83,14 +86,14 @@ def oracle_detector(runtime: Runtime) -> Iterator[OracleDetector]:
 
 
 def scenes_with_oracle_boxes(runtime: Runtime, truth: AmodalCoco) -> Iterator[tuple[int, Scene]]:
-    """See all images of a data set, with the true boxes in place of detected ones, of score 1.
+    """Run inference with oracle boxes: the true ones in place of detected ones, of score 1.
 
     Args:
         runtime: a `TorchRuntime`.
         truth: images, and the boxes and classes of their objects; no mask is used.
 
     Raises:
-        AmodalError: a network that cannot be told boxes; an image that is missing or damaged.
+        AmodalError: a network that takes no oracle boxes; an image that is missing or damaged.
     """
     label_of = labels_of(truth, runtime.metadata)
     pipeline = Pipeline(
@@ -111,13 +114,13 @@ def scenes_with_oracle_boxes(runtime: Runtime, truth: AmodalCoco) -> Iterator[tu
                 [label_of[row["category_id"]] for row in rows], dtype=torch.int64
             )
             index = torch.arange(len(rows))
-            found = Proposals(boxes, torch.ones(len(rows)), labels, index)
-            detector.found = Proposals(*(values[None].to(runtime.device) for values in found))
+            oracle = Proposals(boxes, torch.ones(len(rows)), labels, index)
+            detector.proposals = Proposals(*(x[None].to(runtime.device) for x in oracle))
             yield image_id, pipeline(Frame(image))
 
 
 def predict_with_oracle_boxes(runtime: Runtime, truth: AmodalCoco) -> AmodalCoco:
-    """Return what `scenes_with_oracle_boxes` sees as predictions, with the truth's image ids."""
+    """Return the scenes of `scenes_with_oracle_boxes` as predictions, with the truth's ids."""
     scenes = [
         amodal_coco.scene_to_annotations(scene, image_id=image_id, first_id=0)
         for image_id, scene in scenes_with_oracle_boxes(runtime, truth)
@@ -126,7 +129,7 @@ def predict_with_oracle_boxes(runtime: Runtime, truth: AmodalCoco) -> AmodalCoco
 
 
 def figures(runtime: Runtime, truth: AmodalCoco) -> dict[str, float]:
-    """Measure a network that is told the true boxes."""
+    """Evaluate a network with oracle boxes."""
     return evaluate_in_detail(truth, predict_with_oracle_boxes(runtime, truth), PROTOCOLS).metrics
 
 

@@ -1,4 +1,4 @@
-"""Training speed beside torchvision's.
+"""Benchmark the training step beside torchvision's.
 
     python -m training.studies.training_speed CONFIG.yaml data=DIR
 
@@ -86,7 +86,7 @@ def torchvision(config: TrainConfig, num_classes: int) -> Step:
 
 
 def _work(build: Callable, config: TrainConfig, pipe: Connection) -> None:
-    """Do a step whenever asked; send wall and CPU seconds, and in the end the most memory used."""
+    """Do a step at each request; send wall and CPU seconds, in the end the peak memory."""
     torch.set_num_threads(config.threads)
     dataset = DATASETS[config.dataset](Path(config.data), config.input_hw, config.cache_mb)
     run = build(config, len(dataset.class_names))

@@ -201,7 +201,7 @@ def test_images_without_objects_are_kept(convert):
 )
 def test_what_cannot_be_understood_is_named(refusal, change, message):
     line = refusal("kins-2019", changed(change))
-    assert line.startswith("convert: ")
+    assert line.startswith("training.convert: ")
     assert "source.json" in line
     assert message in line
 

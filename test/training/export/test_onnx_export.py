@@ -9,11 +9,13 @@ import pytest
 import torch
 from helpers.scenes import draw_scene, write_scenes
 from helpers.tensorrt_builds import assert_builds
+from onnx import numpy_helper
 from safetensors.torch import load_file, save_file
 
 from amodal_perception.benchmark.flops import count_flops
 from amodal_perception.errors import ModelFileError
 from amodal_perception.runtime import DEFAULT_MODEL, load_runtime
+from training.export import onnx_export
 from training.export.onnx_export import (
     COMPARED_SCORE,
     SingleImage,
@@ -23,6 +25,7 @@ from training.export.onnx_export import (
     drawn_images,
     largest_differences,
     main,
+    rounding_differences,
     to_onnx,
 )
 from training.export.parity import gate
@@ -53,6 +56,18 @@ def run(tmp_path_factory) -> Path:
     values = {"data": str(folder / "drawn"), "out": str(folder / "run"), "input_hw": INPUT_HW}
     train(from_mapping({**values, "iterations": 2, "batch_size": 2, "workers": 0}, source="test"))
     return folder / "run"
+
+
+def with_scores(run: Path, copied: Path, *, std: float, bias: float) -> Path:
+    """Copy a run and draw the layer that gives the scores."""
+    shutil.copytree(run, copied)
+    for path in copied.rglob(checkpoints.AVERAGED):
+        found = load_file(path)
+        generator = torch.Generator().manual_seed(0)
+        found["detector.score.weight"].normal_(std=std, generator=generator)
+        found["detector.score.bias"].fill_(bias)
+        save_file(found, path)
+    return copied
 
 
 @pytest.fixture(scope="module")
@@ -211,13 +226,10 @@ def test_run_folder_tells_where_it_comes_from(run):
 
 
 def test_scenes_are_compared_on_a_data_set(run, tmp_path, capsys):
-    sure = tmp_path / "run"
-    shutil.copytree(run, sure)
-    for path in sure.rglob(checkpoints.AVERAGED):  # after two iterations no score is above 0.5
-        found = load_file(path)
-        generator = torch.Generator().manual_seed(0)
-        found["detector.score.weight"].normal_(std=0.1, generator=generator)
-        found["detector.score.bias"].zero_()
+    # After two iterations no score is above 0.5.
+    sure = with_scores(run, tmp_path / "run", std=0.1, bias=0.0)
+    for path in sure.rglob(checkpoints.AVERAGED):
+        found, generator = load_file(path), torch.Generator().manual_seed(1)
         for head in ("amodal", "visible"):  # nor any mask sure
             found[f"mask_heads.{head}.logits.weight"].normal_(std=0.5, generator=generator)
             found[f"mask_heads.{head}.logits.bias"].fill_(4.0)
@@ -247,3 +259,60 @@ def test_lower_precision_wants_images_to_be_judged_by(run, tmp_path, capsys):
 
 def test_tensorrt_builds_an_engine_for_compute_capability_86(exported):
     assert_builds(exported)
+
+
+@pytest.mark.parametrize(("std", "bias"), [(1e-6, -2.0), (0.0, 20.0)])
+def test_boxes_of_nearly_equal_score_are_not_blamed_on_the_opset(run, tmp_path, capsys, std, bias):
+    hardly = with_scores(run, tmp_path / "run", std=std, bias=bias)
+    assert main([str(hardly), "--out", str(tmp_path / "m.onnx"), "input_hw=[96,128]"]) == 1
+    error = capsys.readouterr().err
+    assert "boxes of nearly equal score changed places" in error
+    assert "train longer, or compare with --data" in error
+    assert "opset" not in error
+    assert not (tmp_path / "m.onnx").exists()
+
+
+def test_a_graph_that_computes_something_else_is_blamed_on_the_opset(
+    run, tmp_path, capsys, monkeypatch
+):
+    sure = with_scores(run, tmp_path / "run", std=0.1, bias=0.0)
+
+    def shifted(model, path, input_hw):
+        to_onnx(model, path, input_hw)
+        graph = onnx.load(path)
+        (bias,) = [t for t in graph.graph.initializer if t.name == "model.detector.box.bias"]
+        bias.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(bias) + 0.1, bias.name))
+        onnx.save(graph, path)
+
+    monkeypatch.setattr(onnx_export, "to_onnx", shifted)
+    assert main([str(sure), "--out", str(tmp_path / "m.onnx"), "input_hw=[96,128]"]) == 1
+    error = capsys.readouterr().err
+    assert "differs from PyTorch, boxes by" in error
+    assert "export with another opset" in error
+    assert not (tmp_path / "m.onnx").exists()
+
+
+def test_instances_are_compared_as_sets(run, tmp_path):
+    model, _, input_hw = build(with_scores(run, tmp_path / "run", std=0.1, bias=0.0))
+    image = drawn_images(input_hw, 1)
+    assert max(rounding_differences(model, image).values()) < 1e-2
+    hardly, _, _ = build(with_scores(run, tmp_path / "hardly", std=1e-6, bias=-2.0))
+    assert rounding_differences(hardly, image)["boxes"] > 1
+
+
+def test_order_of_instances_does_not_count_and_nan_does():
+    names = ["boxes", "scores", "labels", "amodal"]
+    rng = np.random.default_rng(0)
+    outputs = [
+        rng.uniform(0, 90, (4, 4)),
+        np.array([0.5, 0.5, 0.3, 0.01]),
+        np.array([0, 0, 1, 0]),
+        rng.uniform(0, 1, (4, 2, 2)),
+    ]
+    order = [1, 0, 2, 3]
+    swapped = [values[order] for values in outputs]
+    assert onnx_export._largest(names, [(outputs, swapped)]) == pytest.approx(
+        {"boxes": 0, "scores": 0, "amodal": 0}
+    )
+    swapped[3][0] = np.nan
+    assert np.isnan(onnx_export._largest(names, [(outputs, swapped)])["amodal"])

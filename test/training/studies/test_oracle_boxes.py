@@ -21,7 +21,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("true_boxes")
+    folder = tmp_path_factory.mktemp("oracle_boxes")
     write_scenes(folder / "drawn", count=3, size_hw=(120, 200))  # not the network's aspect
     return folder / "drawn"
 
@@ -41,7 +41,7 @@ class FillsTheBox(nn.Module):
 
 
 @pytest.mark.parametrize("mask_scores", [False, True])
-def test_masks_are_asked_in_the_true_boxes(run, drawn, mask_scores):
+def test_masks_lie_in_the_oracle_boxes(run, drawn, mask_scores):
     truth = amodal_coco.read(drawn / evaluate.ANNOTATIONS)
     runtime = evaluate.load(run, CPU)
     runtime.model.mask_heads = FillsTheBox()
@@ -63,7 +63,7 @@ def test_masks_are_asked_in_the_true_boxes(run, drawn, mask_scores):
             assert abs(mask.sum() - area) < 0.05 * area + 2 * sum(SIZE_HW)
 
 
-def test_detector_is_told_for_that_time_only(run, drawn):
+def test_oracle_boxes_replace_the_detector_for_that_time_only(run, drawn):
     truth = amodal_coco.read(drawn / evaluate.ANNOTATIONS)
     runtime = evaluate.load(run, CPU)
     scenes = scenes_with_oracle_boxes(runtime, truth)
@@ -97,14 +97,14 @@ def test_every_system_with_mask_heads_can_be_asked(drawn, tmp_path, name):
     assert "coco.visible_mask.AP" in found
 
 
-def test_command_writes_figures_and_refuses_what_it_cannot_ask(run, drawn, tmp_path, capsys):
+def test_command_writes_figures_and_refuses_other_systems(run, drawn, tmp_path, capsys):
     words = ["--data", str(drawn), "--out", str(tmp_path / "out")]
     assert main([str(run), *words]) == 0
     assert "order.end_to_end.F1" in json.loads((tmp_path / "out/metrics.json").read_text())
     assert (tmp_path / "out/report.html").exists()
     capsys.readouterr()
     assert main(["amodal_perception/assets/default_model.onnx", *words]) == 1
-    assert "can be told to a run folder or checkpoint" in capsys.readouterr().err
+    assert "oracle boxes need a run folder or checkpoint" in capsys.readouterr().err
 
 
 def test_classes_are_matched_by_name(run, drawn, tmp_path, capsys):
@@ -123,6 +123,6 @@ def test_table_has_the_figures(drawn, tmp_path, capsys):
     rows = ["--rows", "orcnn", "asn"]
     assert ablation.main(["--out", str(tmp_path / "table"), *words, *rows]) == 0
     header, _, *lines = capsys.readouterr().out.splitlines()[-4:]
-    assert "| in true boxes AP_A | FG-0 |" in header
+    assert "| oracle boxes AP_A | FG-0 |" in header
     assert [line.split("|")[1].strip() for line in lines] == ["orcnn", "asn"]
     assert (tmp_path / "table/table.md").read_text().splitlines()[2:] == lines

@@ -1,4 +1,4 @@
-"""Feature pyramid (Lin et al., CVPR 2017): every level gets the context of the coarser ones."""
+"""Feature pyramid network, FPN (Lin et al., CVPR 2017)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A narrow residual network (He et al., CVPR 2016), trained from scratch."""
+"""Light backbone: a narrow ResNet (He et al., CVPR 2016), trained from scratch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pixels to the network's units: the statistics that torchvision's weights expect."""
+"""Input normalisation by ImageNet's mean and standard deviation, as in torchvision."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Weights that others trained: torchvision's files, under the names of our parts.
+"""Pretrained weights: torchvision's state dicts under the names of our parts.
 
 Nothing is downloaded; give ``weights=FILE`` (``.pth`` or ``.safetensors``) to training. Known are
 image classifiers (ResNet, MobileNetV3), which fill the backbone, and Mask R-CNN with a ResNet and
@@ -70,20 +70,20 @@ def our_name(name: str) -> str:
     return name
 
 
-def fill_mask_heads(given: dict[str, Tensor], own: dict[str, Tensor]) -> dict[str, Tensor]:
+def fill_mask_heads(loaded: dict[str, Tensor], own: dict[str, Tensor]) -> dict[str, Tensor]:
     """Let the mask heads of ORCNN and ASN start from the one head of a Mask R-CNN.
 
     Args:
-        given: tensors by our names.
+        loaded: tensors by our names.
         own: those of the network to fill.
 
     Returns:
-        `given`, with the tensors of a mask head that it lacks taken from the one that it has.
+        `loaded`, with the tensors of a mask head that it lacks taken from the one that it has.
     """
-    filled = dict(given)
+    filled = dict(loaded)
     for name in own:
         for head, other in (("amodal", "visible"), ("visible", "amodal")):
             source = name.replace(f"mask_heads.{head}.", f"mask_heads.{other}.")
-            if source != name and name not in given and source in given:
-                filled[name] = given[source]
+            if source != name and name not in loaded and source in loaded:
+                filled[name] = loaded[source]
     return filled

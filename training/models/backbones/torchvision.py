@@ -1,4 +1,4 @@
-"""ResNet and MobileNet as torchvision has them, layer names included, so that its weights fit."""
+"""ResNet and MobileNetV3 backbones with torchvision's layer names, so that its weights fit."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""BCNet: occluder and occludee as two layers."""
+"""BCNet: bilayer mask head of occluder and occludee."""

@@ -53,7 +53,7 @@ class Bcnet(nn.Module):
 
     def forward(self, images: Tensor) -> Detections:
         """Find the objects in [B, H, W, 3] uint8 RGB images."""
-        found, z = self.layers(images)
+        proposals, z = self.layers(images)
         amodal = z.occludee_mask.sigmoid()
         occluder = None if z.occluder_mask is None else z.occluder_mask.sigmoid()
         visible = amodal
@@ -62,7 +62,7 @@ class Bcnet(nn.Module):
         elif self.settings.hides and occluder is not None:
             visible = torch.minimum(amodal, 1 - occluder)  # seen: of the object and not covered
         return with_masks(
-            found,
+            proposals,
             amodal=amodal,
             visible=visible,
             occluder=occluder if self.settings.deliver_occluder else None,
@@ -71,8 +71,8 @@ class Bcnet(nn.Module):
     def layers(self, images: Tensor) -> tuple[Proposals, BilayerLogits]:
         """Find boxes in [B, H, W, 3] images, and both layers of all B * N of them."""
         levels = self.fpn(self.backbone(self.normalize(images)))
-        found = self.detector.detect(levels, image_size_hw(images))
-        return found, self.mask_heads(self.pool(levels, found.boxes_xyxy, cells=ROI_CELLS))
+        proposals = self.detector.detect(levels, image_size_hw(images))
+        return proposals, self.mask_heads(self.pool(levels, proposals.boxes_xyxy, cells=ROI_CELLS))
 
     def losses(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         """Return the named terms of the training loss, weighted; their sum is minimised.

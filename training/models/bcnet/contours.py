@@ -1,4 +1,4 @@
-"""Contours of small binary masks, as targets of boundary branches (BCNet, section 3.2)."""
+"""Boundary targets: contours of binary mask crops (BCNet, section 3.2)."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""A graph convolution over the cells of a RoI: BCNet's (Ke et al., CVPR 2021), equations 1 to 3.
+"""Graph convolution (GCN, non-local) over the cells of a RoI: BCNet, equations 1 to 3.
 
-Every cell is a node; an edge is as strong as two nodes are alike (the non-local operator, Wang et
-al., CVPR 2018). So the parts of an object that something cuts in two still hear of each other.
+Ke et al., CVPR 2021. Every cell is a node; an edge is as strong as two nodes are alike (the
+non-local operator, Wang et al., CVPR 2018). So the parts of an object that another cuts in two
+exchange information.
 """
 
 from __future__ import annotations
@@ -47,9 +48,9 @@ class GraphConvolution(nn.Module):
         """Map [R, C, h, w] to the same shape."""
         query = self.theta(x).flatten(2).transpose(1, 2)  # [R, h * w, C]
         key = self.phi(x).flatten(2)  # [R, C, h * w]
-        value = self.g(x).flatten(2).transpose(1, 2)
+        value = self.g(x).flatten(2).transpose(1, 2)  # [R, h * w, C]
         affinity = torch.matmul(query * self.scale, key).softmax(-1)  # [R, h * w, h * w]
-        gathered = torch.matmul(affinity, value).transpose(1, 2)
+        gathered = torch.matmul(affinity, value).transpose(1, 2)  # [R, C, h * w]
         y = self.out(gathered.unflatten(2, (int(x.shape[2]), int(x.shape[3]))))
         if isinstance(self.norm, nn.LayerNorm):
             return x + F.relu(self.norm(y.permute(0, 2, 3, 1))).permute(0, 3, 1, 2)

@@ -1,4 +1,4 @@
-"""What BCNet's first layer learns: the union of an object's overlapping neighbours.
+"""Occluder targets of BCNet's first layer: the union of an object's overlapping neighbours.
 
 The released code takes every neighbour whose box overlaps, in front or behind; so an object is
 occluder for its neighbours and occludee among them. It builds the unions once, as thinned
@@ -67,7 +67,7 @@ def _in_front(batch: Batch) -> Tensor:
 
 @torch.no_grad()
 def balanced(occluder: Tensor, rule: str, generator: torch.Generator) -> Tensor:
-    """Choose the RoIs that the occluder layer learns from: about half of them occluded.
+    """Balanced sampling of the RoIs that train the occluder layer: about half are occluded.
 
     Args:
         occluder: [R, m, m] targets; an RoI is occluded if its own is not empty.

@@ -9,10 +9,11 @@
                                  |                    |            |
                                  +--------------------+-> m = m_a m_r + m_v (1 - m_r)
 
-Truth is a visible box, an amodal box and a class for each object. m_v learns from the visible box
-as BoxInst learns (`box_supervision`); m_a from the amodal box likewise, and it is drawn beyond m_v
-where other objects overlap (`expansion`). BoxInst itself, BLADE's baseline, is the visible head
-alone. There is no public code of BLADE; where the paper is silent, settings say what is taken.
+The truth is a visible box, an amodal box and a class for each object. m_v learns from the visible
+box as BoxInst learns (`boxinst_losses`); m_a from the amodal box likewise, and it is drawn beyond
+m_v where other objects overlap (`overlap_regions`). BoxInst itself, BLADE's baseline, is the
+visible head alone. There is no public code of BLADE; where the paper is silent, settings say what
+is taken.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ from training.models.blade.losses import (
 from training.models.blade.mask_frames import boxes_of_maps, crop_maps
 from training.models.blade.overlap_regions import fuse
 from training.models.detector import image_size_hw, with_masks
-from training.models.detectors.instance_points import PointDetector, Points, choose
+from training.models.detectors.instance_points import PointDetector, Points, sample_points
 from training.models.mask_rcnn import boxes_of_masks
 from training.models.parts import LightParts, Parts, Trunk
 from training.structures import Batch, Detections
@@ -90,9 +91,9 @@ class Blade(nn.Module):
     def forward(self, images: Tensor) -> Detections:
         """Find the objects in [B, H, W, 3] uint8 RGB images."""
         levels = self.levels(images)
-        found, points = self.detector.detect_points(levels, image_size_hw(images))
-        maps = self.segment(levels, points, found.index)
-        boxes, cells = found.boxes_xyxy, self.settings.mask_cells
+        proposals, points = self.detector.detect_points(levels, image_size_hw(images))
+        maps = self.segment(levels, points, proposals.index)
+        boxes, cells = proposals.boxes_xyxy, self.settings.mask_cells
         if self.settings.expansion and self.settings.box_target == "visible":
             # The contract's boxes are amodal, the detector's are not.
             boxes = boxes_of_maps(maps.amodal, boxes, stride=MASK_STRIDE)
@@ -100,7 +101,7 @@ class Blade(nn.Module):
             crop_maps(maps_of, boxes, stride=MASK_STRIDE, cells=cells)
             for maps_of in (maps.amodal, maps.visible)
         )
-        return with_masks(found._replace(boxes_xyxy=boxes), amodal=amodal, visible=visible)
+        return with_masks(proposals._replace(boxes_xyxy=boxes), amodal=amodal, visible=visible)
 
     def levels(self, images: Tensor) -> list[Tensor]:
         """Return the feature pyramid of [B, H, W, 3] uint8 RGB images."""
@@ -124,11 +125,11 @@ class Blade(nn.Module):
         """Apply the dynamic heads of the instances at points [B, N] to the mask features."""
         parameters = self.controller(points.features, index).split(self.settings.head_sizes(), -1)
         places = relative_places(points, index, features)
-        visible = dynamic_head(parameters[0], features, places)
+        visible = dynamic_head(parameters[0], features, places)  # [B, N, H / 8, W / 8]
         amodal = region = None
         if self.settings.expansion:
-            given = visible.detach() if self.settings.detach_visible_input else visible
-            own = torch.cat([places, given.sigmoid().flatten(2)[:, :, None]], 2)
+            seen = visible.detach() if self.settings.detach_visible_input else visible
+            own = torch.cat([places, seen.sigmoid().flatten(2)[:, :, None]], 2)  # [B, N, 3, h * w]
             amodal = upsample(dynamic_head(parameters[1], features, own), 2)
             if self.settings.fusion:
                 region = upsample(dynamic_head(parameters[2], features, places), 2)
@@ -148,10 +149,10 @@ class Blade(nn.Module):
         visible_boxes = boxes_of_masks(batch.visible)
         detected = batch.boxes_xyxy if settings.box_target == "amodal" else visible_boxes
         levels = self.levels(batch.images)
-        losses, points, standing = self.detector.loss_and_points(
+        losses, points, point_targets = self.detector.loss_and_points(
             levels, batch._replace(boxes_xyxy=detected)
         )
-        chosen = choose(standing, count=settings.masks_per_image)
+        chosen = sample_points(point_targets, count=settings.masks_per_image)
         features = self.mask_branch(levels).float()
         # In 32 bits: places and generated weights need them, and the products are small.
         with torch.autocast(features.device.type, enabled=False):
@@ -194,8 +195,8 @@ class BladeSettings(BladeLossSettings, Parts):
     Attributes:
         expansion: with amodal and region heads; without, this is BoxInst (BLADE's base), which
             learns the boxes that `box_target` names, and whose mask stands for both.
-        box_target: the boxes that the detector learns. Ours: ``visible``, as those are what is
-            given at test time; the contract's amodal boxes are then those around the masks.
+        box_target: the boxes that the detector learns. Ours: ``visible``, as those are
+            the prompts at test time; the contract's amodal boxes are then those around the masks.
             ``amodal``: those boxes are the contract's.
         fusion: with the region head; without, m_a is the result.
         hard_region: fuse by m_r > 0.5 instead of m_r. Ours: false.
@@ -267,7 +268,7 @@ class BoxInstSettings(BladeSettings):
     """BoxInst (Tian et al., CVPR 2021), BLADE's base: one mask, from one box.
 
     ``box_target: visible`` learns what is seen. ``amodal`` learns amodal masks as BLADE's paper
-    has it for its baseline "with known centre" (table 1), which is then asked for by amodal boxes.
+    has it for its baseline "with known centre" (table 1): prompted with amodal boxes.
     """
 
     expansion: bool = False

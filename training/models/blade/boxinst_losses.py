@@ -1,4 +1,4 @@
-"""Masks from boxes: BoxInst's projection and pairwise losses (Tian et al., CVPR 2021).
+"""Box-supervised segmentation: BoxInst's projection and pairwise losses (Tian et al., CVPR 2021).
 
 All is computed at stride 4. The authors' code (AdelaiDet) leaves out pairs in the lowest 10 pixels
 of an image, for labels that COCO has there; here none is left out.
@@ -22,7 +22,7 @@ COLOUR_SCALE = 2.0
 
 
 def inside_boxes(boxes_xyxy: Tensor, size_hw: tuple[int, int]) -> Tensor:
-    """Mark the cells of stride 4 whose centres lie in a box, and the one at the box's centre.
+    """Rasterize boxes at stride 4: cells whose centres lie inside, and the one at the centre.
 
     Args:
         boxes_xyxy: [..., 4] float32, input pixels.
@@ -49,7 +49,7 @@ def mean_of_instances(values: Tensor) -> Tensor:
 
 
 def projection_loss(logits: Tensor, inside: Tensor) -> Tensor:
-    """Return the dice losses of a mask's and its box's projections on x and y, summed: [R].
+    """Projection loss: dice loss of mask and box projected on x and y: [R].
 
     Args:
         logits: [R, H, W].
@@ -66,7 +66,7 @@ def sum_of_dice(logits: Tensor, inside: Tensor, axis: int) -> Tensor:
 
 @torch.no_grad()
 def similar_colours(images: Tensor) -> list[Tensor]:
-    """Tell which pairs of cells have similar colours: exp(-|Lab_i - Lab_j| / 2) of at least 0.3.
+    """Colour similarity of neighbours: exp(-|Lab_i - Lab_j| / 2) >= 0.3.
 
     Args:
         images: [B, H, W, 3] uint8 RGB.
@@ -85,7 +85,7 @@ def similar_colours(images: Tensor) -> list[Tensor]:
 
 
 def pairwise_loss(logits: Tensor, inside: Tensor, similar: list[Tensor], image: Tensor) -> Tensor:
-    """Return -log of "both ends have one label", the mean over pairs of similar colour.
+    """Pairwise affinity loss: -log P(same label), over similar pairs.
 
     A pair counts once for each end that is in the box, as BoxInst counts pairs by their first
     pixel.

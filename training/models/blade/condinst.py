@@ -1,4 +1,4 @@
-"""CondInst's masks (Tian et al., ECCV 2020): every instance has a small network of its own.
+"""CondInst (Tian et al., ECCV 2020): dynamic mask heads, generated for every instance.
 
     P3, P4, P5 -> mask branch -> features F at stride 8 --------+
     box tower at the instance's point -> controller -> weights  |
@@ -25,7 +25,7 @@ MASK_STRIDE = 4
 HEAD_CHANNELS = 8
 COORDINATES = 2
 OBJECT_SIZE_STRIDES = 8.0
-"""An instance's place is told in units of the size of object that its level is for: 64 pixels at
+"""Unit of relative coordinates: the size of object that a level is for: 64 pixels at
 stride 8, and so on."""
 BRANCH_CONVS = 4
 LAST_LEVEL = 5
@@ -132,7 +132,7 @@ def _windows(maps: list[Tensor]) -> Tensor:
 
 
 def relative_places(points: Points, index: Tensor, features: Tensor) -> Tensor:
-    """Return where each cell of F lies as seen from an instance's point.
+    """Relative coordinates: where each cell of F lies as seen from an instance's point.
 
     Args:
         points: of the detector.
@@ -148,7 +148,7 @@ def relative_places(points: Points, index: Tensor, features: Tensor) -> Tensor:
 
 
 def dynamic_head(parameters: Tensor, features: Tensor, own: Tensor) -> Tensor:
-    """Apply to F the network that was made for each instance.
+    """Apply each instance's generated mask head to the mask features F.
 
     Args:
         parameters: [B, N, head_parameters(C_m + D)]: weights and biases of three layers in turn.

@@ -1,4 +1,4 @@
-"""BLADE's losses of an instance's maps, L^v, L^a and L^r, and their targets: boxes."""
+"""BLADE's losses (equations 7 and 8): L^v, L^a and L^r of an instance's maps, from boxes."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class MapLogits(NamedTuple):
 
 
 class BoxTargets(NamedTuple):
-    """What is known of R instances, cells at stride 4.
+    """Ground-truth boxes of R instances, as masks at stride 4.
 
     Attributes:
         visible: [R, H, W] bool, the visible box.
@@ -69,7 +69,7 @@ class BoxTargets(NamedTuple):
 def box_targets(
     visible_xyxy: Tensor, amodal_xyxy: Tensor, valid: Tensor, size_hw: tuple[int, int]
 ) -> BoxTargets:
-    """Draw the boxes [B, M, 4] of a batch's instances and their overlapping regions."""
+    """Rasterize the boxes [B, M, 4] of a batch's instances and their overlapping regions."""
     regions, present = overlap_regions(amodal_xyxy, valid)
     region = inside_boxes(regions, size_hw) & present[..., None, None]
     return BoxTargets(
@@ -90,7 +90,7 @@ def mask_losses(
     Args:
         logits: of R >= 0 instances, [R, H, W].
         targets: their boxes.
-        similar: see `box_supervision.similar_colours`.
+        similar: see `boxinst_losses.similar_colours`.
         image: [R] int64, which image of the batch.
         settings: the weights; a term of weight 0 is left out.
         pairwise_rate: factor of the pairwise losses.

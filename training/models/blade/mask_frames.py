@@ -1,4 +1,4 @@
-"""Masks of the whole image, at a stride, become boxes with masks inside, by static operations."""
+"""Convert image-sized masks to boxes with mask crops, by static operations, for export."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From visible to amodal masks by boxes alone: BLADE's overlapping region and connectivity loss.
+"""Overlapping regions and connectivity loss: BLADE's directed expansion from boxes alone.
 
 Liu, Li and Jiang, "BLADE: Box-Level Supervised Amodal Segmentation through Directed Expansion",
 AAAI 2024. Equations are those of the paper.

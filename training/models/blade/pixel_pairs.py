@@ -1,4 +1,4 @@
-"""Pairs of pixels at a fixed distance, and how likely both have the same label.
+"""Pixel-pair affinities (BoxInst): log-probability that two neighbours have the same label.
 
 An undirected edge is counted once: 4 of the 8 directions stand for all.
 """

@@ -1,6 +1,6 @@
-"""Which anchors and proposals stand for which objects, and which of them are trained on.
+"""Anchor matching by IoU, and balanced sampling of positives and negatives.
 
-The rules of Faster R-CNN (Ren et al., NeurIPS 2015).
+The rules of Faster R-CNN (Ren et al., NeurIPS 2015, section 3.1), for anchors and proposals.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from training.models.detectors.box_coding import box_iou
 def match_anchors(
     boxes_xyxy: Tensor, gt_xyxy: Tensor, valid: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Compare boxes of one image with its objects.
+    """Match the anchors (or proposals) of one image to its ground-truth boxes by IoU.
 
     Args:
         boxes_xyxy: [P, 4].
@@ -40,7 +40,7 @@ def match_anchors(
 def sample_anchors(
     positive: Tensor, negative: Tensor, *, count: int, share: float, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Draw boxes to train on.
+    """Sample a balanced mini-batch of positive and negative anchors.
 
     Args:
         positive: [P] bool.

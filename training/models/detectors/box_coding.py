@@ -1,4 +1,4 @@
-"""Boxes as tensors: xyxy, input pixels."""
+"""Box coding (R-CNN deltas), IoU and GIoU of box tensors: xyxy, input pixels."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def generalized_box_iou(a_xyxy: Tensor, b_xyxy: Tensor) -> Tensor:
 
 
 def clip_boxes(boxes_xyxy: Tensor, size_hw: tuple[int, int]) -> Tensor:
-    """Move every corner into the image."""
+    """Clip boxes to the image."""
     x0, y0, x1, y1 = boxes_xyxy.unbind(-1)
     height, width = size_hw
     return torch.stack(
@@ -55,7 +55,7 @@ MAX_LOG_SCALE = math.log(1000 / 16)
 
 
 def encode_boxes(boxes_xyxy: Tensor, reference_xyxy: Tensor, weights: tuple[float, ...]) -> Tensor:
-    """Express [..., 4] boxes relative to others, as R-CNN regresses them.
+    """Encode boxes as R-CNN's regression deltas (Girshick et al., CVPR 2014, appendix C).
 
     Args:
         boxes_xyxy: what to express.
@@ -73,7 +73,7 @@ def encode_boxes(boxes_xyxy: Tensor, reference_xyxy: Tensor, weights: tuple[floa
 
 
 def decode_boxes(deltas: Tensor, reference_xyxy: Tensor, weights: tuple[float, ...]) -> Tensor:
-    """Do the opposite of `encode_boxes`."""
+    """Decode regression deltas to boxes, [..., 4] xyxy: the inverse of `encode_boxes`."""
     shift, scale = (deltas / deltas.new_tensor(weights)).split(2, dim=-1)
     reference_size, reference_centre = _size_and_centre(reference_xyxy)
     centre = reference_centre + shift * reference_size

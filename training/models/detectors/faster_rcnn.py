@@ -106,8 +106,10 @@ class FasterRcnn(nn.Module):
         """
         judged = self.rpn(levels)
         losses = self.rpn.losses(judged, batch, generator)
-        proposals = self.rpn.propose_freely(judged, image_size_hw(batch.images), self.proposals)
-        rois, positive = self.draw(proposals, batch, generator)
+        proposals = self.rpn.propose_for_training(
+            judged, image_size_hw(batch.images), self.proposals
+        )
+        rois, positive = self.sample_rois(proposals, batch, generator)
 
         logits, deltas = self.judge(self.pool.of_rois(levels, rois, cells=CELLS))
         labels = torch.where(positive, rois.labels(batch) + 1, 0)
@@ -123,10 +125,10 @@ class FasterRcnn(nn.Module):
         return losses, wanted
 
     @torch.no_grad()
-    def draw(
+    def sample_rois(
         self, proposals: list[Tensor], batch: Batch, generator: torch.Generator
     ) -> tuple[Rois, Tensor]:
-        """Draw RoIs from proposals and true boxes.
+        """Sample RoIs from proposals and true boxes, a quarter of them positive.
 
         Args:
             proposals: of every image, [P_b, 4].

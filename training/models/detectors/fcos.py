@@ -120,9 +120,9 @@ class Fcos(nn.Module):
             box_feature = self.box_tower(features)
             side = F.relu(self.scales[number] * self.boxes(box_feature).float()) * stride
             scores = self.classes(self.class_tower(features))
-            logits.append(scores.float().flatten(2).transpose(1, 2))
-            distances.append(side.flatten(2).transpose(1, 2))
-            centerness.append(self.centerness(box_feature).float().flatten(1))
+            logits.append(scores.float().flatten(2).transpose(1, 2))  # [B, L_l, K]
+            distances.append(side.flatten(2).transpose(1, 2))  # [B, L_l, 4]
+            centerness.append(self.centerness(box_feature).float().flatten(1))  # [B, L_l]
             points.append(grid_points(features, stride))
             numbers += [number] * len(points[-1])
             box_features.append(box_feature)
@@ -189,7 +189,7 @@ class Fcos(nn.Module):
 
     @torch.no_grad()
     def targets(self, output: FcosOutput, batch: Batch) -> FcosTargets:
-        """Give every point the smallest object whose centre and size suit it, or none."""
+        """Assign to every point the smallest object whose centre and size suit it, or none."""
         points, gt = output.points_xy, batch.boxes_xyxy[:, :, None]  # [L, 2], [B, M, 1, 4]
         stride = torch.tensor(STRIDES, dtype=points.dtype, device=points.device)[output.level]
         limits = torch.tensor(RANGES_PX, dtype=points.dtype, device=points.device)[output.level]
@@ -199,7 +199,7 @@ class Fcos(nn.Module):
         low = torch.maximum(centre - radius, gt[..., :2])
         high = torch.minimum(centre + radius, gt[..., 2:])
         central = torch.cat([points - low, high - points], -1).amin(-1) > 0
-        longest = sides.amax(-1)
+        longest = sides.amax(-1)  # [B, M, L]
         suits = (longest >= limits[:, 0]) & (longest <= limits[:, 1]) & central
         suits = suits & batch.valid[:, :, None]
         area = box_area(batch.boxes_xyxy)[:, :, None].expand(suits.shape)

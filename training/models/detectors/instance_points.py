@@ -1,4 +1,4 @@
-"""Points of a one-stage detector that stand for instances.
+"""Instance points: locations of a one-stage detector from which dynamic heads are generated.
 
 Heads whose parameters a network makes for every instance (CondInst, BLADE) start from the point
 that found it: from the detector's features there, and from its place.
@@ -31,11 +31,11 @@ class Points(NamedTuple):
 
 
 class PointTargets(NamedTuple):
-    """Which points stand for which instances while training, and how well.
+    """Training targets of points: which are positive, for which instance, with what score.
 
     Attributes:
-        positive: [B, L] bool, the point stands for an instance.
-        instance: [B, L] int64, which; any valid index elsewhere.
+        positive: [B, L] bool.
+        instance: [B, L] int64, of a positive point; any valid index elsewhere.
         score: [B, L] float32, the detector's own score of the instance's class.
     """
 
@@ -49,7 +49,7 @@ class ChosenPoints(NamedTuple):
 
     Attributes:
         index: [B, S] int64, the points.
-        instance: [B, S] int64, what each stands for.
+        instance: [B, S] int64, their instances.
         valid: [B, S] bool; where an image has fewer points, the rest is not valid.
     """
 
@@ -60,7 +60,7 @@ class ChosenPoints(NamedTuple):
 
 @runtime_checkable
 class PointDetector(Protocol):
-    """A detector that tells which of its points made a box."""
+    """A one-stage detector that gives the point of every box, for CondInst's dynamic heads."""
 
     def detect_points(
         self, levels: list[Tensor], size_hw: tuple[int, int]
@@ -76,27 +76,27 @@ class PointDetector(Protocol):
 
 
 @torch.no_grad()
-def choose(standing: PointTargets, *, count: int) -> ChosenPoints:
-    """Choose the best points of every image, shared evenly by its instances.
+def sample_points(targets: PointTargets, *, count: int) -> ChosenPoints:
+    """Sample the points that mask heads are trained on, shared evenly by an image's instances.
 
     All instances get their best point, then all that have one their second best, and so on until
     `count` is reached. (CondInst gives each of n instances count / n points and leaves what some
     do not use; here the others get it.)
 
     Args:
-        standing: of all points.
+        targets: of all points.
         count: points of an image.
     """
-    B = len(standing.positive)
-    index = torch.zeros(B, count, dtype=torch.int64, device=standing.positive.device)
+    B = len(targets.positive)
+    index = torch.zeros(B, count, dtype=torch.int64, device=targets.positive.device)
     valid = torch.zeros_like(index, dtype=torch.bool)
     for b in range(B):
-        points = torch.nonzero(standing.positive[b])[:, 0]
-        points = points[standing.score[b, points].argsort(descending=True, stable=True)]
-        instance = standing.instance[b, points]
+        points = torch.nonzero(targets.positive[b])[:, 0]
+        points = points[targets.score[b, points].argsort(descending=True, stable=True)]
+        instance = targets.instance[b, points]
         same = instance[:, None] == instance
         rank = same.tril(diagonal=-1).sum(1)  # better points of the same instance
         points = points[rank.argsort(stable=True)][:count]
         index[b, : len(points)] = points
         valid[b, : len(points)] = True
-    return ChosenPoints(index, standing.instance.gather(1, index), valid)
+    return ChosenPoints(index, targets.instance.gather(1, index), valid)

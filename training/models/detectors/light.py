@@ -3,9 +3,9 @@
 ORCNN's detector is Faster R-CNN. This one stands in for it in the light models: no proposals and
 no second box stage, so one pass of convolutions gives the boxes, which halves the cost and
 converges faster from scratch. The score predicts the IoU of the point's box (as in quality focal
-loss), so there is no separate centre-ness; see `assign` for the targets. Boxes that survive the
-suppression are averaged with those that nearly agree (`nms.vote`). The published FCOS is in
-`training.models.detectors.fcos`.
+loss), so there is no separate centre-ness; see `task_aligned_assignment` for the targets. Boxes
+that survive NMS are averaged with those that nearly agree (`nms.box_voting`). The published FCOS
+is in `training.models.detectors.fcos`.
 """
 
 from __future__ import annotations
@@ -100,9 +100,9 @@ class LightDetector(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor]:
         logits, distances, points = [], [], []
         for i, (s, b) in enumerate(zip(score_features, box_features)):
-            logits.append(self.score(s).float().flatten(2).transpose(1, 2))
+            logits.append(self.score(s).float().flatten(2).transpose(1, 2))  # [B, L_l, K]
             side = (self.scales[i] * self.box(b).float()).clamp(max=5.0).exp() * self.strides[i]
-            distances.append(side.flatten(2).transpose(1, 2))
+            distances.append(side.flatten(2).transpose(1, 2))  # [B, L_l, 4]
             points.append(grid_points(s, self.strides[i]))
         points_xy = torch.cat(points)
         left_top, right_bottom = torch.cat(distances, 1).split(2, dim=-1)
@@ -158,7 +158,7 @@ class LightDetector(nn.Module):
     def _assign(
         self, logits: Tensor, boxes: Tensor, points: Tensor, batch: Batch
     ) -> tuple[Assignment, Tensor]:
-        """Return the targets, and all points' scores for the classes of all objects, [B, M, L]."""
+        """Assign points to objects; also return their scores for those classes, [B, M, L]."""
         scores = logits.detach().sigmoid().transpose(1, 2)  # [B, K, L]
         wanted = batch.labels[..., None].expand(-1, -1, scores.shape[2])
         scores = scores.gather(1, wanted)
@@ -223,7 +223,7 @@ def sample_rois(
     count: int,
     generator: torch.Generator,
 ) -> Rois:
-    """Draw the boxes on which other heads are trained, at most `count` an image.
+    """Sample the RoIs on which other heads are trained, at most `count` an image.
 
     Half are the detector's own boxes (IoU at least 0.5), so the heads see its mistakes; the rest
     are true boxes, a little displaced, so that they learn while the detector knows nothing.

@@ -1,4 +1,4 @@
-"""Non-maximum suppression of fixed size, without loops or data-dependent shapes."""
+"""Non-maximum suppression (NMS) as static matrix operations, for export."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ longer chain leaves a box too many or too few, never an error.
 def matrix_nms(
     boxes_xyxy: Tensor, *, iou_threshold: float, labels: Tensor | None = None
 ) -> Tensor:
-    """Mark the boxes that greedy suppression keeps (Cluster-NMS, Zheng et al., 2020).
+    """Mark the boxes that greedy NMS keeps (Cluster-NMS, Zheng et al., 2020).
 
     Args:
         boxes_xyxy: [B, K, 4], sorted by descending score.
@@ -50,7 +50,7 @@ def select(
     iou_threshold: float,
     vote_iou: float | None = None,
 ) -> Proposals:
-    """Keep the best boxes that do not repeat each other, class by class.
+    """Select the best boxes after class-wise NMS, with optional box voting.
 
     Args:
         scores: [B, L, K] of every point or proposal for every class.
@@ -59,10 +59,10 @@ def select(
         instances: how many to return.
         iou_threshold: of the suppression.
         vote_iou: candidates that overlap a kept box by this or more have a say in where it lies,
-            see `vote`; None: none have.
+            see `box_voting`; None: none have.
     """
     L, K = int(scores.shape[1]), int(scores.shape[2])
-    top, index = scores.flatten(1).topk(min(candidates, L * K), dim=1)
+    top, index = scores.flatten(1).topk(min(candidates, L * K), dim=1)  # [B, candidates]
     point = index // K if K > 1 else index
     labels = index - point * K if K > 1 else torch.zeros_like(index)
     if boxes_xyxy.ndim == 4:
@@ -78,14 +78,14 @@ def select(
     if K > 1:
         weights = weights * (found.labels[:, :, None] == labels[:, None]).to(top.dtype)
     return found._replace(
-        boxes_xyxy=vote(found.boxes_xyxy, boxes, weights, iou_threshold=vote_iou)
+        boxes_xyxy=box_voting(found.boxes_xyxy, boxes, weights, iou_threshold=vote_iou)
     )
 
 
-def vote(
+def box_voting(
     kept_xyxy: Tensor, boxes_xyxy: Tensor, weights: Tensor, *, iou_threshold: float
 ) -> Tensor:
-    """Replace boxes by the mean of those that nearly agree (Gidaris and Komodakis, ICCV 2015).
+    """Box voting (Gidaris and Komodakis, ICCV 2015): average boxes that nearly agree.
 
     Args:
         kept_xyxy: [B, N, 4], some of the following.

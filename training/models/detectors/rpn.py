@@ -64,14 +64,14 @@ class RegionProposals(nn.Module):
         judged = []
         for features, stride in zip(levels, STRIDES):
             x = F.relu(self.conv(features))
-            logits = self.objectness(x).float().permute(0, 2, 3, 1).flatten(1)
+            logits = self.objectness(x).float().permute(0, 2, 3, 1).flatten(1)  # [B, H * W * 3]
             deltas = self.deltas(x).float().permute(0, 2, 3, 1)  # [B, H, W, 3 * 4]
             anchors = grid_anchors(features, stride)
             judged.append(Anchors(logits, deltas.reshape(*logits.shape, 4), anchors))
         return judged
 
     def propose(self, judged: list[Anchors], size_hw: tuple[int, int], count: int) -> Tensor:
-        """Return the best boxes of every image, [B, count, 4], by static operations."""
+        """Propose boxes: top-k, decoding and NMS by static operations, [B, count, 4]."""
         scores, boxes = [], []
         for level in judged:
             best, index = level.logits.topk(min(PER_LEVEL, int(level.logits.shape[1])), dim=1)
@@ -86,10 +86,10 @@ class RegionProposals(nn.Module):
         return torch.cat(boxes, 1).gather(1, index[..., None].expand(-1, -1, 4))
 
     @torch.no_grad()
-    def propose_freely(
+    def propose_for_training(
         self, judged: list[Anchors], size_hw: tuple[int, int], count: int
     ) -> list[Tensor]:
-        """Return the best boxes of every image, as many as there are, for training."""
+        """Propose boxes for training: top-k, decoding and torchvision's NMS, a list by image."""
         proposals = []
         for b in range(len(judged[0].logits)):
             scores, boxes, numbers = [], [], []

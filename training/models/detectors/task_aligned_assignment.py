@@ -1,4 +1,4 @@
-"""Which point of the detector answers for which object: task-aligned assignment.
+"""Task-aligned label assignment of points to objects.
 
 Feng et al., "TOOD: Task-aligned One-stage Object Detection", ICCV 2021. A point is a good match if
 it already scores high and predicts the box well. Unlike a fixed centre rule this lets the visible
@@ -38,7 +38,7 @@ class Assignment(NamedTuple):
 def task_aligned_assignment(
     scores: Tensor, boxes_xyxy: Tensor, points_xy: Tensor, gt_xyxy: Tensor, gt_valid: Tensor
 ) -> Assignment:
-    """Match points to objects.
+    """Assign points to ground-truth objects by the alignment metric score^0.5 IoU^6.
 
     Args:
         scores: [B, M, L] predicted scores in [0, 1] of every object's class.
@@ -50,7 +50,7 @@ def task_aligned_assignment(
     iou = box_iou(gt_xyxy[:, :, None], boxes_xyxy[:, None])  # [B, M, L]
     top_left = points_xy - gt_xyxy[:, :, None, :2]
     bottom_right = gt_xyxy[:, :, None, 2:] - points_xy
-    inside = torch.minimum(top_left, bottom_right).amin(-1) > 0
+    inside = torch.minimum(top_left, bottom_right).amin(-1) > 0  # [B, M, L]
     candidate = inside & gt_valid[:, :, None]
     alignment = scores.pow(SCORE_POWER) * iou.pow(IOU_POWER) * candidate  # [B, M, L]
 

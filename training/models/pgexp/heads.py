@@ -1,4 +1,4 @@
-"""PGExp's two heads that the prior guides (Chen et al., sections 3.2 and 3.3)."""
+"""PGExp's prior-guided box and mask heads (Chen et al., AAAI 2023, sections 3.2 and 3.3)."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class AmodalBoxHead(nn.Module):
         Returns:
             [R, 4] float32
         """
-        squeezed = F.relu(self.squeeze(expanded))
+        squeezed = F.relu(self.squeeze(expanded))  # [R, C, 4, 4]
         x = F.relu(self.merge(torch.cat([squeezed, visible], 1)))
         x = F.relu(self.fc1(x.flatten(1)))
         return self.deltas(F.relu(self.fc2(x))).float()

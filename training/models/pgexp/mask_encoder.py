@@ -1,4 +1,4 @@
-"""The shape-prior autoencoder of Xiao et al. (AAAI 2021), whose encoder PGExp compares masks by.
+"""Mask autoencoder: the shape prior of Xiao et al. (AAAI 2021), whose codes PGExp searches by.
 
 28 x 28 cells -> stride-2 convolutions of 8 channels -> code -> bilinear up-sampling -> 28 x 28.
 Two convolutions leave 8 x 7 x 7 = 392 numbers (KINS), three 8 x 4 x 4 = 128 (D2SA, COCOA-cls).

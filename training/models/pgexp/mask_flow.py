@@ -1,7 +1,7 @@
-"""S^f, what moves the pixels of a visible mask so that they make up an amodal one.
+"""Flow network S^f: optical flow from a visible mask to an amodal one.
 
 A small network in the manner of FlowNet (Dosovitskiy et al., ICCV 2015). The paper (PGExp, section
-3.1) gives neither its layers nor its loss; both are ours, see `training.prior.flow_training`.
+3.1) gives neither its layers nor its loss; both are ours, see `pgexp.prior.learning`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 
 class MaskFlow(nn.Module):
-    """Two masks to a flow between them: a pyramid down to 4 x 4 cells and back up to 14 x 14.
+    """Flow between two masks: an encoder down to 4 x 4 cells and a decoder up to 14 x 14.
 
     Args:
         width: channels at 28 x 28; 2 and 4 times as many below.
@@ -41,9 +41,9 @@ class MaskFlow(nn.Module):
             [R, 2, 14, 14] in [-1, 1]: for each cell, where its content comes from, as an offset
             in x and y of which 2 is the frame's whole side (see `warp`).
         """
-        fine = F.relu(self.down28(torch.stack([visible, amodal], 1)))
-        half = F.relu(self.down14(fine))
-        quarter = F.relu(self.down7(half))
+        fine = F.relu(self.down28(torch.stack([visible, amodal], 1)))  # [R, w, 28, 28]
+        half = F.relu(self.down14(fine))  # [R, 2w, 14, 14]
+        quarter = F.relu(self.down7(half))  # [R, 4w, 7, 7]
         context = F.interpolate(F.relu(self.down4(quarter)), size=(7, 7), mode="nearest")
         quarter = F.relu(self.up7(torch.cat([quarter, context], 1)))
         quarter = F.interpolate(quarter, size=(14, 14), mode="nearest")
@@ -52,7 +52,7 @@ class MaskFlow(nn.Module):
 
 
 def warp(maps: Tensor, flows: Tensor) -> Tensor:
-    """Move maps backward by K flows: out(p) = in(p + flow(p)), bilinear, 0 from outside.
+    """Warp maps backward by K flows: out(p) = in(p + flow(p)), bilinear, zero padding.
 
     Args:
         maps: [R, C, h, w].
@@ -72,7 +72,7 @@ def warp(maps: Tensor, flows: Tensor) -> Tensor:
 
 
 def resample(masks: Tensor, masks_xyxy: Tensor, wanted_xyxy: Tensor, *, cells: int) -> Tensor:
-    """Read masks, given inside one box each, at the cells' centres of another; 0 outside.
+    """Resample mask crops from one box each to another, bilinearly; 0 outside.
 
     Args:
         masks: [R, m, m].

@@ -84,13 +84,14 @@ class Pgexp(nn.Module):
     def forward(self, images: Tensor) -> Detections:
         """Find the objects in [B, H, W, 3] uint8 RGB images."""
         levels = self.fpn(self.backbone(self.normalize(images)))
-        found = self.detector.detect(levels, image_size_hw(images))
-        B, N = int(found.scores.shape[0]), int(found.scores.shape[1])
+        proposals = self.detector.detect(levels, image_size_hw(images))
+        B, N = int(proposals.scores.shape[0]), int(proposals.scores.shape[1])
 
         def pool(boxes_xyxy: Tensor, cells: int) -> Tensor:
             return self.pool(levels, boxes_xyxy.reshape(B, -1, 4), cells=cells)
 
-        labels, original = found.labels.flatten(), found.boxes_xyxy.reshape(B * N, 4)
+        labels = proposals.labels.flatten()  # [B * N]
+        original = proposals.boxes_xyxy.reshape(B * N, 4)  # [B * N, 4], B^o
         features = pool(original[:, None], ROI_CELLS)
         visible = self.mask_heads["visible"](features, labels).sigmoid()
         amodal_box = original
@@ -102,8 +103,8 @@ class Pgexp(nn.Module):
             features = pool(amodal_box[:, None], ROI_CELLS)
             visible = resample(visible, original, amodal_box, cells=MASK_CELLS)
         amodal = self.amodal_logits(features, visible, labels).sigmoid()
-        found = found._replace(boxes_xyxy=amodal_box.reshape(B, N, 4))
-        return with_masks(found, amodal=amodal, visible=visible)
+        proposals = proposals._replace(boxes_xyxy=amodal_box.reshape(B, N, 4))
+        return with_masks(proposals, amodal=amodal, visible=visible)
 
     def losses(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         """Return the named terms of the training loss, equation 8; their sum is minimised.

@@ -1,4 +1,4 @@
-"""PGExp's expansion prior: what is looked up for a visible mask (Chen et al., section 3.1).
+"""Expansion-prior lookup: nearest-neighbour retrieval in PGExp's memory bank (section 3.1).
 
     visible mask -> encoder -> nearest slots of the class -> their regression transformations
                                                           -> their amodal masks

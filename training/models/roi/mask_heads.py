@@ -1,4 +1,4 @@
-"""Mask heads: features of a RoI, 14 x 14, to the mask logits of its class, 28 x 28.
+"""Mask heads: RoI features, 14 x 14, to the mask logits of the RoI's class, 28 x 28.
 
 A head has weights for every class, or for all classes alike; only the wanted mask is computed.
 """
@@ -85,7 +85,7 @@ class LightMaskHead(nn.Module):
 def upsampled_logits(
     x: Tensor, upsample: nn.ConvTranspose2d, logits: nn.Conv2d, labels: Tensor
 ) -> Tensor:
-    """Return the wanted channel of ``logits(relu(upsample(x)))``, 2x2 with stride 2, faster.
+    """Fused deconvolution (2x2, stride 2) and 1x1 logits, for the class of each RoI alone.
 
     Each of the four pixels that come from a cell is a 1x1 convolution of it, and what follows
     works on each pixel alone. So everything is computed at the resolution of the cells, the four
@@ -105,7 +105,7 @@ def upsampled_logits(
     C, W, K = upsample.in_channels, upsample.out_channels, logits.out_channels
     R, m = int(x.shape[0]), int(x.shape[2])
     weight = upsample.weight.permute(2, 3, 1, 0).reshape(4 * W, C, 1, 1)
-    pixels = F.relu(F.conv2d(x, weight, torch.cat([upsample.bias] * 4)))
+    pixels = F.relu(F.conv2d(x, weight, torch.cat([upsample.bias] * 4)))  # [R, 4 * W, m, m]
     if K > 1:
         of_label = logits.weight.view(-1, W).index_select(0, labels).view(R, 1, 1, W)
         z = of_label @ pixels.reshape(R, 4, W, m * m)
@@ -118,7 +118,7 @@ def upsampled_logits(
 
 
 def initialise(layers: list[nn.Module]) -> None:
-    """Start convolutions as Detectron starts those of its heads (He et al., ICCV 2015)."""
+    """Kaiming initialisation of convolutions (He et al., ICCV 2015), as in Detectron's heads."""
     for layer in layers:
         assert isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d))
         nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
@@ -126,7 +126,7 @@ def initialise(layers: list[nn.Module]) -> None:
 
 
 def mask_loss(logits: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
-    """Return the mean binary cross-entropy over the cells of all RoIs, 0 without RoIs.
+    """Mask loss: mean binary cross-entropy over the cells of all RoIs, 0 without RoIs.
 
     Args:
         logits: [R, m, m].

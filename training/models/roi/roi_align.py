@@ -24,7 +24,7 @@ CANONICAL_SIZE_PX = 224
 
 
 def level_of_boxes(boxes_xyxy: Tensor, *, first: int, last: int) -> Tensor:
-    """Return the pyramid level of [..., 4] boxes by the rule of the FPN paper, float32."""
+    """Assign [..., 4] boxes to pyramid levels, float32 (Lin et al., CVPR 2017, equation 1)."""
     size = boxes_xyxy[..., 2:] - boxes_xyxy[..., :2]
     side = (size[..., 0] * size[..., 1]).clamp(min=1.0).sqrt()
     level = torch.floor(CANONICAL_LEVEL + torch.log2(side / CANONICAL_SIZE_PX + 1e-6))
@@ -56,7 +56,7 @@ class RoiPooler:
         """
         levels = levels[: self.count]
         channels = int(levels[0].shape[1])
-        rows = torch.cat([maps.flatten(2) for maps in levels], 2).transpose(1, 2)
+        rows = torch.cat([maps.flatten(2) for maps in levels], 2).transpose(1, 2)  # [B, L, C]
         # What depends on the level of a box, selected by a sum with one weight of 1.
         table = _level_table(levels, self.first, boxes_xyxy.device)  # [levels, 4]
         number = torch.arange(self.first, self.first + self.count, device=boxes_xyxy.device)
@@ -67,7 +67,7 @@ class RoiPooler:
         x0, y0, x1, y1 = (boxes_xyxy / stride[..., None]).unbind(-1)
         y, y_weight = _taps(y0, y1, height, cells)  # [B, N, cells, 4]
         x, x_weight = _taps(x0, x1, width, cells)
-        row = start[..., None, None] + y * width[..., None, None]
+        row = start[..., None, None] + y * width[..., None, None]  # [B, N, cells, 4]
         index = row[:, :, :, None, :, None] + x[:, :, None, :, None, :]
         weight = y_weight[:, :, :, None, :, None] * x_weight[:, :, None, :, None, :]
         B, L = int(rows.shape[0]), int(rows.shape[1])
@@ -78,7 +78,7 @@ class RoiPooler:
         flat_index = index.to(torch.int64).reshape(-1)
         gathered = rows.reshape(B * L, channels).index_select(0, flat_index)
         taps = weight.reshape(-1, 1, 16).to(rows.dtype)
-        pooled = torch.matmul(taps, gathered.reshape(-1, 16, channels))
+        pooled = torch.matmul(taps, gathered.reshape(-1, 16, channels))  # [B * N * cells^2, 1, C]
         N = int(boxes_xyxy.shape[1])
         return pooled.reshape(B * N, cells, cells, channels).permute(0, 3, 1, 2)
 
@@ -142,7 +142,7 @@ def _taps(start: Tensor, end: Tensor, length: Tensor, cells: int) -> tuple[Tenso
 
 @torch.no_grad()
 def crop_masks(masks: Tensor, rois: Rois, *, cells: int) -> Tensor:
-    """Crop the bitmap of every RoI's instance: the mask targets.
+    """Mask targets: crop the bitmap of every RoI's instance by RoIAlign.
 
     Args:
         masks: [B, M, H, W] bool or uint8 bitmaps.

@@ -1,20 +1,11 @@
-"""BCNet: the head's layers and switches, its targets by hand, its losses, and its graph."""
-
-import math
-from dataclasses import replace
 from pathlib import Path
 
-import cv2
-import numpy as np
 import onnx
 import pytest
 import torch
 import torch.nn.functional as F
 from helpers.small_networks import random_batch
 from helpers.tensorrt_builds import assert_builds
-from hypothesis import given
-from hypothesis import strategies as st
-from torch.utils.flop_counter import FlopCounterMode
 
 from amodal_perception.errors import ConfigError
 from training.export.onnx_export import (
@@ -26,304 +17,9 @@ from training.export.onnx_export import (
     to_onnx,
 )
 from training.models.bcnet.bcnet import Bcnet, BcnetLightSettings, BcnetSettings, layer_losses
-from training.models.bcnet.bilayer_head import BilayerHead, BilayerLogits, Tails
+from training.models.bcnet.bilayer_head import BilayerLogits
 from training.models.bcnet.contours import contours
-from training.models.bcnet.gcn import GraphConvolution
-from training.models.bcnet.occluder_targets import balanced, occluder_masks
-from training.models.roi.mask_heads import StandardMaskHead
-from training.structures import Batch
-
-RELEASED_PARAMETERS = 6_296_580
-CONV, GRAPH, TAIL = 590_080, 262_656, 262_657  # of 256 channels; a tail is up-sampling and logit
-UPSAMPLING = 262_400
-LOGIT = TAIL - UPSAMPLING
-
-
-def count(module: torch.nn.Module) -> int:
-    return sum(p.numel() for p in module.parameters())
-
-
-def head_of(settings: BcnetSettings, channels: int = 256, **options) -> BilayerHead:
-    torch.manual_seed(0)
-    return BilayerHead(channels, channels, settings, **options)
-
-
-# The graph convolution
-
-
-@pytest.mark.parametrize("norm", ["batch", "layer"])
-@pytest.mark.parametrize("scaled", [False, True])
-def test_graph_convolution_is_equations_1_to_3_in_a_loop(norm, scaled):
-    torch.manual_seed(0)
-    K, h, w = 5, 3, 4
-    graph = GraphConvolution(K, norm=norm, scaled=scaled).double().eval()
-    for value in graph.norm.parameters():
-        torch.nn.init.normal_(value)
-    if norm == "batch":
-        graph.norm.running_mean.normal_()
-        graph.norm.running_var.uniform_(0.5, 2.0)
-    image = torch.randn(1, K, h, w, dtype=torch.float64)
-    with torch.no_grad():
-        found = graph(image)[0].flatten(1).T.numpy()
-
-    nodes = image[0].flatten(1).T.numpy()  # X, [N, K]
-    theta, phi, g, out = (
-        getattr(graph, name).weight.detach()[:, :, 0, 0].numpy()
-        for name in ("theta", "phi", "g", "out")
-    )
-    W_g = (out @ g).T
-    for i, x_i in enumerate(nodes):
-        similarity = [(theta @ x_i) @ (phi @ x_j) for x_j in nodes]
-        if scaled:
-            similarity = [s / math.sqrt(K) for s in similarity]
-        total = sum(math.exp(s) for s in similarity)
-        gathered = sum(math.exp(s) / total * (x_j @ W_g) for s, x_j in zip(similarity, nodes))
-        gamma, beta = (p.detach().numpy() for p in (graph.norm.weight, graph.norm.bias))
-        if norm == "batch":
-            mean, variance = graph.norm.running_mean.numpy(), graph.norm.running_var.numpy()
-            sigma = (gathered - mean) / np.sqrt(variance + 1e-4) * gamma + beta
-        else:
-            centred = gathered - gathered.mean()
-            sigma = centred / np.sqrt((centred**2).mean() + 1e-5) * gamma + beta
-            sigma = np.maximum(sigma, 0)
-        np.testing.assert_allclose(found[i], sigma + x_i, rtol=1e-9, atol=1e-9)
-
-
-# The head and its switches
-
-
-def test_head_has_the_parameters_of_the_released_one():
-    assert count(head_of(BcnetSettings())) == RELEASED_PARAMETERS
-    assert 8 * CONV + 2 * GRAPH + 4 * TAIL == RELEASED_PARAMETERS
-
-
-@pytest.mark.parametrize(
-    ("changes", "parameters"),
-    [
-        ({"gcn": False}, RELEASED_PARAMETERS - 2 * GRAPH),
-        ({"guidance": False}, RELEASED_PARAMETERS),
-        ({"order": "published"}, RELEASED_PARAMETERS - 2 * CONV),
-        ({"gcn_norm": "layer"}, RELEASED_PARAMETERS),
-        ({"gcn_scaled": False}, RELEASED_PARAMETERS),
-        ({"shared_upsampling": True}, RELEASED_PARAMETERS - 2 * UPSAMPLING),
-        ({"occluder_mask_weight": 0.0}, RELEASED_PARAMETERS - TAIL),
-        ({"occluder_contour_weight": 0.0}, RELEASED_PARAMETERS - TAIL),
-        (
-            {"occluder_mask_weight": 0.0, "occluder_contour_weight": 0.0},
-            RELEASED_PARAMETERS - 2 * TAIL,
-        ),
-        ({"occludee_contour_weight": 0.0}, RELEASED_PARAMETERS - TAIL),
-        ({"bilayer": False}, 4 * CONV + GRAPH + 2 * TAIL),
-    ],
-)
-def test_every_switch_changes_the_layers_it_names(changes, parameters):
-    assert count(head_of(replace(BcnetSettings(), **changes))) == parameters
-
-
-def test_single_layer_of_convolutions_is_the_mask_head_of_mask_rcnn():
-    settings = BcnetSettings(bilayer=False, gcn=False, occludee_contour_weight=0.0)
-    ours, theirs = head_of(settings, 8), StandardMaskHead(8, 8, convs=4, out_channels=1)
-    theirs.load_state_dict(dict(zip(theirs.state_dict(), ours.state_dict().values())))
-    x = torch.randn(2, 8, 14, 14)
-    torch.testing.assert_close(ours(x).occludee_mask, theirs(x, torch.zeros(2, dtype=torch.int64)))
-
-
-def test_head_costs_two_and_a_half_times_that_of_mask_rcnn():
-    def flops(head: torch.nn.Module, *labels: torch.Tensor) -> int:
-        with FlopCounterMode(display=False) as counter, torch.inference_mode():
-            head.eval()(torch.zeros(1, 256, 14, 14), *labels)
-        return counter.get_total_flops()
-
-    baseline = StandardMaskHead(256, 256, convs=4, out_channels=1)
-    label = torch.tensor([0])
-    assert flops(head_of(BcnetSettings())) / flops(baseline, label) == pytest.approx(
-        2.48, abs=0.01
-    )
-
-
-def reached(head: BilayerHead, tail: str) -> set[str]:
-    """Tell which parts of the head a prediction of it teaches."""
-    head.zero_grad()
-    logits = getattr(head(torch.randn(2, 8, 14, 14)), tail)
-    (logits * torch.randn_like(logits)).sum().backward()
-    learning = {
-        name
-        for name, p in head.named_parameters()
-        if p.grad is not None and p.grad.abs().max() > 0
-    }
-    return {".".join(n.split(".")[: 3 if "tails" in n else 1]) for n in learning}
-
-
-def tails_of(layer: str, name: str) -> set[str]:
-    return {layer, f"{layer}_tails.upsample.{name}", f"{layer}_tails.logits.{name}"}
-
-
-@pytest.mark.parametrize("guidance", [True, False])
-def test_guidance_lets_the_occludee_teach_the_occluders_layer(guidance):
-    head = head_of(BcnetSettings(guidance=guidance), 8)
-    for name in ("mask", "contour"):
-        below = tails_of("occludee", name) | ({"occluder"} if guidance else set())
-        assert reached(head, f"occludee_{name}") == below
-        assert reached(head, f"occluder_{name}") == tails_of("occluder", name)
-
-
-def test_shared_upsampling_learns_from_mask_and_contour():
-    head = head_of(BcnetSettings(shared_upsampling=True), 8)
-    assert "occluder_tails.upsample.shared" in reached(head, "occluder_mask")
-    assert "occluder_tails.upsample.shared" in reached(head, "occluder_contour")
-
-
-@pytest.mark.parametrize("changes", [{"gcn_scaled": False}, {"gcn_norm": "layer"}])
-def test_choices_inside_the_graph_change_the_result_alone(changes):
-    a = head_of(BcnetSettings(), 8).eval()
-    b = head_of(replace(BcnetSettings(), **changes), 8).eval()
-    b.load_state_dict(a.state_dict(), strict=False)
-    x = torch.randn(2, 8, 14, 14)
-    assert not torch.allclose(a(x).occludee_mask, b(x).occludee_mask)
-
-
-# Targets
-
-
-def test_contour_of_a_square_by_hand():
-    mask = torch.zeros(1, 6, 6)
-    mask[0, 2:4, 2:4] = 1  # no cell of it survives the erosion
-    expected = [
-        [0, 0, 0, 0, 0, 0],
-        [0, 0, 1, 1, 0, 0],
-        [0, 1, 1, 1, 1, 0],
-        [0, 1, 1, 1, 1, 0],
-        [0, 0, 1, 1, 0, 0],
-        [0, 0, 0, 0, 0, 0],
-    ]
-    assert contours(mask)[0].tolist() == expected
-
-
-def test_crop_that_ends_is_no_contour():
-    mask = torch.zeros(1, 4, 4)
-    mask[0, :, :2] = 1
-    assert contours(mask)[0].tolist() == [[0, 1, 1, 0]] * 4
-    assert contours(torch.ones(1, 4, 4)).sum() == contours(torch.zeros(1, 4, 4)).sum() == 0
-
-
-@given(st.integers(0, 2**32 - 1))
-def test_contour_is_dilation_xor_erosion(seed):
-    mask = (np.random.default_rng(seed).random((28, 28)) < 0.7).astype(np.uint8)
-    cross = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
-    expected = cv2.dilate(mask, cross) ^ cv2.erode(mask, cross)
-    found = contours(torch.from_numpy(mask)[None].float())[0]
-    assert np.array_equal(found.numpy(), expected)
-
-
-def drawn_batch(windows: list[tuple[int, int, int, int]]) -> Batch:
-    """Draw rectangles x0, y0, x1, y1 in an image of 40 x 40, the first in front."""
-    amodal = torch.zeros(1, len(windows), 40, 40, dtype=torch.uint8)
-    for i, (x0, y0, x1, y1) in enumerate(windows):
-        amodal[0, i, y0:y1, x0:x1] = 1
-    visible = amodal.clone()
-    for i in range(1, len(windows)):
-        visible[0, i] *= 1 - amodal[0, :i].amax(0)
-    return Batch(
-        torch.zeros(1, 40, 40, 3, dtype=torch.uint8),
-        torch.tensor([windows], dtype=torch.float32),
-        torch.ones(1, len(windows), dtype=torch.bool),
-        torch.zeros(1, len(windows), dtype=torch.int64),
-        amodal,
-        visible,
-    )
-
-
-DRAWN = [(10, 10, 20, 20), (15, 10, 30, 20), (25, 12, 40, 30), (0, 34, 6, 40)]
-
-
-def unions(batch: Batch, **changes) -> torch.Tensor:
-    options = {"neighbour_masks": "visible", "order_aware": False, "overlap_iou": 0.05}
-    return occluder_masks(batch, **{**options, **changes})[0]
-
-
-def test_occluder_is_the_union_of_overlapping_neighbours():
-    batch = drawn_batch(DRAWN)
-    amodal, visible = batch.amodal[0], batch.visible[0]
-    # Neighbours are compared by the boxes of the masks that are used: seen, object 1 begins where
-    # object 0 ends.
-    found = unions(batch, neighbour_masks="amodal")
-    assert torch.equal(found[0], amodal[1])
-    assert torch.equal(found[1], torch.maximum(amodal[0], amodal[2]))
-    assert torch.equal(found[2], amodal[1])
-    assert found[3].sum() == 0
-    found = unions(batch)
-    assert found[0].sum() == 0
-    assert torch.equal(found[1], torch.maximum(visible[0], visible[2]))
-    assert torch.equal(found[2], visible[1])
-
-
-def test_order_aware_occluders_are_in_front():
-    batch = drawn_batch(DRAWN)
-    found = unions(batch, neighbour_masks="amodal", order_aware=True)
-    assert found[0].sum() == 0
-    assert torch.equal(found[1], batch.amodal[0, 0])
-    assert torch.equal(found[2], batch.amodal[0, 1])
-
-
-def test_neighbours_need_more_overlap_than_the_threshold():
-    batch = drawn_batch([(0, 0, 20, 20), (15, 0, 35, 20)])  # IoU 100 / 700
-    assert unions(batch, neighbour_masks="amodal", overlap_iou=0.142)[1].sum() == 400
-    assert unions(batch, neighbour_masks="amodal", overlap_iou=0.143)[1].sum() == 0
-
-
-@pytest.mark.parametrize(("rows", "kept"), [(2, False), (3, True)])
-def test_union_of_at_most_20_pixels_in_the_box_is_empty(rows, kept):
-    batch = drawn_batch([(0, 0, 10, rows), (0, 0, 10, 10)])  # 20 or 30 pixels
-    assert (unions(batch)[1].sum() > 0) == kept
-
-
-def test_padding_is_nobodys_neighbour():
-    batch = drawn_batch(DRAWN)
-    batch = batch._replace(valid=torch.tensor([[False, True, True, True]]))
-    assert torch.equal(unions(batch, neighbour_masks="amodal")[1], batch.amodal[0, 2])
-
-
-def test_what_is_seen_of_the_neighbours_in_an_object_is_what_hides_it():
-    batch = drawn_batch([(12, 12, 28, 28), (10, 10, 30, 30), (5, 5, 35, 35)])
-    hidden = batch.amodal[0] * unions(batch)
-    assert torch.equal(hidden, batch.amodal[0] - batch.visible[0])
-
-
-def occluder_targets(occluded: list[int]) -> torch.Tensor:
-    targets = torch.zeros(len(occluded), 4, 4)
-    targets[:, 1, 1] = torch.tensor(occluded, dtype=torch.float32)
-    return targets
-
-
-def test_drawn_balance_takes_as_many_others_as_occluded():
-    targets = occluder_targets([0, 0, 1, 0, 1, 0, 0, 0])
-    drawn = set()
-    for seed in range(20):
-        chosen = balanced(targets, "drawn", torch.Generator().manual_seed(seed)).tolist()
-        assert chosen[:2] == [2, 4]
-        assert len(chosen) == len(set(chosen)) == 4
-        drawn |= set(chosen[2:])
-    assert drawn == {0, 1, 3, 5, 6, 7}
-
-
-@pytest.mark.parametrize(
-    ("occluded", "drawn", "released"),
-    [
-        ([0, 0, 0], [], []),
-        ([1, 1, 0], [0, 1, 2], [0, 1, 0, 1]),
-        ([1, 1], [0, 1], [0, 1, 0, 1]),
-        ([0, 0, 1], None, [2, 0]),
-    ],
-)
-def test_balance_by_hand(occluded, drawn, released):
-    generator = torch.Generator().manual_seed(0)
-    targets = occluder_targets(occluded)
-    if drawn is not None:
-        assert balanced(targets, "drawn", generator).tolist() == drawn
-    assert balanced(targets, "released", generator).tolist() == released
-
-
-# Losses
+from training.models.bcnet.occluder_targets import balanced
 
 
 def random_case(rois: int = 3) -> tuple:
@@ -360,6 +56,8 @@ def test_without_occluded_rois_the_occluders_terms_are_0():
 
 
 TERMS = {"occluder_contour", "occluder_mask", "occludee_contour", "occludee_mask"}
+
+
 VARIANTS = [
     ({}, TERMS),
     ({"occluder_contour_weight": 0.0}, TERMS - {"occluder_contour"}),
@@ -458,13 +156,13 @@ def test_occluder_stays_inside_if_it_is_not_asked_for():
 def test_modal_training_learns_visible_boxes_and_masks(monkeypatch):
     model, batch = light(target="visible"), random_batch(3)
     seen = {}
-    learn = model.detector.learn
+    learn = model.detector.loss_and_rois
 
     def spy(levels, batch, generator):
         seen["batch"] = batch
         return learn(levels, batch, generator)
 
-    monkeypatch.setattr(model.detector, "learn", spy)
+    monkeypatch.setattr(model.detector, "loss_and_rois", spy)
     model.losses(batch, torch.Generator().manual_seed(0))
     assert torch.equal(seen["batch"].amodal, batch.visible)
     assert seen["batch"].boxes_xyxy[0, 0].tolist() == [0, 10, 25, 40]  # amodal: to 30
@@ -484,9 +182,6 @@ def test_modal_training_learns_visible_boxes_and_masks(monkeypatch):
 def test_settings_that_make_no_sense_are_refused(changes, message):
     with pytest.raises(ConfigError, match=message):
         BcnetSettings(**changes)
-
-
-# The graph
 
 
 @pytest.fixture(scope="module", params=["fcos", "faster_rcnn"])
@@ -521,22 +216,3 @@ def test_graph_gives_the_occluder_and_agrees_with_pytorch(exported):
 @pytest.mark.parametrize("exported", ["fcos"], indirect=True)  # Faster R-CNN takes longer
 def test_tensorrt_builds_an_engine(exported):
     assert_builds(exported[1])
-
-
-def test_few_positive_cells_can_be_learnt():
-    """With weights as small as Detectron's, AdamW leaves no logit above 0 here."""
-    torch.manual_seed(0)
-    tails = Tails(16, 40, ["mask"], shared=False)
-    optimizer = torch.optim.AdamW(tails.parameters(), lr=1.5e-3)
-    generator = torch.Generator().manual_seed(1)
-    for _ in range(600):
-        x = torch.rand(8, 16, 14, 14, generator=generator)
-        positive = (x[:, :1] * x[:, 1:2] > 0.6).float()  # a tenth of the cells
-        target = positive.repeat_interleave(2, 2).repeat_interleave(2, 3)[:, 0]
-        logits = tails(x)["mask"]
-        optimizer.zero_grad()
-        F.binary_cross_entropy_with_logits(logits, target).backward()
-        optimizer.step()
-    found, wanted = logits > 0, target > 0
-    assert (found & wanted).sum() > 0.5 * wanted.sum()
-    assert (found & wanted).sum() > 0.8 * found.sum()

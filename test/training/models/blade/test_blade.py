@@ -1,12 +1,9 @@
-"""BLADE and BoxInst: heads that are made for each instance, switches, boxes only, the graph."""
-
 import copy
 from pathlib import Path
 
 import onnx
 import pytest
 import torch
-import torch.nn.functional as F
 from helpers.small_networks import random_batch
 from helpers.tensorrt_builds import assert_builds
 
@@ -28,160 +25,15 @@ from training.models.blade.blade import (
     BoxInstLightSettings,
     BoxInstSettings,
 )
-from training.models.blade.condinst import (
-    Controller,
-    MaskBranch,
-    dynamic_head,
-    head_parameters,
-    relative_places,
-    upsample,
-)
-from training.models.blade.mask_frames import boxes_of_maps, crop_maps
-from training.models.detectors.instance_points import Points, PointTargets, choose
-from training.models.detectors.light import grid_points
 from training.models.mask_rcnn import boxes_of_masks
 from training.structures import Batch
-
-# Heads made at run time
-
-
-@pytest.mark.parametrize(
-    ("mask_channels", "further_inputs", "parameters"),
-    [(8, 0, 169), (16, 0, 233), (8, 1, 177), (16, 1, 241)],
-)
-def test_dynamic_heads_have_the_parameters_of_condinst_boxinst_and_blade(
-    mask_channels, further_inputs, parameters
-):
-    assert head_parameters(mask_channels + 2 + further_inputs) == parameters
-
-
-@pytest.mark.parametrize(
-    ("changes", "sizes"),
-    [
-        ({}, [233, 241, 233]),
-        ({"mask_channels": 8}, [169, 177, 169]),
-        ({"fusion": False}, [233, 241]),
-        ({"expansion": False}, [233]),
-    ],
-)
-def test_controller_makes_the_heads_that_there_are(changes, sizes):
-    settings = BladeLightSettings(**changes)
-    assert settings.head_sizes() == sizes
-    assert settings.build(1).controller.weight.shape == (sum(sizes), 64, 3, 3)
-
-
-def test_controller_is_a_convolution_at_the_points():
-    torch.manual_seed(0)
-    maps = [torch.randn(2, 5, 4, 6), torch.randn(2, 5, 2, 3), torch.randn(2, 5, 1, 2)]
-    controller = Controller(5, 7)
-    torch.nn.init.normal_(controller.bias)
-    index = torch.stack([torch.randperm(32), torch.randperm(32)])  # every point, borders too
-    everywhere = torch.cat(
-        [F.conv2d(x, controller.weight, controller.bias, padding=1).flatten(2) for x in maps], 2
-    )
-    expected = everywhere.transpose(1, 2).gather(1, index[..., None].expand(-1, -1, 7))
-    torch.testing.assert_close(controller(maps, index), expected)
-
-
-@pytest.mark.parametrize("own_inputs", [2, 3])
-def test_dynamic_head_is_three_convolutions_for_each_instance(own_inputs):
-    torch.manual_seed(0)
-    B, N, C, h, w = 2, 3, 4, 5, 6
-    features, own = torch.randn(B, C, h, w), torch.randn(B, N, own_inputs, h * w)
-    parameters = torch.randn(B, N, head_parameters(C + own_inputs))
-    found = dynamic_head(parameters, features, own)
-    for b in range(B):
-        for n in range(N):
-            p, start, x = parameters[b, n], 0, torch.cat([features[b], own[b, n].view(-1, h, w)])
-            for i, (inputs, outputs) in enumerate(((C + own_inputs, 8), (8, 8), (8, 1))):
-                weight = p[start : start + outputs * inputs].view(outputs, inputs, 1, 1)
-                start += outputs * inputs
-                x = F.conv2d(x[None], weight, p[start : start + outputs])[0]
-                start += outputs
-                x = F.relu(x) if i < 2 else x
-            assert start == len(p)
-            torch.testing.assert_close(found[b, n], x[0], atol=1e-4, rtol=1e-4)
-
-
-def test_places_are_in_sizes_of_objects_from_the_cell_to_the_point():
-    features = torch.zeros(1, 16, 2, 3)
-    points = Points(torch.tensor([[4.0, 4.0], [24.0, 8.0]]), torch.tensor([8.0, 16.0]), [])
-    found = relative_places(points, torch.tensor([[0, 1, 1]]), features)
-    assert found.shape == (1, 3, 2, 6)
-    # Cells' centres: x 4, 12, 20; y 4, 12.
-    assert found[0, 0, 0].tolist() == [0, -8 / 64, -16 / 64] * 2
-    assert found[0, 1, 0].tolist() == [20 / 128, 12 / 128, 4 / 128] * 2
-    assert found[0, 2, 1].tolist() == [4 / 128] * 3 + [-4 / 128] * 3
-
-
-def test_upsampled_logits_lie_where_the_targets_are_sampled():
-    coarse = grid_points(torch.zeros(1, 1, 6, 6), 8).view(6, 6, 2)[..., 0]
-    fine = grid_points(torch.zeros(1, 1, 12, 12), 4).view(12, 12, 2)[..., 0]
-    found = upsample(coarse[None, None], 2)[0, 0]
-    torch.testing.assert_close(found[:, 1:-1], fine[:, 1:-1])  # a ramp goes on as a ramp
-
-
-@pytest.mark.parametrize("first", [2, 3])
-def test_mask_branch_reads_the_pyramid_down_to_stride_8(first):
-    levels = [torch.randn(1, 8, 64 // 2**k, 96 // 2**k) for k in range(first, 8)]
-    branch = MaskBranch(8, width=8, out_channels=16, first=first)
-    assert len(branch.refine) == 6 - first
-    assert branch(levels).shape == (1, 16, 8, 12)
-
-
-def test_points_are_shared_evenly_by_the_instances():
-    # Instance 0 has four points, 1 has one, 2 has two; the scores say which are best.
-    positive = torch.tensor([[1, 1, 1, 1, 1, 1, 1, 0]], dtype=torch.bool)
-    instance = torch.tensor([[0, 0, 0, 0, 1, 2, 2, 2]])
-    score = torch.tensor([[0.9, 0.6, 0.8, 0.7, 0.1, 0.2, 0.3, 1.0]])
-    standing = PointTargets(positive, instance, score)
-    assert choose(standing, count=3).index.tolist() == [[0, 6, 4]]
-    chosen = choose(standing, count=6)
-    assert chosen.index.tolist() == [[0, 6, 4, 2, 5, 3]]
-    assert chosen.instance.tolist() == [[0, 2, 1, 0, 2, 0]]
-    chosen = choose(standing, count=9)
-    assert chosen.valid.tolist() == [[True] * 7 + [False] * 2]
-    nothing = PointTargets(torch.zeros_like(positive), instance, score)
-    assert not choose(nothing, count=3).valid.any()
-
-
-# Masks of the image become boxes with masks
-
-
-def test_box_of_a_map_lies_where_it_crosses_one_half():
-    maps = torch.zeros(1, 3, 6, 8)
-    maps[0, 0, 2:4, 3:6] = 1.0
-    maps[0, 0, 2:4, 6] = 0.25  # a third of the way from 1 to 0.25 is left
-    maps[0, 1, :, 0] = 0.6  # along the border
-    fallback = torch.tensor([[[1.0, 2.0, 3.0, 4.0]] * 3])
-    found = boxes_of_maps(maps, fallback, stride=4)[0]
-    expected = [4 * 3, 4 * 2, 4 * (5.5 + 2 / 3), 4 * 4]
-    assert found[0].tolist() == pytest.approx(expected)
-    assert found[1].tolist() == pytest.approx([0, 0, 4 * (0.5 + 1 / 6), 24])
-    assert found[2].tolist() == [1, 2, 3, 4]
-
-
-def test_crops_are_bilinear_samples():
-    torch.manual_seed(0)
-    maps = torch.rand(1, 2, 8, 10)
-    boxes = torch.tensor([[[0, 0, 40, 32], [5, 3, 27, 30]]], dtype=torch.float32)
-    found = crop_maps(maps, boxes, stride=4, cells=7)
-    for n in range(2):
-        x0, y0, x1, y1 = boxes[0, n].tolist()
-        part = (torch.arange(7) + 0.5) / 7
-        x, y = (x0 + (x1 - x0) * part) / 40 * 2 - 1, (y0 + (y1 - y0) * part) / 32 * 2 - 1
-        grid = torch.stack([x.expand(7, 7), y[:, None].expand(7, 7)], -1)[None]
-        expected = F.grid_sample(maps[:, n : n + 1], grid, "bilinear", "border", False)
-        torch.testing.assert_close(found[n], expected[0, 0], atol=1e-5, rtol=1e-5)
-
-
-# The networks
-
 
 TERMS = {
     *("visible_projection", "visible_pairwise", "amodal_projection", "amodal_pairwise"),
     *("neighbour", "uniform", "region"),
 }
+
+
 VARIANTS = [
     ({}, TERMS),
     ({"neighbour_weight": 0.0}, TERMS - {"neighbour"}),
@@ -340,13 +192,12 @@ def test_settings_that_make_no_sense(changes, message):
         BladeSettings(**changes)
 
 
-# The exported graph
-
-
 SYSTEMS = {
     "blade": BladeSettings(backbone="resnet18", channels=64, instances=8, branch_width=32),
     "boxinst_light": BoxInstLightSettings(instances=8),
 }
+
+
 # Built by TensorRT without plugins, free of loops and of shapes that depend on the data.
 DATA_DEPENDENT = {"NonZero", "Loop", "If", "Scan", "NonMaxSuppression", "RoiAlign", "Unique"}
 

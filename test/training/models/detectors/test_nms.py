@@ -2,7 +2,7 @@ import pytest
 import torch
 from torchvision.ops import batched_nms
 
-from training.models.detectors.nms import ITERATIONS, matrix_nms, select, vote
+from training.models.detectors.nms import ITERATIONS, box_voting, matrix_nms, select
 
 
 def random_set(seed: int, count: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -46,10 +46,10 @@ def test_padding_of_equal_empty_boxes_is_harmless():
 def test_boxes_that_nearly_agree_are_averaged_by_their_weights():
     boxes = torch.tensor([[[0.0, 0, 10, 10], [0, 0, 10, 11], [0, 0, 10, 30], [50, 50, 60, 60]]])
     weights = torch.tensor([0.8, 0.2, 0.9, 0.5]).expand(1, 2, 4)
-    found = vote(boxes[:, [0, 3]], boxes, weights, iou_threshold=0.8)
+    found = box_voting(boxes[:, [0, 3]], boxes, weights, iou_threshold=0.8)
     expected = torch.tensor([[[0, 0, 10, (0.8 * 10 + 0.2 * 11) / 1.0], [50, 50, 60, 60]]])
     torch.testing.assert_close(found, expected)
-    nobody = vote(boxes[:, [0, 3]], boxes, 0 * weights, iou_threshold=0.8)
+    nobody = box_voting(boxes[:, [0, 3]], boxes, 0 * weights, iou_threshold=0.8)
     assert torch.equal(nobody, boxes[:, [0, 3]])
 
 
@@ -64,3 +64,35 @@ def test_only_boxes_of_its_class_have_a_say_in_where_a_box_lies():
     torch.testing.assert_close(found.boxes_xyxy[0, 1], boxes[0, 2])
     for name in ("scores", "labels", "index"):
         assert torch.equal(getattr(found, name), getattr(plain, name))
+
+
+def test_selection_equals_torchvisions_class_by_class():
+    generator = torch.Generator().manual_seed(0)
+    low = torch.rand(60, 2, generator=generator) * 100
+    boxes = torch.cat([low, low + 30 + 20 * torch.rand(60, 2, generator=generator)], 1)
+    scores = torch.rand(60, 3, generator=generator)
+    found = select(scores[None], boxes[None], candidates=180, instances=180, iou_threshold=0.4)
+    flat = boxes.repeat_interleave(3, 0)
+    kept = batched_nms(flat, scores.flatten(), torch.arange(180) % 3, 0.4)
+    n = len(kept)
+    torch.testing.assert_close(found.scores[0, :n], scores.flatten()[kept])
+    torch.testing.assert_close(found.boxes_xyxy[0, :n], flat[kept])
+    assert found.labels[0, :n].tolist() == (kept % 3).tolist()
+    assert found.index[0, :n].tolist() == (kept // 3).tolist()
+    assert (found.scores[0, n:] == 0).all()
+
+
+def test_suppressed_instances_come_last_with_score_0():
+    boxes = torch.tensor([0.0, 0.0, 30.0, 30.0]).repeat(1, 200, 1)
+    boxes[0, 7] = torch.tensor([50.0, 10.0, 90.0, 60.0])
+    scores = torch.linspace(0.9, 0.1, 200)[None, :, None]
+    found = select(scores, boxes, candidates=128, instances=32, iou_threshold=0.6)
+    assert (found.scores > 0).sum() == 2
+    assert found.boxes_xyxy[0, 1].tolist() == [50.0, 10.0, 90.0, 60.0]
+
+
+def test_boxes_of_other_classes_are_not_suppressed():
+    boxes = torch.tensor([[[0.0, 0, 9, 9], [0.0, 0, 9, 9]]])
+    assert matrix_nms(boxes, iou_threshold=0.5).tolist() == [[1.0, 0.0]]
+    labels = torch.tensor([[0, 1]])
+    assert matrix_nms(boxes, iou_threshold=0.5, labels=labels).tolist() == [[1.0, 1.0]]

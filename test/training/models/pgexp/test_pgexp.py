@@ -1,5 +1,3 @@
-"""PGExp: what a prior does to boxes and pixels, how it is found, the switches, and the graph."""
-
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from amodal_perception.errors import ConfigError
-from amodal_perception.storage.memory_bank import pack_masks
 from training.export.onnx_export import (
     COMPARED_SCORE,
     SingleImage,
@@ -22,16 +19,10 @@ from training.export.onnx_export import (
     largest_differences,
     to_onnx,
 )
-from training.models.detectors.box_coding import decode_boxes, encode_boxes
-from training.models.pgexp.heads import PixelExpansion
-from training.models.pgexp.mask_encoder import CONVS_OF_CODE, MaskDecoder, MaskEncoder
-from training.models.pgexp.mask_flow import MaskFlow, resample, warp
 from training.models.pgexp.pgexp import (
     BOX_REFERENCES,
-    UNWEIGHTED,
     Pgexp,
     PgexpLightSettings,
-    PgexpSettings,
     box_loss,
     boxes_of_visible,
 )
@@ -48,11 +39,6 @@ SMALL = replace(
     flow_width=4,
     code=128,
     mixed_steps=0,
-)
-OFFSETS = st.floats(-50, 50)
-SIDES = st.floats(1, 60)
-BOXES = st.tuples(OFFSETS, OFFSETS, SIDES, SIDES).map(
-    lambda b: torch.tensor([b[0], b[1], b[0] + b[2], b[1] + b[3]], dtype=torch.float64)
 )
 
 
@@ -81,99 +67,6 @@ def fill(bank: ExpansionBank, classes: list[int]) -> None:
         bank.filled[c] = 1
 
 
-# Regression transformations
-
-
-@settings(deadline=None)
-@given(BOXES, BOXES, BOXES)
-def test_transformation_leads_from_the_visible_to_the_amodal_box(visible, amodal, query):
-    deltas = encode_boxes(amodal, visible, UNWEIGHTED)
-    torch.testing.assert_close(
-        decode_boxes(deltas, visible, UNWEIGHTED), amodal, rtol=1e-6, atol=1e-6
-    )
-    # On another box it shifts by shares of that box's sides, and scales alike.
-    found = decode_boxes(deltas, query, UNWEIGHTED)
-    size, seen = query[2:] - query[:2], visible[2:] - visible[:2]
-    shift = ((amodal[:2] + amodal[2:]) - (visible[:2] + visible[2:])) / 2 / seen
-    expected_size = size * (amodal[2:] - amodal[:2]) / seen
-    centre = (query[:2] + query[2:]) / 2 + shift * size
-    expected = torch.cat([centre - expected_size / 2, centre + expected_size / 2])
-    torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)
-
-
-def test_class_without_slots_expands_nothing():
-    model = network()
-    labels, masks = torch.tensor([1, 0]), (torch.rand(2, 28, 28) > 0.5).float()
-    seen = torch.tensor([[3.0, 4.0, 20.0, 30.0], [3.0, 4.0, 20.0, 30.0]])
-    boxes = model.prior_boxes(seen, masks, labels)
-    assert torch.equal(boxes[0], seen[0].expand(3, 4))
-    assert not torch.allclose(boxes[1], seen[1].expand(3, 4))
-    flows = model.prior.flows(masks, labels)
-    assert flows.shape == (2, 3, 2, 14, 14)
-    assert flows[0].abs().max() == 0
-    assert flows[1].abs().max() > 0
-    maps = torch.rand(1, 5, 14, 14)
-    torch.testing.assert_close(warp(maps, flows[:1])[:, :, 0], maps)
-
-
-# Flow transformations
-
-
-@settings(max_examples=20, deadline=None)
-@given(st.integers(-6, 6), st.integers(-6, 6))
-def test_flow_moves_pixels_where_it_says(dx, dy):
-    maps = torch.rand(1, 2, 14, 14)
-    flow = torch.tensor([dx / 7, dy / 7]).view(1, 1, 2, 1, 1).expand(1, 1, 2, 14, 14)
-    found = warp(maps, flow)[:, :, 0]  # 2 is 14 cells
-    for y in range(14):
-        for x in range(14):
-            inside = 0 <= y + dy < 14 and 0 <= x + dx < 14
-            expected = maps[0, :, y + dy, x + dx] if inside else torch.zeros(2)
-            torch.testing.assert_close(found[0, :, y, x], expected, rtol=0, atol=1e-5)
-
-
-def test_warp_reads_between_cells():
-    maps = torch.zeros(1, 1, 14, 14)
-    maps[0, 0, 5, 5], maps[0, 0, 5, 6] = 1.0, 3.0
-    flow = torch.zeros(1, 1, 2, 14, 14)
-    flow[0, 0, 0, 5, 5] = 0.25 / 7
-    assert warp(maps, flow)[0, 0, 0, 5, 5].item() == pytest.approx(0.75 * 1 + 0.25 * 3, abs=1e-5)
-
-
-def test_flow_network_has_half_a_million_parameters_and_starts_at_rest():
-    flow = MaskFlow(PgexpSettings().flow_width)
-    assert sum(p.numel() for p in flow.parameters()) == pytest.approx(0.5e6, rel=0.1)
-    masks = (torch.rand(2, 3, 28, 28) > 0.5).float()
-    found = flow(*masks)
-    assert found.shape == (3, 2, 14, 14)
-    assert found.abs().max() < 0.05
-
-
-def test_pixel_expansion_is_equation_6_in_a_loop():
-    torch.manual_seed(0)
-    head = PixelExpansion(4, 2)
-    torch.nn.init.normal_(head.merge.weight)
-    features, visible = torch.randn(3, 4, 14, 14), torch.rand(3, 14, 14)
-    flows = 0.3 * torch.randn(3, 2, 2, 14, 14)
-    found = head(features, visible, flows)
-    for r in range(3):
-        seen = (features[r] * visible[r])[None]
-        moved = [warp(seen, flows[r, k][None, None])[:, :, 0] for k in range(2)]
-        # The squeezing layer counts channels first, flows second.
-        squeezed = head.squeeze(torch.stack(moved, 2).flatten(1, 2)).relu()
-        expected = head.merge(torch.cat([squeezed, features[r][None]], 1))
-        torch.testing.assert_close(found[r], expected[0])
-
-
-def test_untrained_pixel_expansion_is_a_mask_head_without_it():
-    features, flows = torch.randn(3, 4, 14, 14), torch.randn(3, 2, 2, 14, 14)
-    found = PixelExpansion(4, 2)(features, torch.rand(3, 14, 14), flows)
-    torch.testing.assert_close(found, features)
-
-
-# Masks and their boxes
-
-
 def literal_box(mask: np.ndarray, box: np.ndarray) -> np.ndarray:
     rows, columns = np.nonzero(mask.any(1))[0], np.nonzero(mask.any(0))[0]
     if not len(rows):
@@ -194,87 +87,6 @@ def test_visible_box_is_the_clipped_mask(seed, density):
     for i in range(4):
         np.testing.assert_allclose(found[i], literal_box(masks[i], boxes[i]), rtol=1e-5)
 
-
-def test_resampling_into_the_same_box_changes_nothing():
-    masks, boxes = torch.rand(3, 28, 28), torch.rand(3, 4) * 10 + torch.tensor([0, 0, 20, 20])
-    torch.testing.assert_close(resample(masks, boxes, boxes, cells=28), masks, atol=1e-4, rtol=0)
-
-
-def test_resampled_mask_keeps_its_place_in_the_image():
-    masks = torch.zeros(1, 28, 28)
-    masks[0, 7:14, 14:21] = 1  # x 14..21, y 7..14 of a box of 28 pixels at (10, 20)
-    found = resample(
-        masks, torch.tensor([[10.0, 20, 38, 48]]), torch.tensor([[17.0, 20, 45, 48]]), cells=28
-    )
-    expected = torch.zeros(28, 28)
-    expected[7:14, 7:14] = 1
-    torch.testing.assert_close(found[0], expected)
-
-
-# Search
-
-
-@settings(max_examples=20, deadline=None)
-@given(st.integers(0, 2**32 - 1))
-def test_search_is_brute_force_over_the_class_without_the_own_annotation(seed):
-    generator = torch.Generator().manual_seed(seed)
-    bank = ExpansionBank(3, 20, 128)
-    fill(bank, [0, 1, 2])
-    codes = torch.rand(6, 128, generator=generator) * 3
-    labels = torch.randint(3, (6,), generator=generator)
-    own = bank.search(codes, labels, 1)[:, 0]  # so that it matters
-    own_ids = torch.where(torch.arange(6) % 2 == 0, bank.ids[own], -1)
-    for ids in (None, own_ids):
-        found = bank.search(codes, labels, 4, ids)
-        for r in range(6):
-            distances = []
-            for slot in range(20 * int(labels[r]), 20 * int(labels[r]) + 20):
-                if ids is not None and ids[r] >= 0 and ids[r] == bank.ids[slot]:
-                    continue
-                key = bank.codes[slot].double()
-                distances.append((float((key - codes[r].double()).norm()), slot))
-            assert found[r].tolist() == [slot for _, slot in sorted(distances)[:4]]
-
-
-def test_masks_of_slots_are_unpacked_as_they_were_packed():
-    bank = ExpansionBank(1, 12, 128)
-    masks = np.random.default_rng(0).random((12, 28, 28)) < 0.5
-    bank.amodal.copy_(torch.from_numpy(pack_masks(masks)))
-    index = torch.tensor([[3, 0], [11, 3]])
-    assert np.array_equal(bank.masks(index).numpy(), masks[index.numpy()])
-
-
-def test_self_retrieval_is_excluded_while_training():
-    model = network(1)
-    asked = []
-    search = model.prior.bank.search
-
-    def noted(codes, labels, count, own_ids=None):
-        asked.append(own_ids)
-        return search(codes, labels, count, own_ids)
-
-    model.prior.bank.search = noted
-    batch = random_batch(2)._replace(ids=torch.tensor([[5, 7], [8, 9]]))
-    model.losses(batch, torch.Generator().manual_seed(0))
-    assert len(asked) == 2  # once for boxes, once for masks
-    assert all(ids is not None and set(ids.tolist()) <= {5, 7, 8, 9} for ids in asked)
-    asked.clear()
-    model.eval()(batch.images)
-    assert asked == [None, None]
-
-
-# Mask encoder
-
-
-@pytest.mark.parametrize("code", CONVS_OF_CODE)
-def test_encoder_has_the_published_code_and_is_mirrored(code):
-    encoder, decoder = MaskEncoder(code), MaskDecoder(code)
-    codes = encoder(torch.rand(5, 28, 28))
-    assert codes.shape == (5, code)
-    assert decoder(codes).shape == (5, 28, 28)
-
-
-# Switches and losses
 
 TERMS = {"score", "box", "visible", "amodal"}
 
@@ -364,9 +176,6 @@ def test_true_boxes_are_mixed_in_for_the_first_steps_only():
 def test_settings_that_cannot_be(changes, message):
     with pytest.raises(ConfigError, match=message):
         replace(SMALL, **changes)
-
-
-# The graph
 
 
 @pytest.fixture(scope="module")

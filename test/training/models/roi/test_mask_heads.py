@@ -1,8 +1,15 @@
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
 
-from training.models.roi.mask_heads import LightMaskHead, StandardMaskHead, upsampled_logits
+from training.models.roi.mask_heads import (
+    LightMaskHead,
+    StandardMaskHead,
+    mask_loss,
+    upsampled_logits,
+)
 
 LABELS = torch.tensor([4, 0, 2])
 
@@ -47,3 +54,21 @@ def test_heads_give_the_mask_of_the_wanted_class(make):
         torch.testing.assert_close(logits[None], head(features[:1], label[None]))
     of_all = make(1)
     assert torch.equal(of_all(features, LABELS), of_all(features, LABELS.flip(0)))
+
+
+def count(network: torch.nn.Module) -> int:
+    return sum(p.numel() for p in network.parameters())
+
+
+def test_standard_mask_head_has_layers_of_the_paper():
+    head = StandardMaskHead(256, 256, convs=4, out_channels=80)
+    assert count(head) == 4 * (256 * 256 * 9 + 256) + (256 * 256 * 4 + 256) + 80 * 257
+    assert head(torch.zeros(2, 256, 14, 14), torch.tensor([0, 79])).shape == (2, 28, 28)
+
+
+def test_mask_loss_by_hand():
+    logits = torch.tensor([[[2.0, -1.0]], [[0.0, 3.0]]])
+    target = torch.tensor([[[1.0, 1.0]], [[0.0, 0.0]]])
+    cells = [math.log(1 + math.exp(z)) for z in (-2.0, 1.0, 0.0, 3.0)]
+    assert mask_loss(logits, target).item() == pytest.approx(sum(cells) / 4)
+    assert mask_loss(logits[:0], target[:0]) == 0

@@ -1,1 +1,1 @@
-"""PGExp's prior: the memory bank, from crops to slots."""
+"""Building PGExp's memory bank: mask crops, encoder, flow network, slots."""

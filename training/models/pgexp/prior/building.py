@@ -1,4 +1,4 @@
-"""Choose the slots of a bank: medoids where a class has many objects, moved copies where few.
+"""Fill a memory bank: K-Means medoids of large classes, augmented copies in small ones.
 
 The paper takes "K_s cluster centers" of K-Means (section 3.1). A centre is no object and has no
 boxes, so here the slot is the object nearest to it. The clusters are those of the encoder's codes,
@@ -22,7 +22,7 @@ ROTATION_DEG = 10.0
 
 
 def medoids(codes: NDArray[np.float32], count: int, seed: int) -> NDArray[np.int64]:
-    """Choose objects by K-Means, of every cluster the one nearest to its centre.
+    """K-Means medoids: of every cluster the object nearest to its centre.
 
     Args:
         codes: [N, D] float32.
@@ -55,7 +55,7 @@ def medoids(codes: NDArray[np.float32], count: int, seed: int) -> NDArray[np.int
 def moved_copy(
     masks: NDArray[np.bool_], rng: np.random.Generator
 ) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
-    """Mirror and turn an object, and let its frame miss it a little, as estimated boxes do.
+    """Augment an object's masks: flip, rotate and jitter the box, as estimated boxes miss it.
 
     The paper says "spatial transformation" only. Half of the copies are mirrored; all are turned
     by up to 10 degrees; the frame is up to 10 % larger or smaller than the new amodal box and

@@ -1,4 +1,4 @@
-"""Every object's masks inside its amodal box: what encoder, flow network and bank learn from."""
+"""Mask crops inside amodal boxes: the training data of encoder, flow network and bank."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ def encode(encoder: MaskEncoder, masks: Tensor, device: torch.device) -> NDArray
 def neighbours(
     codes: NDArray[np.float32], label: NDArray[np.int64], seed: int
 ) -> NDArray[np.int64]:
-    """Find the objects of the same class that look alike, [N, 8]; fewer are repeated.
+    """Find the nearest neighbours of every object in its class, [N, 8]; fewer are repeated.
 
     An object is no neighbour of its own, unless it is alone in its class.
     """
@@ -129,7 +129,7 @@ def train_flow(
 
 
 def flow_loss(network: MaskFlow, visible: Tensor, amodal: Tensor) -> Tensor:
-    """Return how badly moved visible masks [R, 28, 28] make up amodal ones, and how wild it is.
+    """Flow loss: cross-entropy of warped visible masks and amodal ones, plus smoothness.
 
     Binary cross-entropy at 14 x 14, where features will be moved, plus total variation and size
     of the flow; all of it is ours.
@@ -191,12 +191,12 @@ def _nearest(
     nearest = np.full(len(queries), -1)
     for value in np.unique(label[queries]):
         members = known[label[known] == value]
-        asked = np.flatnonzero(label[queries] == value)
+        rows = np.flatnonzero(label[queries] == value)
         if len(members):
             index = faiss.IndexFlatL2(codes.shape[1])
             index.add(np.ascontiguousarray(codes[members]))
-            _, found = index.search(np.ascontiguousarray(codes[queries[asked]]), 1)
-            nearest[asked] = members[found[:, 0]]
+            _, found = index.search(np.ascontiguousarray(codes[queries[rows]]), 1)
+            nearest[rows] = members[found[:, 0]]
     return nearest
 
 
@@ -207,7 +207,7 @@ def _minimise(
     seed: int,
     title: str,
 ) -> None:
-    """Take Adam steps, the rate falling to 0 along half a cosine."""
+    """Minimise a loss by Adam with cosine annealing to 0."""
     optimizer = torch.optim.Adam(network.parameters(), LEARNING_RATE)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, iterations)
     rng = np.random.default_rng(seed)

@@ -1,4 +1,4 @@
-"""The stages before the training proper: crops, encoder, flow network, bank.
+"""Resumable stages before training: crops, encoder, flow network, memory bank.
 
 Each leaves a file that says what it was made from, so a folder can be gone on with, and shared by
 runs that differ in what comes later.
@@ -265,7 +265,7 @@ def bank_tensors(bank: MemoryBank) -> dict[str, Tensor]:
 
 
 def figures(folder: Path) -> dict[str, Facts]:
-    """Return what the stages of a folder say of themselves, by file name."""
+    """Return the facts and figures in the headers of a folder's stage files, by file name."""
     return {path.name: _read(path)[1] for path in sorted(folder.glob("*.safetensors"))}
 
 

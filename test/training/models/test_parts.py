@@ -1,0 +1,31 @@
+import pytest
+import torch
+
+from amodal_perception.errors import ConfigError
+from training.models.parts import CHOICES, Parts
+
+
+def test_settings_name_the_valid_parts():
+    with pytest.raises(ConfigError, match=r"model\.backbone must be one of resnet18, .*'vgg'"):
+        Parts(backbone="vgg")
+    with pytest.raises(ConfigError, match=r"model\.instances must be at least 1"):
+        Parts(instances=0)
+
+
+@pytest.mark.parametrize("backbone", CHOICES["backbone"])
+def test_backbones_give_maps_of_the_channels_and_strides_they_state(backbone):
+    network = Parts(backbone=backbone)._backbone().eval()
+    with torch.inference_mode():
+        maps = network(torch.zeros(1, 3, 64, 96))
+    assert tuple(m.shape[1] for m in maps) == network.channels
+    assert [tuple(m.shape[2:]) for m in maps] == [(16, 24), (8, 12), (4, 6), (2, 3)]
+
+
+def test_frozen_parts_do_not_learn():
+    network = Parts(backbone="resnet18", frozen_norm=True, frozen_stages=2)._backbone().train()
+    network(torch.randn(2, 3, 64, 64))[-1].sum().backward()
+    learning = {name for name, p in network.named_parameters() if p.grad is not None}
+    assert not [name for name in learning if name.startswith(("conv1", "layer1"))]
+    assert not [name for name in learning if "bn" in name]
+    assert any(name.startswith("layer2") for name in learning)
+    assert network.bn1.running_mean.abs().sum() == 0  # no statistics were taken
