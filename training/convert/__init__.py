@@ -18,7 +18,7 @@ from training.convert import (
     two_masks,
     uoais_sim,
 )
-from training.convert.source import Reading, Source
+from training.convert.source import RepairLog, Source
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Format:
     """
 
     help: str
-    read: Callable[[argparse.Namespace, Reading], Source]
+    read: Callable[[argparse.Namespace, RepairLog], Source]
     add_options: Callable[[argparse.ArgumentParser], None] | None = None
     many: bool = False
 

@@ -99,8 +99,8 @@ class Source:
 
 
 @dataclass
-class Reading:
-    """What happens while files are read: repairs made, annotations that were not understood.
+class RepairLog:
+    """What was repaired while files were read, and which annotations were left out.
 
     Attributes:
         leave_out: leave out what is not understood, instead of refusing the file.
@@ -113,14 +113,14 @@ class Reading:
     left_out: list[str] = field(default_factory=list)
     _covered: dict[str, int] = field(default_factory=dict, repr=False)
 
-    def look_ahead(self, rows: Iterable[Any]) -> None:
-        """Check the run-length codes of an image's rows together, before each is asked for."""
+    def check_run_lengths(self, rows: Iterable[Any]) -> None:
+        """Check the run-length codes of an image's rows together, which is faster."""
         solid = (row for row in rows if isinstance(row, dict))
         self._covered = look_ahead(value for row in solid for value in row.values())
 
     @contextmanager
-    def understanding(self) -> Iterator[None]:
-        """Around the reading of one annotation: note it as left out, if that is asked for.
+    def leave_out_unreadable(self) -> Iterator[None]:
+        """Note an annotation that cannot be read inside as left out, where that is asked for.
 
         Raises:
             DatasetError: it cannot be understood, and `leave_out` is not set.
@@ -132,7 +132,7 @@ class Reading:
                 raise
             self.left_out.append(str(error))
 
-    def mask(self, row: Json, key: str, size_hw: tuple[int, int], where: str) -> Rle:
+    def read_mask(self, row: Json, key: str, size_hw: tuple[int, int], where: str) -> Rle:
         """Read the mask under a key.
 
         Args:

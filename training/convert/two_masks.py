@@ -20,7 +20,14 @@ from amodal_perception.errors import DatasetError
 from amodal_perception.storage import json_reader
 from amodal_perception.storage.coco_rle import Rle, areas_px, overlap_areas, union
 from training.convert.coco_tables import CocoTables, image_size, read_tables
-from training.convert.source import Json, Reading, Source, SourceImage, SourceObject, whole_number
+from training.convert.source import (
+    Json,
+    RepairLog,
+    Source,
+    SourceImage,
+    SourceObject,
+    whole_number,
+)
 
 LAYERS = ("amodal", "visible")
 SUFFIX = re.compile(
@@ -56,29 +63,36 @@ class _Drawn:
     mask: Rle
 
 
-def read(arguments: argparse.Namespace, reading: Reading) -> Source:
+def read(arguments: argparse.Namespace, log: RepairLog) -> Source:
     """Read one export with both layers, or two with one each.
 
     Raises:
         DatasetError: no COCO file; a mask that cannot be understood; a layer cannot be told.
     """
-    files = [read_tables(arguments.source, reading)]
-    if arguments.visible:
-        files.append(read_tables(arguments.visible, reading))
-    return source_of(files, arguments.id_attribute, reading)
+    return source_of(read_layers(arguments, log), arguments.id_attribute, log)
 
 
-def source_of(files: list[CocoTables], id_attribute: str, reading: Reading) -> Source:
+def read_layers(arguments: argparse.Namespace, log: RepairLog) -> list[CocoTables]:
+    """Read one export with both layers, or the amodal and the visible one.
+
+    Raises:
+        DatasetError: no COCO file.
+    """
+    paths = [arguments.source, arguments.visible]
+    return [read_tables(path, log) for path in paths if path]
+
+
+def source_of(files: list[CocoTables], id_attribute: str, log: RepairLog) -> Source:
     """Bring the two layers of one or two files together.
 
     Args:
         files: one with both layers, or the amodal and the visible one.
         id_attribute: what an object's two masks share.
-        reading: repairs are counted here.
+        log: repairs are counted here.
     """
     labels = _labels(files)
     number_of = {label: i for i, label in enumerate(labels, 1)}
-    images = _images(files, id_attribute, number_of, reading)
+    images = _images(files, id_attribute, number_of, log)
     categories = [{"id": number, "name": label} for label, number in number_of.items()]
     return Source(categories, images, len(files[0].images), extend=True)
 
@@ -104,24 +118,24 @@ def _images(
     files: list[CocoTables],
     id_attribute: str,
     number_of: dict[str, int],
-    reading: Reading,
+    log: RepairLog,
 ) -> Iterator[SourceImage]:
-    for image_id, image, parts in _same_images(files, reading):
+    for image_id, image, parts in _same_images(files, log):
         rows = [row for file, file_id in parts for row in file.rows_of.get(file_id, [])]
-        size_hw = image_size(image, rows, files[0].path, reading)
-        reading.look_ahead(rows)
+        size_hw = image_size(image, rows, files[0].path, log)
+        log.check_run_lengths(rows)
         drawn: list[_Drawn] = []
         for index, (file, file_id) in enumerate(parts):
             fixed = LAYERS[index] if len(files) == 2 else None
             for row in file.rows_of.get(file_id, []):
-                with reading.understanding():
-                    drawn.append(_drawn(row, file, fixed, size_hw, id_attribute, reading))
-        objects = pair(drawn, number_of, reading)
+                with log.leave_out_unreadable():
+                    drawn.append(_drawn(row, file, fixed, size_hw, id_attribute, log))
+        objects = pair(drawn, number_of, log)
         yield SourceImage(image_id, image["file_name"], size_hw, objects)
 
 
 def _same_images(
-    files: list[CocoTables], reading: Reading
+    files: list[CocoTables], log: RepairLog
 ) -> Iterator[tuple[int, Json, list[tuple[CocoTables, int]]]]:
     """Bring together the images of two exports, by file name: tools number them as they like."""
     first = files[0]
@@ -136,10 +150,10 @@ def _same_images(
         if other is not None:
             parts.append((files[1], other))
         else:
-            reading.repairs["images without a visible layer: objects taken as in full view"] += 1
+            log.repairs["images without a visible layer: objects taken as in full view"] += 1
         yield image_id, image, parts
     left = sum(bool(files[1].rows_of.get(number)) for number in second.values())
-    reading.repairs["images of the visible layer without an amodal one: left out"] += left
+    log.repairs["images of the visible layer without an amodal one: left out"] += left
 
 
 def _drawn(
@@ -148,7 +162,7 @@ def _drawn(
     fixed: str | None,
     size_hw: tuple[int, int],
     id_attribute: str,
-    reading: Reading,
+    log: RepairLog,
 ) -> _Drawn:
     where = file.name_of(row)
     number = whole_number(row, "category_id", where)
@@ -171,11 +185,11 @@ def _drawn(
         label,
         where,
         None if identity in (None, "", 0, "0") else str(identity),
-        reading.mask(row, "segmentation", size_hw, where),
+        log.read_mask(row, "segmentation", size_hw, where),
     )
 
 
-def pair(drawn: list[_Drawn], number_of: dict[str, int], reading: Reading) -> list[SourceObject]:
+def pair(drawn: list[_Drawn], number_of: dict[str, int], log: RepairLog) -> list[SourceObject]:
     """Make objects of what was drawn on one image.
 
     By the shared attribute first. The rest by IoU, highest first, among masks of one class of
@@ -191,10 +205,10 @@ def pair(drawn: list[_Drawn], number_of: dict[str, int], reading: Reading) -> li
     parts: list[list[_Drawn]] = [[] for _ in amodal]
     rest = _pair_by_id(amodal, visible, parts)
     alone = [i for i, found in enumerate(parts) if not found]
-    rest = _pair_by_iou([amodal[i] for i in alone], rest, [parts[i] for i in alone], reading)
+    rest = _pair_by_iou([amodal[i] for i in alone], rest, [parts[i] for i in alone], log)
     without = sum(not found for found in parts)
-    reading.repairs["amodal masks without a visible one: taken as in full view"] += without
-    reading.repairs["visible masks without an amodal one: taken as in full view"] += len(rest)
+    log.repairs["amodal masks without a visible one: taken as in full view"] += without
+    log.repairs["visible masks without an amodal one: taken as in full view"] += len(rest)
     objects = [
         (whole, union([part.mask for part in found]) if found else None)
         for whole, found in zip(amodal, parts)
@@ -242,7 +256,7 @@ def _pair_by_id(
 
 
 def _pair_by_iou(
-    amodal: list[_Drawn], visible: list[_Drawn], parts: list[list[_Drawn]], reading: Reading
+    amodal: list[_Drawn], visible: list[_Drawn], parts: list[list[_Drawn]], log: RepairLog
 ) -> list[_Drawn]:
     """Give amodal masks the visible ones that fit best; return the visible ones left."""
     if not amodal or not visible:
@@ -264,5 +278,5 @@ def _pair_by_iou(
         if inside[i].any():
             parts[int(inside[i].argmax())].append(visible[i])
             left.remove(i)
-            reading.repairs["visible masks added to an amodal mask that has one: parts"] += 1
+            log.repairs["visible masks added to an amodal mask that has one: parts"] += 1
     return [visible[i] for i in sorted(left)]
