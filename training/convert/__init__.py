@@ -18,7 +18,8 @@ from training.convert import (
     two_masks,
     uoais_sim,
 )
-from training.convert.source import RepairLog, Source
+from training.convert.repair_log import RepairLog
+from training.convert.source import Source
 
 
 @dataclass(frozen=True)

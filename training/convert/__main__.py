@@ -14,7 +14,8 @@ from pathlib import Path
 
 from amodal_perception.command_line import run_main
 from training.convert import FORMATS
-from training.convert.source import RepairLog, Source
+from training.convert.repair_log import RepairLog
+from training.convert.source import Source
 from training.convert.write_amodal_coco import Tables, convert
 
 SHOWN_LEFT_OUT = 20

@@ -6,15 +6,11 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from amodal_perception.errors import DatasetError
+from amodal_perception.storage import json_reader
 from amodal_perception.storage.coco_rle import Rle, difference
-from training.convert.source import (
-    Json,
-    RepairLog,
-    SourceObject,
-    annotation_id,
-    is_hidden,
-    whole_number,
-)
+from training.convert.repair_log import RepairLog
+from training.convert.row_values import whole_number
+from training.convert.source import Json, SourceObject
 
 
 @dataclass(frozen=True)
@@ -57,7 +53,13 @@ class AnnotationRow:
         Raises:
             DatasetError: the rate is no number.
         """
-        return is_hidden(self.content, rate_key, self.where)
+        rate = self.content.get(rate_key)
+        try:
+            return rate is not None and float(rate) > 1e-5
+        except (TypeError, ValueError, OverflowError):
+            raise DatasetError(
+                f"{self.where}, '{rate_key}': {repr(rate)[:60]} is no number"
+            ) from None
 
     def stored_visible_mask(
         self,
@@ -130,12 +132,16 @@ class AnnotationRow:
         Raises:
             DatasetError: ``category_id`` is missing, or it or ``iscrowd`` is no whole number.
         """
+        annotation_id = json_reader.whole_number(self.content.get("id"))
+        if annotation_id is None:
+            repair = "annotation ids that are missing or no whole number: numbered"
+            self.log.repairs[repair] += 1
         return SourceObject(
             key=self.key,
             category_id=self.number("category_id"),
             amodal=amodal,
             visible=visible,
-            id=annotation_id(self.content, self.log.repairs),
+            id=annotation_id,
             is_crowd=bool(self.number("iscrowd", 0)),
             recorded=recorded or {},
             extra=extra or {},

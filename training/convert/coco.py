@@ -11,7 +11,8 @@ from dataclasses import replace
 
 from training.convert.annotation_row import AnnotationRow
 from training.convert.coco_tables import read_tables, source_of_tables
-from training.convert.source import RepairLog, Source, SourceObject
+from training.convert.repair_log import RepairLog
+from training.convert.source import Source, SourceObject
 
 REMARK = "visible masks only: nothing is known of what is hidden (info.amodal_truth)"
 

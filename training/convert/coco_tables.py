@@ -11,16 +11,9 @@ from typing import Any
 from amodal_perception.errors import DatasetError
 from amodal_perception.storage.json_reader import read_json
 from training.convert.annotation_row import AnnotationRow
-from training.convert.source import (
-    Json,
-    RepairLog,
-    Source,
-    SourceImage,
-    SourceObject,
-    image_size_hw,
-    stated_size_hw,
-    whole_number,
-)
+from training.convert.repair_log import RepairLog
+from training.convert.row_values import image_size_hw, stated_size_hw, whole_number
+from training.convert.source import Json, Source, SourceImage, SourceObject
 
 
 @dataclass(frozen=True)

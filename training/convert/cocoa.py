@@ -20,16 +20,9 @@ from amodal_perception.storage.coco_rle import Rle, difference, union
 from amodal_perception.storage.image_files import read_image
 from amodal_perception.storage.json_reader import read_json
 from training.convert.annotation_row import AnnotationRow
-from training.convert.source import (
-    Json,
-    RepairLog,
-    Source,
-    SourceImage,
-    SourceObject,
-    image_size_hw,
-    stated_size_hw,
-    whole_number,
-)
+from training.convert.repair_log import RepairLog
+from training.convert.row_values import image_size_hw, stated_size_hw, whole_number
+from training.convert.source import Json, Source, SourceImage, SourceObject
 
 CATEGORIES = [{"id": 1, "name": "object"}]
 
@@ -163,7 +156,7 @@ def _read_record(
         with log.leave_out_unreadable():
             objects.append(read_region(number, region))
     for i, obj in enumerate(objects):
-        before = [amodal[number] for number in amodal if rank[number] < rank[obj.key]]
+        before = [amodal[number] for number in rank if rank[number] < rank[obj.key]]
         if obj.key in unstored and before:
             objects[i] = replace(obj, visible=difference(obj.amodal, union(before)))
             log.repairs["visible masks missing: rebuilt from the order"] += 1

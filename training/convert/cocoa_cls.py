@@ -20,7 +20,9 @@ from amodal_perception.storage import json_reader
 from amodal_perception.storage.coco_rle import iou_matrix
 from training.convert.coco_tables import CocoTables, image_size, read_tables
 from training.convert.cocoa import load_records, read_images
-from training.convert.source import RepairLog, Source, SourceImage, whole_number
+from training.convert.repair_log import RepairLog
+from training.convert.row_values import whole_number
+from training.convert.source import Source, SourceImage
 
 MIN_IOU = 0.75
 

@@ -11,7 +11,8 @@ import argparse
 
 from training.convert.annotation_row import AnnotationRow
 from training.convert.coco_tables import read_tables, source_of_tables
-from training.convert.source import Json, RepairLog, Source, SourceObject
+from training.convert.repair_log import RepairLog
+from training.convert.source import Json, Source, SourceObject
 
 
 def read(arguments: argparse.Namespace, log: RepairLog) -> Source:

@@ -14,7 +14,8 @@ from dataclasses import replace
 from training.convert.coco_tables import read_tables, source_of_tables
 from training.convert.cocoa import parse_constraints
 from training.convert.cocoa_flat import read_object
-from training.convert.source import Json, RepairLog, Source, SourceImage
+from training.convert.repair_log import RepairLog
+from training.convert.source import Json, Source, SourceImage
 
 
 def read(arguments: argparse.Namespace, log: RepairLog) -> Source:

@@ -17,7 +17,8 @@ from amodal_perception.errors import DatasetError
 from amodal_perception.storage.coco_rle import overlap_areas
 from training.convert.annotation_row import AnnotationRow
 from training.convert.coco_tables import CocoTables, read_tables, source_of_tables
-from training.convert.source import Json, RepairLog, Source, SourceImage, SourceObject
+from training.convert.repair_log import RepairLog
+from training.convert.source import Json, Source, SourceImage, SourceObject
 
 NAMES = {
     1: "cyclist", 2: "pedestrian", 3: "rider", 4: "car",

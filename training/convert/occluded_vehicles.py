@@ -18,14 +18,9 @@ from typing import Any
 from amodal_perception.errors import DatasetError
 from amodal_perception.storage.coco_rle import difference
 from training.convert.npz_lists import read_npz
-from training.convert.source import (
-    Json,
-    RepairLog,
-    Source,
-    SourceImage,
-    SourceObject,
-    image_size_hw,
-)
+from training.convert.repair_log import RepairLog
+from training.convert.row_values import image_size_hw
+from training.convert.source import Json, Source, SourceImage, SourceObject
 
 CLASSES = ("aeroplane", "bicycle", "bus", "car", "motorbike")
 FOLDER = re.compile(rf"({'|'.join(CLASSES)})(_raw|_occluded|FGL(\d)_BGL(\d))")

@@ -16,8 +16,9 @@ from amodal_perception.errors import DatasetError
 from amodal_perception.storage.json_reader import is_number
 from training.convert import two_masks
 from training.convert.annotation_row import AnnotationRow
-from training.convert.coco_tables import source_of_tables
-from training.convert.source import Json, RepairLog, Source, SourceObject
+from training.convert.coco_tables import CocoTables, source_of_tables
+from training.convert.repair_log import RepairLog
+from training.convert.source import Json, Source, SourceObject
 
 add_options = two_masks.add_options
 REMARK = "boxes, no masks: train with dataset=amodal_boxes, and measure boxes only"
@@ -30,13 +31,12 @@ def read(arguments: argparse.Namespace, log: RepairLog) -> Source:
         DatasetError: no COCO file; an object without its boxes; a layer cannot be told.
     """
     files = two_masks.read_layers(arguments, log)
-    rows = [(row, file) for file in files for rows in file.rows_of.values() for row in rows]
-    if any("visible_bbox" in row for row, _ in rows):
+    rows = (row for file in files for rows in file.rows_of.values() for row in rows)
+    if any("visible_bbox" in row for row in rows):
         source = source_of_tables(files[0], log, _read_object)
     else:
-        for row, file in rows:
-            with log.leave_out_unreadable():
-                row["segmentation"] = _rectangle(row, "bbox", file.name_of(row))
+        for file in files:
+            _add_rectangles(file, log)
         source = two_masks.source_of(files, arguments.id_attribute, log)
     return replace(source, amodal=False, remarks=[REMARK])
 
@@ -49,6 +49,16 @@ def _read_object(row: AnnotationRow) -> SourceObject:
         content["visible"] = _rectangle(content, "visible_bbox", row.where)
         visible = row.mask("visible")
     return row.to_object(row.mask("segmentation"), visible)
+
+
+def _add_rectangles(file: CocoTables, log: RepairLog) -> None:
+    """Give every row its box as a mask; a row without a box can be left out."""
+    for image_id, rows in file.rows_of.items():
+        kept = file.rows_of[image_id] = []
+        for row in rows:
+            with log.leave_out_unreadable():
+                row["segmentation"] = _rectangle(row, "bbox", file.name_of(row))
+                kept.append(row)
 
 
 def _rectangle(row: Json, key: str, where: str) -> list[list[float]]:

@@ -20,14 +20,9 @@ from amodal_perception.errors import DatasetError
 from amodal_perception.storage import json_reader
 from amodal_perception.storage.coco_rle import Rle, areas_px, overlap_areas, union
 from training.convert.coco_tables import CocoTables, image_size, read_tables
-from training.convert.source import (
-    Json,
-    RepairLog,
-    Source,
-    SourceImage,
-    SourceObject,
-    whole_number,
-)
+from training.convert.repair_log import RepairLog
+from training.convert.row_values import whole_number
+from training.convert.source import Json, Source, SourceImage, SourceObject
 
 LAYERS = ("amodal", "visible")
 SUFFIX = re.compile(

@@ -17,7 +17,8 @@ import numpy as np
 from amodal_perception.errors import DatasetError
 from training.convert.annotation_row import AnnotationRow
 from training.convert.coco_tables import CocoTables, read_tables, source_of_tables
-from training.convert.source import Json, RepairLog, Source, SourceImage, SourceObject
+from training.convert.repair_log import RepairLog
+from training.convert.source import Json, Source, SourceImage, SourceObject
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

@@ -24,7 +24,8 @@ from amodal_perception.storage.coco_rle import (
     union,
 )
 from amodal_perception.storage.json_reader import is_number
-from training.convert.source import Json, RepairLog, Source, SourceImage, SourceObject
+from training.convert.repair_log import RepairLog
+from training.convert.source import Json, Source, SourceImage, SourceObject
 
 Edges = Literal["given", "masks"]
 Pixels = NDArray[np.int64]

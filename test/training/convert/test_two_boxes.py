@@ -116,3 +116,12 @@ def test_box_without_a_layer_is_refused(refusal):
     content = cvat()
     del content["annotations"][2]["attributes"]["layer"]
     assert "annotation 3: is it visible or amodal?" in refusal("boxes", content)
+
+
+def test_what_is_left_out_is_listed_once(convert):
+    content = cvat()
+    content["annotations"][2]["bbox"] = [1, 2, 0, 4]
+    data, printed = convert("boxes", content, "--leave-out")
+    assert len(data.info["left_out"]) == 1
+    assert "annotation 3, 'bbox': has no area (0 x 4)" in data.info["left_out"][0]
+    assert "left out: 1" in printed
