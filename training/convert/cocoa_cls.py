@@ -1,4 +1,4 @@
-"""COCOA-cls made anew: COCOA's regions take the classes of COCO's instances they show.
+"""COCOA-cls merged from COCOA and COCO: regions take the class of the instance of highest IoU.
 
 Follmann et al. 2019, section 4: a region that is no stuff keeps the class of the COCO instance
 whose mask its visible mask meets with the highest IoU, if that is above 0.75; the others are

@@ -1,6 +1,6 @@
-"""One's own data, labelled by boxes: a visible and an amodal box an object, for BLADE.
+"""Own labels, a visible and an amodal box an object: box supervision for BLADE.
 
-COCO exports of any of two kinds: a row for each object with ``bbox`` (amodal) and
+COCO exports of either of two kinds: a row for each object with ``bbox`` (amodal) and
 ``visible_bbox``, or two boxes an object, in layers that are told and paired as `two_masks` does
 it with masks. What is written has the boxes, filled, where other data has masks: enough for
 ``dataset: amodal_boxes``, and no truth about any pixel.

@@ -1,4 +1,4 @@
-"""One's own data, labelled in two layers: COCO exports of CVAT, Label Studio and the like.
+"""Own labels, a visible and an amodal mask an object: COCO exports of CVAT, Label Studio etc.
 
 Every object is drawn twice: as far as it is seen (visible) and as it would be if nothing stood
 before it (amodal). The layers are two exports, or one in which an attribute ``layer`` (CVAT) or
@@ -47,8 +47,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 @dataclass(frozen=True)
-class _Drawn:
-    """One mask that somebody drew."""
+class _LabelledMask:
+    """One mask of an export, with its class, its layer and its object's id."""
 
     row: Json
     layer: str
@@ -119,13 +119,13 @@ def _images(
         rows = [row for file, file_id in parts for row in file.rows_of.get(file_id, [])]
         size_hw = image_size(image, rows, files[0].path, log)
         log.check_run_lengths(rows)
-        drawn: list[_Drawn] = []
+        labelled: list[_LabelledMask] = []
         for index, (file, file_id) in enumerate(parts):
             fixed = LAYERS[index] if len(files) == 2 else None
             for row in file.rows_of.get(file_id, []):
                 with log.leave_out_unreadable():
-                    drawn.append(_drawn(row, file, fixed, size_hw, id_attribute, log))
-        objects = pair(drawn, number_of, log)
+                    labelled.append(_read_label(row, file, fixed, size_hw, id_attribute, log))
+        objects = pair_masks(labelled, number_of, log)
         yield SourceImage(image_id, image["file_name"], size_hw, objects)
 
 
@@ -151,14 +151,14 @@ def _same_images(
     log.repairs["images of the visible layer without an amodal one: left out"] += left
 
 
-def _drawn(
+def _read_label(
     row: Json,
     file: CocoTables,
     fixed: str | None,
     size_hw: tuple[int, int],
     id_attribute: str,
     log: RepairLog,
-) -> _Drawn:
+) -> _LabelledMask:
     where = file.name_of(row)
     number = whole_number(row, "category_id", where)
     name = next(category["name"] for category in file.categories if category["id"] == number)
@@ -174,7 +174,7 @@ def _drawn(
     if row.get("segmentation") in (None, []) and row.get("bbox"):
         raise DatasetError(f"{where}, 'segmentation': is a box only; draw a polygon or a mask")
     identity = attributes.get(id_attribute)  # type: ignore[union-attr]
-    return _Drawn(
+    return _LabelledMask(
         row,
         layer,
         label,
@@ -184,8 +184,10 @@ def _drawn(
     )
 
 
-def pair(drawn: list[_Drawn], number_of: dict[str, int], log: RepairLog) -> list[SourceObject]:
-    """Make objects of what was drawn on one image.
+def pair_masks(
+    labelled: list[_LabelledMask], number_of: dict[str, int], log: RepairLog
+) -> list[SourceObject]:
+    """Pair the amodal and visible masks of one image to objects.
 
     By the shared attribute first. The rest by IoU, highest first, among masks of one class of
     which the visible one lies mostly in the amodal one; visible masks that are left over become
@@ -195,9 +197,9 @@ def pair(drawn: list[_Drawn], number_of: dict[str, int], log: RepairLog) -> list
     Raises:
         DatasetError: two amodal masks share an id, or one id is on different classes.
     """
-    amodal = [d for d in drawn if d.layer == "amodal"]
-    visible = [d for d in drawn if d.layer == "visible"]
-    parts: list[list[_Drawn]] = [[] for _ in amodal]
+    amodal = [d for d in labelled if d.layer == "amodal"]
+    visible = [d for d in labelled if d.layer == "visible"]
+    parts: list[list[_LabelledMask]] = [[] for _ in amodal]
     rest = _pair_by_id(amodal, visible, parts)
     alone = [i for i, found in enumerate(parts) if not found]
     rest = _pair_by_iou([amodal[i] for i in alone], rest, [parts[i] for i in alone], log)
@@ -222,8 +224,8 @@ def pair(drawn: list[_Drawn], number_of: dict[str, int], log: RepairLog) -> list
 
 
 def _pair_by_id(
-    amodal: list[_Drawn], visible: list[_Drawn], parts: list[list[_Drawn]]
-) -> list[_Drawn]:
+    amodal: list[_LabelledMask], visible: list[_LabelledMask], parts: list[list[_LabelledMask]]
+) -> list[_LabelledMask]:
     """Give amodal masks the visible ones with their id; return the visible ones left."""
     index_of: dict[str, int] = {}
     for i, whole in enumerate(amodal):
@@ -251,8 +253,11 @@ def _pair_by_id(
 
 
 def _pair_by_iou(
-    amodal: list[_Drawn], visible: list[_Drawn], parts: list[list[_Drawn]], log: RepairLog
-) -> list[_Drawn]:
+    amodal: list[_LabelledMask],
+    visible: list[_LabelledMask],
+    parts: list[list[_LabelledMask]],
+    log: RepairLog,
+) -> list[_LabelledMask]:
     """Give amodal masks the visible ones that fit best; return the visible ones left."""
     if not amodal or not visible:
         return visible

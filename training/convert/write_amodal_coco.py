@@ -1,4 +1,4 @@
-"""From what a file says to what its masks say: numbers recomputed, repairs counted, written."""
+"""Recompute boxes, areas and occlusion rates; write amodal COCO."""
 
 from __future__ import annotations
 
