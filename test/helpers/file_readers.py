@@ -170,9 +170,9 @@ READERS: dict[str, tuple[Callable[[Path], str | None], Callable[[], Any]]] = {
     "convert kins-2020": (partial(_convert, name="kins-2020"), layouts.kins_2020),
     "convert coco": (partial(_convert, name="coco"), layouts.coco),
     "convert uoais-sim": (partial(_convert, name="uoais-sim"), layouts.d2sa),
-    "convert two-layers": (partial(_convert, name="two-layers"), labels_content),
-    "convert boxes": (partial(_convert, name="boxes"), _boxes),
-    "convert boxes in layers": (partial(_convert, name="boxes"), labels_content),
+    "convert two-masks": (partial(_convert, name="two-masks"), labels_content),
+    "convert two-boxes": (partial(_convert, name="two-boxes"), _boxes),
+    "convert two-boxes in layers": (partial(_convert, name="two-boxes"), labels_content),
     "convert cocoa-cls-merge": (partial(_merge, instances=False), layouts.cocoa),
     "convert cocoa-cls-merge instances": (partial(_merge, instances=True), layouts.coco),
 }

@@ -156,10 +156,10 @@ def test_runs_of_no_pixel_do_not_end_the_process(process, tmp_path):
     ("format_name", "file", "told"),
     [
         ("coco", "many_objects/many.json", ""),
-        ("two-layers", "convert_ids/floatcat.json", ""),
-        ("two-layers", "convert_ids/strcat.json", ""),
-        ("two-layers", "convert_ids/negcat.json", "annotation 0, 'category_id': no category -1"),
-        ("two-layers", "convert_ids/listcat.json", "annotation 0, 'category_id': [0] is no whole"),
+        ("two-masks", "convert_ids/floatcat.json", ""),
+        ("two-masks", "convert_ids/strcat.json", ""),
+        ("two-masks", "convert_ids/negcat.json", "annotation 0, 'category_id': no category -1"),
+        ("two-masks", "convert_ids/listcat.json", "annotation 0, 'category_id': [0] is no whole"),
     ],
 )
 def test_files_that_people_have_are_converted(process, tmp_path, format_name, file, told):

@@ -37,7 +37,7 @@ def boxes_only(drawn) -> Path:
         del row["segmentation"], row["visible_segmentation"], row["occlusion_rate"]
     (drawn.parent / "labels.json").write_text(json.dumps(content))
     out = drawn.parent / "boxes" / "annotations.json"
-    words = ["boxes", str(drawn.parent / "labels.json"), "--images", str(drawn)]
+    words = ["two-boxes", str(drawn.parent / "labels.json"), "--images", str(drawn)]
     assert convert.main([*words, "--leave-out", "--out", str(out)]) == 0  # the fully hidden ones
     return out.parent
 

@@ -1,4 +1,4 @@
-"""Readers of the data sets that researchers have, by the name `training.convert` gives them."""
+"""Converters of published data sets and of own labels to amodal COCO, by format name."""
 
 from __future__ import annotations
 
@@ -18,12 +18,13 @@ from training.convert import (
     two_masks,
     uoais_sim,
 )
-from training.convert.source import Reading, Source
+from training.convert.repair_log import RepairLog
+from training.convert.source import Source
 
 
 @dataclass(frozen=True)
 class Format:
-    """A format that can be read.
+    """A data set format that can be converted.
 
     Attributes:
         help: one line for the list of formats.
@@ -33,7 +34,7 @@ class Format:
     """
 
     help: str
-    read: Callable[[argparse.Namespace, Reading], Source]
+    read: Callable[[argparse.Namespace, RepairLog], Source]
     add_options: Callable[[argparse.ArgumentParser], None] | None = None
     many: bool = False
 
@@ -55,12 +56,12 @@ FORMATS: dict[str, Format] = {
     "occluded-vehicles": Format("OccludedVehicles, a split's folder", occluded_vehicles.read),
     "coco": Format("COCO instances: visible masks, no amodal truth", coco.read),
     "uoais-sim": Format("UOAIS-Sim and its like", uoais_sim.read, uoais_sim.add_options),
-    "two-layers": Format(
+    "two-masks": Format(
         "your own labels from CVAT or Label Studio: a visible and an amodal mask an object",
         two_masks.read,
         two_masks.add_options,
     ),
-    "boxes": Format(
+    "two-boxes": Format(
         "your own boxes: a visible and an amodal box an object, for training BLADE",
         two_boxes.read,
         two_boxes.add_options,

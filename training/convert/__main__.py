@@ -14,7 +14,8 @@ from pathlib import Path
 
 from amodal_perception.command_line import run_main
 from training.convert import FORMATS
-from training.convert.source import Reading, Source
+from training.convert.repair_log import RepairLog
+from training.convert.source import Source
 from training.convert.write_amodal_coco import Tables, convert
 
 SHOWN_LEFT_OUT = 20
@@ -28,20 +29,20 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(arguments: argparse.Namespace) -> None:
     chosen = FORMATS[arguments.format]
-    reading = Reading(leave_out=arguments.leave_out)
+    log = RepairLog(leave_out=arguments.leave_out)
     files = arguments.sources if chosen.many else [arguments.source]
-    source = chosen.read(arguments, reading)
+    source = chosen.read(arguments, log)
     if arguments.one_class:
         source = source.of_one_class(arguments.one_class)
     tables = convert(
         source,
-        reading,
+        log,
         arguments.out,
         images_dir=arguments.images,
         edges=arguments.edges,
         info={"converted_from": arguments.format, "source": [path.name for path in files]},
     )
-    _report(source, reading, tables, arguments.out)
+    _report(source, log, tables, arguments.out)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -86,7 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _report(source: Source, reading: Reading, tables: Tables, out: Path) -> None:
+def _report(source: Source, log: RepairLog, tables: Tables, out: Path) -> None:
     """Print what was written, what was repaired, and what was left out."""
     print(
         f"{out}: {len(tables.images)} images, {len(tables.annotations)} annotations, "
@@ -96,15 +97,15 @@ def _report(source: Source, reading: Reading, tables: Tables, out: Path) -> None
         print(f"  occlusions from {origin}: {count} images")
     for remark in source.remarks:
         print(f"  {remark}")
-    repairs = +reading.repairs
+    repairs = +log.repairs
     print(f"  repairs: {sum(repairs.values()) or 'none'}")
     for what, count in repairs.most_common():
         print(f"    {count:8} {what}")
-    if reading.left_out:
-        print(f"  left out: {len(reading.left_out)}")
-        for line in reading.left_out[:SHOWN_LEFT_OUT]:
+    if log.left_out:
+        print(f"  left out: {len(log.left_out)}")
+        for line in log.left_out[:SHOWN_LEFT_OUT]:
             print(f"    {line}")
-        if len(reading.left_out) > SHOWN_LEFT_OUT:
+        if len(log.left_out) > SHOWN_LEFT_OUT:
             print(f"    ... all are in info.left_out of {out}")
 
 

@@ -1,26 +1,19 @@
-"""The three tables of a flat COCO file, mended: images, categories, annotations."""
+"""Flat COCO files: tables of images, categories and annotations, and the objects in them."""
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from amodal_perception.errors import DatasetError
-from amodal_perception.storage.coco_rle import Rle, difference
 from amodal_perception.storage.json_reader import read_json
-from training.convert.source import (
-    Json,
-    Reading,
-    SourceImage,
-    SourceObject,
-    image_size_hw,
-    is_hidden,
-    stated_size_hw,
-    whole_number,
-)
+from training.convert.annotation_row import AnnotationRow
+from training.convert.repair_log import RepairLog
+from training.convert.row_values import image_size_hw, stated_size_hw, whole_number
+from training.convert.source import Json, Source, SourceImage, SourceObject
 
 
 @dataclass(frozen=True)
@@ -44,12 +37,12 @@ class CocoTables:
         return f"{self.path}: annotation {row.get('id', '(no id)')}"
 
 
-def read_tables(path: Path, reading: Reading, names: dict[int, str] | None = None) -> CocoTables:
+def read_tables(path: Path, log: RepairLog, names: dict[int, str] | None = None) -> CocoTables:
     """Read a flat COCO file.
 
     Args:
         path: the JSON file.
-        reading: repairs are counted here.
+        log: repairs are counted here.
         names: category names, where the file should have none.
 
     Raises:
@@ -61,7 +54,7 @@ def read_tables(path: Path, reading: Reading, names: dict[int, str] | None = Non
     for key in ("images", "annotations"):
         if not isinstance(content.get(key), list):
             raise DatasetError(f"{path}: has no list '{key}'")
-    images = _images(content["images"], path, reading)
+    images = _images(content["images"], path, log)
     categories = _categories(content.get("categories"), path)
     rows_of: dict[int, list[Json]] = defaultdict(list)
     seen: dict[Any, Json] = {}
@@ -73,9 +66,9 @@ def read_tables(path: Path, reading: Reading, names: dict[int, str] | None = Non
             raise DatasetError(f"{where}, 'id': is neither a number nor text")
         twin = seen.setdefault(row.get("id"), row)
         if twin is not row and row.get("id") is not None and twin == row:
-            reading.repairs["annotations stored twice: one kept"] += 1
+            log.repairs["annotations stored twice: one kept"] += 1
             continue
-        with reading.understanding():
+        with log.leave_out_unreadable():
             image_id = whole_number(row, "image_id", where)
             if image_id not in images:
                 raise DatasetError(f"{where}, 'image_id': no image {image_id} is in the file")
@@ -86,13 +79,13 @@ def read_tables(path: Path, reading: Reading, names: dict[int, str] | None = Non
                 if number not in categories:
                     name = (names or {}).get(number, f"category {number}")
                     categories[number] = {"id": number, "name": name}
-                    reading.repairs["categories used but not listed: added"] += 1
+                    log.repairs["categories used but not listed: added"] += 1
             rows_of[image_id].append(row)
     listed = [categories[number] for number in sorted(categories)]
     return CocoTables(path, images, listed, rows_of)
 
 
-def _images(rows: list[Any], path: Path, reading: Reading) -> dict[int, Json]:
+def _images(rows: list[Any], path: Path, log: RepairLog) -> dict[int, Json]:
     images: dict[int, Json] = {}
     for row in rows:
         if not isinstance(row, dict):
@@ -108,7 +101,7 @@ def _images(rows: list[Any], path: Path, reading: Reading) -> dict[int, Json]:
                     f"{where}: is listed twice, as {known['file_name']} and {row['file_name']}, "
                     "or with different sizes"
                 )
-            reading.repairs["image rows stored twice: one kept"] += 1
+            log.repairs["image rows stored twice: one kept"] += 1
             continue
         images[image_id] = row
     return images
@@ -125,7 +118,7 @@ def _categories(rows: Any, path: Path) -> dict[int, Json]:
     return categories
 
 
-def image_size(image: Json, rows: list[Json], path: Path, reading: Reading) -> tuple[int, int]:
+def image_size(image: Json, rows: list[Json], path: Path, log: RepairLog) -> tuple[int, int]:
     """Return height and width, from the row, or from the masks where the row has none.
 
     Raises:
@@ -138,98 +131,45 @@ def image_size(image: Json, rows: list[Json], path: Path, reading: Reading) -> t
         for value in row.values():
             size_hw = stated_size_hw(value, where)
             if size_hw is not None:
-                reading.repairs["image rows without a size: the masks' was taken"] += 1
+                log.repairs["image rows without a size: the masks' was taken"] += 1
                 return size_hw
     raise DatasetError(f"{where}, 'height' and 'width': are missing, and no mask states them")
 
 
-def visible_mask(
-    row: Json,
-    size_hw: tuple[int, int],
-    amodal: Rle,
-    where: str,
-    reading: Reading,
-    *,
-    visible_key: str = "visible_mask",
-    hidden_key: str = "invisible_mask",
-    rate_key: str = "occlude_rate",
-) -> Rle | None:
-    """Read the visible mask, or the amodal mask without the hidden one; None: all is in view.
-
-    Raises:
-        DatasetError: neither is stored, though the row says that something is hidden.
-    """
-    if row.get(visible_key) not in (None, []):
-        return reading.mask(row, visible_key, size_hw, where)
-    if row.get(hidden_key) not in (None, []):
-        reading.repairs["visible masks missing: amodal without hidden mask taken"] += 1
-        return difference(amodal, reading.mask(row, hidden_key, size_hw, where))
-    if is_hidden(row, rate_key, where):
-        raise DatasetError(
-            f"{where}, '{visible_key}': is missing, though '{rate_key}' is {row[rate_key]}"
-        )
-    return None
-
-
-def walk(
+def source_of_tables(
     tables: CocoTables,
-    reading: Reading,
-    read_object: Callable[[Json, int, tuple[int, int]], SourceObject],
+    log: RepairLog,
+    read_object: Callable[[AnnotationRow], SourceObject],
     finish: Callable[[SourceImage, list[Json]], SourceImage] = lambda image, rows: image,
-) -> Iterator[SourceImage]:
-    """Yield the images of a file, once: their rows are taken out of the tables.
+) -> Source:
+    """Read a flat COCO file by what its format says of one annotation, and of an image's order.
 
     Args:
-        tables: the file.
-        reading: repairs are counted here.
-        read_object: makes an object of an annotation row, its key and the image's height, width.
-        finish: adds what the image's rows know together, such as an order.
+        tables: the file; its annotation rows are taken out of the tables as they are read.
+        log: repairs are counted here.
+        read_object: makes an object of an annotation row.
+        finish: adds what an image's rows know together, such as an order.
     """
+    images = _read_images(tables, log, read_object, finish)
+    return Source(tables.categories, images, len(tables.images))
+
+
+def _read_images(
+    tables: CocoTables,
+    log: RepairLog,
+    read_object: Callable[[AnnotationRow], SourceObject],
+    finish: Callable[[SourceImage, list[Json]], SourceImage],
+) -> Iterator[SourceImage]:
     for image_id, image in tables.images.items():
         rows = tables.rows_of.pop(image_id, [])  # large files: what was read is let go
         if not rows and not (image.get("height") and image.get("width")):
-            reading.repairs["images without size and objects: left out"] += 1
+            log.repairs["images without size and objects: left out"] += 1
             continue
-        size_hw = image_size(image, rows, tables.path, reading)
-        reading.look_ahead(rows)
+        size_hw = image_size(image, rows, tables.path, log)
+        log.check_run_lengths(rows)
         objects = []
         for key, row in enumerate(rows):
-            with reading.understanding():
-                objects.append(read_object(row, key, size_hw))
-        source = SourceImage(image_id, image["file_name"], size_hw, objects)
-        yield finish(source, rows)
-
-
-def recorded(row: Json, names: dict[str, str]) -> Json:
-    """Gather what a row says of its masks, under our names; what it lacks stays out."""
-    return {ours: row[theirs] for ours, theirs in names.items() if row.get(theirs) is not None}
-
-
-def parse_constraints(
-    text: Any, known: set[int], where: str, repairs: Counter[str]
-) -> list[tuple[int, int]]:
-    """Read COCOA's ``depth_constraint``: "1-3,2-3" says that 1 and 2 are in front of 3.
-
-    Args:
-        text: the constraints.
-        known: numbers that name an object.
-        where: for the message.
-        repairs: constraints on other numbers are left out and counted here.
-
-    Raises:
-        DatasetError: not of this form.
-    """
-    pairs = []
-    for part in str(text).split(",") if text else []:
-        if not part.strip():
-            continue
-        ends = part.split("-")
-        try:
-            front, behind = (int(end) for end in ends)
-        except ValueError:
-            raise DatasetError(f"{where}, 'depth_constraint': {part!r} is no pair 'i-j'") from None
-        if front in known and behind in known and front != behind:
-            pairs.append((front, behind))
-        else:
-            repairs["depth constraints on regions that are not there: left out"] += 1
-    return pairs
+            with log.leave_out_unreadable():
+                where = tables.name_of(row)
+                objects.append(read_object(AnnotationRow(row, key, size_hw, where, log)))
+        yield finish(SourceImage(image_id, image["file_name"], size_hw, objects), rows)

@@ -9,26 +9,20 @@ front of 2 and of 5. There are no classes: regions have names in free text, and 
 from __future__ import annotations
 
 import argparse
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from amodal_perception.errors import DatasetError
 from amodal_perception.storage.coco_rle import Rle, difference, union
 from amodal_perception.storage.image_files import read_image
 from amodal_perception.storage.json_reader import read_json
-from training.convert.coco_tables import parse_constraints
-from training.convert.source import (
-    Json,
-    Reading,
-    Source,
-    SourceImage,
-    SourceObject,
-    image_size_hw,
-    is_hidden,
-    stated_size_hw,
-    whole_number,
-)
+from training.convert.annotation_row import AnnotationRow
+from training.convert.repair_log import RepairLog
+from training.convert.row_values import image_size_hw, stated_size_hw, whole_number
+from training.convert.source import Json, Source, SourceImage, SourceObject
 
 CATEGORIES = [{"id": 1, "name": "object"}]
 
@@ -40,7 +34,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def read(arguments: argparse.Namespace, reading: Reading) -> Source:
+def read(arguments: argparse.Namespace, log: RepairLog) -> Source:
     """Read COCOA files; single records, one JSON file an image, are read as well.
 
     Raises:
@@ -51,7 +45,7 @@ def read(arguments: argparse.Namespace, reading: Reading) -> Source:
         CATEGORIES,
         (
             without_stuff(image) if arguments.no_stuff else image
-            for image in read_images(entries, arguments.images, reading)
+            for image in read_images(entries, arguments.images, log)
         ),
         len(entries),
         remarks=["COCOA has no classes: every region is an 'object', its own words are in 'name'"],
@@ -88,7 +82,7 @@ def load_records(sources: list[Path]) -> Iterator[tuple[Path, Json, Json | None]
 
 
 def read_images(
-    entries: list[tuple[Path, Json, Json | None]], images_dir: Path | None, reading: Reading
+    entries: list[tuple[Path, Json, Json | None]], images_dir: Path | None, log: RepairLog
 ) -> Iterator[SourceImage]:
     """Read records; where several are of one image, the first is kept.
 
@@ -100,12 +94,12 @@ def read_images(
         where = f"{path}: record {record.get('id', '(no id)')}"
         image_id = whole_number(record, "image_id", where)
         if image_id in seen:
-            reading.repairs["images annotated more than once: only the first kept"] += 1
+            log.repairs["images annotated more than once: only the first kept"] += 1
             continue
         seen.add(image_id)
         file_name = _file_name(path, record, row)
         size_hw = _size_hw(path, record, row, file_name, images_dir)
-        yield _read_record(record, image_id, file_name, size_hw, where, reading)
+        yield _read_record(record, image_id, file_name, size_hw, where, log)
 
 
 def without_stuff(image: SourceImage) -> SourceImage:
@@ -120,11 +114,11 @@ def _read_record(
     file_name: str,
     size_hw: tuple[int, int],
     where: str,
-    reading: Reading,
+    log: RepairLog,
 ) -> SourceImage:
     regions = record["regions"]
     if record.get("size") not in (None, len(regions)):
-        reading.repairs["records that state another number of regions: counted"] += 1
+        log.repairs["records that state another number of regions: counted"] += 1
     amodal: dict[int, Rle] = {}
     rank: dict[int, int] = {}
     unstored: set[int] = set()
@@ -136,65 +130,77 @@ def _read_record(
         polygon = region.get("segmentation")
         if isinstance(polygon, list) and polygon and isinstance(polygon[0], (int, float)):
             region = {**region, "segmentation": [polygon]}  # flat is the form of this format
-        mask = reading.mask(region, "segmentation", size_hw, here)
+        row = AnnotationRow(region, number, size_hw, here, log)
+        mask = row.mask("segmentation")
         amodal[number] = mask
-        rank[number] = whole_number(region, "order", here, number)
-        visible = _visible(region, size_hw, mask, here, reading)
-        if visible is None and is_hidden(region, "occlude_rate", here):
+        rank[number] = row.number("order", number)
+        visible = row.stored_visible_mask(mask)
+        if visible is None and row.is_hidden("occlude_rate"):
             unstored.add(number)
-        recorded = {
-            ours: region[theirs]
-            for ours, theirs in (("area", "area"), ("occlusion_rate", "occlude_rate"))
-            if region.get(theirs) is not None
-        }
         return SourceObject(
             key=number,
             category_id=1,
             amodal=mask,
             visible=visible,
-            recorded=recorded,
+            recorded=row.recorded(area="area", occlusion_rate="occlude_rate"),
             extra={
                 "name": str(region.get("name", "")).strip(),
-                "isstuff": whole_number(region, "isStuff", here, 0),
+                "isstuff": row.number("isStuff", 0),
                 "depth_order": rank[number],
             },
         )
 
-    reading.look_ahead(regions)
+    log.check_run_lengths(regions)
     objects = []
     for number, region in enumerate(regions, 1):
-        with reading.understanding():
+        with log.leave_out_unreadable():
             objects.append(read_region(number, region))
     for i, obj in enumerate(objects):
-        before = [amodal[number] for number in amodal if rank[number] < rank[obj.key]]
+        before = [amodal[number] for number in rank if rank[number] < rank[obj.key]]
         if obj.key in unstored and before:
             objects[i] = replace(obj, visible=difference(obj.amodal, union(before)))
-            reading.repairs["visible masks missing: rebuilt from the order"] += 1
+            log.repairs["visible masks missing: rebuilt from the order"] += 1
     # Constraints count regions as they are listed, which is by order.
     listed = [rank[obj.key] for obj in objects]
     by_number = {obj.key: obj.key for obj in objects}
     if listed != sorted(listed):
-        reading.repairs["regions not listed by their order: constraints follow the order"] += 1
+        log.repairs["regions not listed by their order: constraints follow the order"] += 1
         by_number = {rank[obj.key]: obj.key for obj in objects}
     order = None
     if record.get("depth_constraint") is not None:
-        pairs = parse_constraints(
-            record["depth_constraint"], set(by_number), where, reading.repairs
-        )
+        pairs = parse_constraints(record["depth_constraint"], set(by_number), where, log.repairs)
         order = [(by_number[front], by_number[behind]) for front, behind in pairs]
     return SourceImage(image_id, file_name, size_hw, objects, order, "depth_constraint")
 
 
-def _visible(
-    region: Json, size_hw: tuple[int, int], amodal: Rle, where: str, reading: Reading
-) -> Rle | None:
-    """Read the visible mask, or the amodal mask without the hidden one; None: none is stored."""
-    if region.get("visible_mask") not in (None, []):
-        return reading.mask(region, "visible_mask", size_hw, where)
-    if region.get("invisible_mask") not in (None, []):
-        reading.repairs["visible masks missing: amodal without hidden mask taken"] += 1
-        return difference(amodal, reading.mask(region, "invisible_mask", size_hw, where))
-    return None
+def parse_constraints(
+    text: Any, known: set[int], where: str, repairs: Counter[str]
+) -> list[tuple[int, int]]:
+    """Read COCOA's ``depth_constraint``: "1-3,2-3" says that 1 and 2 are in front of 3.
+
+    Args:
+        text: the constraints.
+        known: numbers that name an object.
+        where: for the message.
+        repairs: constraints on other numbers are left out and counted here.
+
+    Raises:
+        DatasetError: not of this form.
+    """
+    pairs = []
+    for part in str(text).split(",") if text else []:
+        if not part.strip():
+            continue
+        ends = part.split("-")
+        try:
+            front, behind = (int(end) for end in ends)
+        except ValueError:
+            raise DatasetError(f"{where}, 'depth_constraint': {part!r} is no pair 'i-j'") from None
+        if front in known and behind in known and front != behind:
+            pairs.append((front, behind))
+        else:
+            repairs["depth constraints on regions that are not there: left out"] += 1
+    return pairs
 
 
 def _file_name(path: Path, record: Json, row: Json | None) -> str:

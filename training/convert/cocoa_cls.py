@@ -1,4 +1,4 @@
-"""COCOA-cls made anew: COCOA's regions take the classes of COCO's instances they show.
+"""COCOA-cls merged from COCOA and COCO: regions take the class of the instance of highest IoU.
 
 Follmann et al. 2019, section 4: a region that is no stuff keeps the class of the COCO instance
 whose mask its visible mask meets with the highest IoU, if that is above 0.75; the others are
@@ -20,7 +20,9 @@ from amodal_perception.storage import json_reader
 from amodal_perception.storage.coco_rle import iou_matrix
 from training.convert.coco_tables import CocoTables, image_size, read_tables
 from training.convert.cocoa import load_records, read_images
-from training.convert.source import Reading, Source, SourceImage, whole_number
+from training.convert.repair_log import RepairLog
+from training.convert.row_values import whole_number
+from training.convert.source import Source, SourceImage
 
 MIN_IOU = 0.75
 
@@ -42,7 +44,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def read(arguments: argparse.Namespace, reading: Reading) -> Source:
+def read(arguments: argparse.Namespace, log: RepairLog) -> Source:
     """Read COCOA files, and COCO files with the classes.
 
     Raises:
@@ -50,7 +52,7 @@ def read(arguments: argparse.Namespace, reading: Reading) -> Source:
             one is in the other.
     """
     entries = list(load_records(arguments.sources))
-    coco = [read_tables(path, reading) for path in arguments.instances]
+    coco = [read_tables(path, log) for path in arguments.instances]
     table_of = {image_id: tables for tables in coco for image_id in tables.images}
     if not any(record.get("image_id") in table_of for _, record, _ in entries):
         raise DatasetError(
@@ -61,7 +63,7 @@ def read(arguments: argparse.Namespace, reading: Reading) -> Source:
     remarks: list[str] = []
     return Source(
         [categories[number] for number in sorted(categories)],
-        _images(entries, table_of, arguments, reading, remarks),
+        _images(entries, table_of, arguments, log, remarks),
         len(entries),
         remarks=remarks,
     )
@@ -71,17 +73,17 @@ def _images(
     entries: list,
     table_of: dict[int, CocoTables],
     arguments: argparse.Namespace,
-    reading: Reading,
+    log: RepairLog,
     remarks: list[str],
 ) -> Iterator[SourceImage]:
     images = regions = kept_images = kept_regions = without_table = 0
-    for image in read_images(entries, arguments.images, reading):
+    for image in read_images(entries, arguments.images, log):
         images += 1
         regions += len(image.objects)
         if image.id not in table_of:
             without_table += 1
             continue
-        merged = with_classes(image, table_of[image.id], reading, arguments.min_iou)
+        merged = with_classes(image, table_of[image.id], log, arguments.min_iou)
         if merged.objects:
             kept_images += 1
             kept_regions += len(merged.objects)
@@ -95,27 +97,27 @@ def _images(
 
 
 def with_classes(
-    image: SourceImage, tables: CocoTables, reading: Reading, min_iou: float = MIN_IOU
+    image: SourceImage, tables: CocoTables, log: RepairLog, min_iou: float = MIN_IOU
 ) -> SourceImage:
     """Keep the regions that are an instance of COCO, with its class and its id.
 
     Args:
         image: a COCOA image.
         tables: the COCO file that has it.
-        reading: repairs are counted here.
+        log: repairs are counted here.
         min_iou: IoU of visible mask and instance mask above which they are the same object.
     """
     rows = [row for row in tables.rows_of.get(image.id, []) if not row.get("iscrowd")]
     things = [obj for obj in image.objects if not obj.extra["isstuff"]]
     if not rows or not things:
         return replace(image, objects=[])
-    size_hw = image_size(tables.images[image.id], rows, tables.path, reading)
+    size_hw = image_size(tables.images[image.id], rows, tables.path, log)
     if size_hw != image.size_hw:
         raise DatasetError(
             f"{tables.path}: image {image.id} is {size_hw[0]} x {size_hw[1]}, "
             f"but in COCOA {image.size_hw[0]} x {image.size_hw[1]} (height x width)"
         )
-    masks = [reading.mask(row, "segmentation", size_hw, tables.name_of(row)) for row in rows]
+    masks = [log.read_mask(row, "segmentation", size_hw, tables.name_of(row)) for row in rows]
     visible = [obj.amodal if obj.visible is None else obj.visible for obj in things]
     iou = np.nan_to_num(iou_matrix(visible, masks))
     best = iou.argmax(axis=1)

@@ -9,53 +9,36 @@ from __future__ import annotations
 
 import argparse
 
-from training.convert.coco_tables import CocoTables, read_tables, recorded, visible_mask, walk
-from training.convert.source import (
-    Json,
-    Reading,
-    Source,
-    SourceObject,
-    annotation_id,
-    whole_number,
-)
+from training.convert.annotation_row import AnnotationRow
+from training.convert.coco_tables import read_tables, source_of_tables
+from training.convert.repair_log import RepairLog
+from training.convert.source import Json, Source, SourceObject
 
 
-def read(arguments: argparse.Namespace, reading: Reading) -> Source:
+def read(arguments: argparse.Namespace, log: RepairLog) -> Source:
     """Read one flat file.
 
     Raises:
         DatasetError: not of this format, or an annotation that cannot be understood.
     """
-    tables = read_tables(arguments.source, reading)
-    return Source(
-        tables.categories,
-        walk(tables, reading, lambda *row: read_object(tables, reading, *row)),
-        len(tables.images),
-    )
+    return source_of_tables(read_tables(arguments.source, log), log, read_object)
 
 
-def read_object(
-    tables: CocoTables, reading: Reading, row: Json, key: int, size_hw: tuple[int, int]
-) -> SourceObject:
+def read_object(row: AnnotationRow) -> SourceObject:
     """Read one annotation.
 
     Raises:
         DatasetError: it cannot be understood.
     """
-    where = tables.name_of(row)
-    amodal = reading.mask(row, "segmentation", size_hw, where)
+    amodal = row.mask("segmentation")
     extra: Json = {}
-    if row.get("isStuff") is not None:
-        extra["isstuff"] = whole_number(row, "isStuff", where)
-    if isinstance(row.get("name"), str):
-        extra["name"] = row["name"].strip()
-    return SourceObject(
-        key=key,
-        category_id=whole_number(row, "category_id", where),
-        amodal=amodal,
-        visible=visible_mask(row, size_hw, amodal, where, reading),
-        id=annotation_id(row, reading.repairs),
-        is_crowd=bool(whole_number(row, "iscrowd", where, 0)),
-        recorded=recorded(row, {"area": "area", "bbox": "bbox", "occlusion_rate": "occlude_rate"}),
+    if row.content.get("isStuff") is not None:
+        extra["isstuff"] = row.number("isStuff")
+    if isinstance(row.content.get("name"), str):
+        extra["name"] = row.content["name"].strip()
+    return row.to_object(
+        amodal,
+        row.visible_mask(amodal),
+        recorded=row.recorded(area="area", bbox="bbox", occlusion_rate="occlude_rate"),
         extra=extra,
     )

@@ -11,19 +11,14 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import dataclass, replace
+from functools import partial
 
 from amodal_perception.errors import DatasetError
 from amodal_perception.storage.coco_rle import overlap_areas
-from training.convert.coco_tables import CocoTables, read_tables, recorded, walk
-from training.convert.source import (
-    Json,
-    Reading,
-    Source,
-    SourceImage,
-    SourceObject,
-    annotation_id,
-    whole_number,
-)
+from training.convert.annotation_row import AnnotationRow
+from training.convert.coco_tables import CocoTables, read_tables, source_of_tables
+from training.convert.repair_log import RepairLog
+from training.convert.source import Json, Source, SourceImage, SourceObject
 
 NAMES = {
     1: "cyclist", 2: "pedestrian", 3: "rider", 4: "car",
@@ -56,26 +51,26 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def read_2019(arguments: argparse.Namespace, reading: Reading) -> Source:
+def read_2019(arguments: argparse.Namespace, log: RepairLog) -> Source:
     """Read a file of the first release.
 
     Raises:
         DatasetError: not of this release, or an annotation that cannot be understood.
     """
-    return _read(arguments, reading, KEYS_2019)
+    return _read(arguments, log, KEYS_2019)
 
 
-def read_2020(arguments: argparse.Namespace, reading: Reading) -> Source:
+def read_2020(arguments: argparse.Namespace, log: RepairLog) -> Source:
     """Read a file of the second release.
 
     Raises:
         DatasetError: not of this release, or an annotation that cannot be understood.
     """
-    return _read(arguments, reading, KEYS_2020)
+    return _read(arguments, log, KEYS_2020)
 
 
-def _read(arguments: argparse.Namespace, reading: Reading, keys: Keys) -> Source:
-    tables = read_tables(arguments.source, reading, NAMES)
+def _read(arguments: argparse.Namespace, log: RepairLog, keys: Keys) -> Source:
+    tables = read_tables(arguments.source, log, NAMES)
     _check_release(tables, keys)
     used = {row.get("category_id") for rows in tables.rows_of.values() for row in rows}
     categories = tables.categories
@@ -85,17 +80,8 @@ def _read(arguments: argparse.Namespace, reading: Reading, keys: Keys) -> Source
     remark = f"{len(categories)} classes: {names}"
     if len(categories) < len(tables.categories):
         remark += "; 'rider' is declared but has no object (--keep-rider keeps it)"
-    return Source(
-        categories,
-        walk(
-            tables,
-            reading,
-            lambda *row: _object(tables, reading, keys, *row),
-            _ordered,
-        ),
-        len(tables.images),
-        remarks=[remark],
-    )
+    source = source_of_tables(tables, log, partial(_read_object, keys), _with_order)
+    return replace(source, categories=categories, remarks=[remark])
 
 
 def _check_release(tables: CocoTables, keys: Keys) -> None:
@@ -110,29 +96,17 @@ def _check_release(tables: CocoTables, keys: Keys) -> None:
             return
 
 
-def _object(
-    tables: CocoTables,
-    reading: Reading,
-    keys: Keys,
-    row: Json,
-    number: int,
-    size_hw: tuple[int, int],
-) -> SourceObject:
-    where = tables.name_of(row)
-    areas = {"area": "a_area" if "a_area" in row else "area"}
-    return SourceObject(
-        key=number,
-        category_id=whole_number(row, "category_id", where),
-        amodal=reading.mask(row, keys.amodal, size_hw, where),
-        visible=reading.mask(row, keys.visible, size_hw, where),
-        id=annotation_id(row, reading.repairs),
-        is_crowd=bool(whole_number(row, "iscrowd", where, 0)),
-        recorded=recorded(row, {**areas, "bbox": keys.bbox, "visible_bbox": keys.visible_bbox}),
-        extra={key: whole_number(row, key, where) for key in ("oco_id", "ico_id") if key in row},
+def _read_object(keys: Keys, row: AnnotationRow) -> SourceObject:
+    area = "a_area" if "a_area" in row.content else "area"
+    return row.to_object(
+        row.mask(keys.amodal),
+        row.mask(keys.visible),
+        recorded=row.recorded(area=area, bbox=keys.bbox, visible_bbox=keys.visible_bbox),
+        extra={key: row.number(key) for key in ("oco_id", "ico_id") if key in row.content},
     )
 
 
-def _ordered(image: SourceImage, rows: list[Json]) -> SourceImage:
+def _with_order(image: SourceImage, rows: list[Json]) -> SourceImage:
     """Order the objects of a cluster that overlap by their place in it.
 
     Two objects of one place do not hide each other, so only pairs of different places count.

@@ -1,4 +1,4 @@
-"""Lists of numbers from .npz files, whatever way NumPy stored them, without unpickling.
+"""Read lists of numbers from .npz files without unpickling, which could run code.
 
 NumPy stores polygons of different lengths as an array of Python objects, that is as a pickle, and
 loading a pickle may run any code. Here its instructions are read one by one and only those that

@@ -18,21 +18,16 @@ from typing import Any
 from amodal_perception.errors import DatasetError
 from amodal_perception.storage.coco_rle import difference
 from training.convert.npz_lists import read_npz
-from training.convert.source import (
-    Json,
-    Reading,
-    Source,
-    SourceImage,
-    SourceObject,
-    image_size_hw,
-)
+from training.convert.repair_log import RepairLog
+from training.convert.row_values import image_size_hw
+from training.convert.source import Json, Source, SourceImage, SourceObject
 
 CLASSES = ("aeroplane", "bicycle", "bus", "car", "motorbike")
 FOLDER = re.compile(rf"({'|'.join(CLASSES)})(_raw|_occluded|FGL(\d)_BGL(\d))")
 REMARK = "occluders are no objects of this data set: there are no occlusion edges"
 
 
-def read(arguments: argparse.Namespace, reading: Reading) -> Source:
+def read(arguments: argparse.Namespace, log: RepairLog) -> Source:
     """Read a split, ``.../training`` or ``.../testing``, or one of its annotation folders.
 
     Raises:
@@ -45,18 +40,18 @@ def read(arguments: argparse.Namespace, reading: Reading) -> Source:
     for folder in folders:
         match = FOLDER.fullmatch(folder.name)
         if match is None:
-            reading.repairs["folders of another layout: left out"] += 1
+            log.repairs["folders of another layout: left out"] += 1
             continue
-        files += [(path, match) for path in _listed(split, folder, reading)]
+        files += [(path, match) for path in _listed(split, folder, log)]
     if not files:
         raise DatasetError(
             f"{source}: no annotations/<class><tag>/*.npz; give the folder training or testing"
         )
     categories = [{"id": i, "name": name} for i, name in enumerate(CLASSES, 1)]
-    return Source(categories, _images(files, reading), len(files), remarks=[REMARK])
+    return Source(categories, _images(files, log), len(files), remarks=[REMARK])
 
 
-def _listed(split: Path, folder: Path, reading: Reading) -> list[Path]:
+def _listed(split: Path, folder: Path, log: RepairLog) -> list[Path]:
     """Find a folder's files: those in its list, or all where there is no list."""
     there = {path.stem: path for path in sorted(folder.glob("*.npz"))}
     names = split / "lists" / f"{folder.name}.txt"
@@ -64,26 +59,26 @@ def _listed(split: Path, folder: Path, reading: Reading) -> list[Path]:
         return list(there.values())
     wanted = [Path(line.strip()).stem for line in names.read_text().splitlines() if line.strip()]
     missing = [name for name in wanted if name not in there]
-    reading.repairs["listed images without annotation: left out"] += len(missing)
+    log.repairs["listed images without annotation: left out"] += len(missing)
     return [there[name] for name in dict.fromkeys(wanted) if name in there]
 
 
-def _images(files: list[tuple[Path, re.Match[str]]], reading: Reading) -> Iterator[SourceImage]:
+def _images(files: list[tuple[Path, re.Match[str]]], log: RepairLog) -> Iterator[SourceImage]:
     for number, (path, match) in enumerate(files, 1):
         extra: Json = {"tag": match[2].strip("_")}
         if match[3]:
             extra |= {"foreground_level": int(match[3]), "background_level": int(match[4])}
         name = f"images/{path.parent.name}/{path.stem}.JPEG"
         image = None
-        with reading.understanding():
-            size_hw, obj = _read_file(path, match[1], number, reading)
+        with log.leave_out_unreadable():
+            size_hw, obj = _read_file(path, match[1], number, log)
             image = SourceImage(number, name, size_hw, [obj], extra=extra)
         if image is not None:
             yield image
 
 
 def _read_file(
-    path: Path, class_name: str, number: int, reading: Reading
+    path: Path, class_name: str, number: int, log: RepairLog
 ) -> tuple[tuple[int, int], SourceObject]:
     """Read the one object of an image, and the image's height and width."""
     try:
@@ -98,10 +93,10 @@ def _read_file(
     category = str(content.get("category", class_name))
     if category not in CLASSES:
         raise DatasetError(f"{path}, 'category': {category!r} is none of {', '.join(CLASSES)}")
-    amodal = reading.mask(content, "mask", size_hw, str(path))
+    amodal = log.read_mask(content, "mask", size_hw, str(path))
     visible = None
     if content.get("occluder_mask") not in (None, []):
-        occluder = reading.mask(content, "occluder_mask", size_hw, str(path))
+        occluder = log.read_mask(content, "occluder_mask", size_hw, str(path))
         visible = difference(amodal, occluder)
     return size_hw, SourceObject(
         key=0,

@@ -1,17 +1,12 @@
-"""What every format is read into: images with their objects, before anything is recomputed."""
+"""What every format is read into: images with their objects, as their file has them."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any
 
-from amodal_perception.errors import DatasetError
-from amodal_perception.storage import json_reader
 from amodal_perception.storage.coco_rle import Rle
-from amodal_perception.storage.mask_reader import look_ahead, read_mask
 
 Json = dict[str, Any]
 
@@ -96,120 +91,3 @@ class Source:
         return replace(
             self, categories=[{"id": 1, "name": name}], images=map(renamed, self.images)
         )
-
-
-@dataclass
-class Reading:
-    """What happens while files are read: repairs made, annotations that were not understood.
-
-    Attributes:
-        leave_out: leave out what is not understood, instead of refusing the file.
-        repairs: how often each repair was made.
-        left_out: one line for each annotation left out.
-    """
-
-    leave_out: bool = False
-    repairs: Counter[str] = field(default_factory=Counter)
-    left_out: list[str] = field(default_factory=list)
-    _covered: dict[str, int] = field(default_factory=dict, repr=False)
-
-    def look_ahead(self, rows: Iterable[Any]) -> None:
-        """Check the run-length codes of an image's rows together, before each is asked for."""
-        solid = (row for row in rows if isinstance(row, dict))
-        self._covered = look_ahead(value for row in solid for value in row.values())
-
-    @contextmanager
-    def understanding(self) -> Iterator[None]:
-        """Around the reading of one annotation: note it as left out, if that is asked for.
-
-        Raises:
-            DatasetError: it cannot be understood, and `leave_out` is not set.
-        """
-        try:
-            yield
-        except DatasetError as error:
-            if not self.leave_out:
-                raise
-            self.left_out.append(str(error))
-
-    def mask(self, row: Json, key: str, size_hw: tuple[int, int], where: str) -> Rle:
-        """Read the mask under a key.
-
-        Args:
-            row: the annotation.
-            key: of the mask.
-            size_hw: of the image, pixels.
-            where: file and annotation, for the message.
-
-        Raises:
-            DatasetError: missing, or not understood; names `where` and the key.
-        """
-        try:
-            return read_mask(row.get(key), size_hw, self.repairs, self._covered)
-        except ValueError as error:
-            raise DatasetError(f"{where}, '{key}': {error}") from None
-
-
-def image_size_hw(row: Json, where: str) -> tuple[int, int]:
-    """Return the height and width that a row of an image states, pixels.
-
-    Raises:
-        DatasetError: they are not those of an image.
-    """
-    try:
-        return json_reader.image_size_hw(row.get("height"), row.get("width"))
-    except ValueError as error:
-        raise DatasetError(f"{where}: {error}") from None
-
-
-def stated_size_hw(mask: Any, where: str) -> tuple[int, int] | None:
-    """Return the height and width that a run-length mask states; None where it states none.
-
-    Raises:
-        DatasetError: they are not those of an image.
-    """
-    size = mask.get("size") if isinstance(mask, dict) else None
-    if not isinstance(size, list) or len(size) != 2:
-        return None
-    return image_size_hw({"height": size[0], "width": size[1]}, where)
-
-
-def whole_number(
-    row: Json, key: str, where: str, default: int | Literal["required"] = "required"
-) -> int:
-    """Read an integer that may be stored as a float or as digits.
-
-    Raises:
-        DatasetError: missing without a default, or no whole number.
-    """
-    value = row.get(key)
-    if value is None and default != "required":
-        return default
-    if isinstance(value, bool) and default != "required":
-        return int(value)  # a flag
-    number = json_reader.whole_number(value, text=True)
-    if number is None:
-        wrong = "is missing" if value is None else f"{value!r:.60} is no whole number"
-        raise DatasetError(f"{where}, '{key}': {wrong}")
-    return number
-
-
-def is_hidden(row: Json, key: str, where: str) -> bool:
-    """Tell whether a row says that a part of its object is hidden, by an occlusion rate.
-
-    Raises:
-        DatasetError: the rate is no number.
-    """
-    rate = row.get(key)
-    try:
-        return rate is not None and float(rate) > 1e-5
-    except (TypeError, ValueError, OverflowError):
-        raise DatasetError(f"{where}, '{key}': {repr(rate)[:60]} is no number") from None
-
-
-def annotation_id(row: Json, repairs: Counter[str]) -> int | None:
-    """Return an annotation's id if it is a whole number; others are given a new one."""
-    number = json_reader.whole_number(row.get("id"))
-    if number is None:
-        repairs["annotation ids that are missing or no whole number: numbered"] += 1
-    return number

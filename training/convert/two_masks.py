@@ -1,4 +1,4 @@
-"""One's own data, labelled in two layers: COCO exports of CVAT, Label Studio and the like.
+"""Own labels, a visible and an amodal mask an object: COCO exports of CVAT, Label Studio etc.
 
 Every object is drawn twice: as far as it is seen (visible) and as it would be if nothing stood
 before it (amodal). The layers are two exports, or one in which an attribute ``layer`` (CVAT) or
@@ -20,7 +20,9 @@ from amodal_perception.errors import DatasetError
 from amodal_perception.storage import json_reader
 from amodal_perception.storage.coco_rle import Rle, areas_px, overlap_areas, union
 from training.convert.coco_tables import CocoTables, image_size, read_tables
-from training.convert.source import Json, Reading, Source, SourceImage, SourceObject, whole_number
+from training.convert.repair_log import RepairLog
+from training.convert.row_values import whole_number
+from training.convert.source import Json, Source, SourceImage, SourceObject
 
 LAYERS = ("amodal", "visible")
 SUFFIX = re.compile(
@@ -45,8 +47,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 @dataclass(frozen=True)
-class _Drawn:
-    """One mask that somebody drew."""
+class _LabelledMask:
+    """One mask of an export, with its class, its layer and its object's id."""
 
     row: Json
     layer: str
@@ -56,29 +58,36 @@ class _Drawn:
     mask: Rle
 
 
-def read(arguments: argparse.Namespace, reading: Reading) -> Source:
+def read(arguments: argparse.Namespace, log: RepairLog) -> Source:
     """Read one export with both layers, or two with one each.
 
     Raises:
         DatasetError: no COCO file; a mask that cannot be understood; a layer cannot be told.
     """
-    files = [read_tables(arguments.source, reading)]
-    if arguments.visible:
-        files.append(read_tables(arguments.visible, reading))
-    return source_of(files, arguments.id_attribute, reading)
+    return source_of(read_layers(arguments, log), arguments.id_attribute, log)
 
 
-def source_of(files: list[CocoTables], id_attribute: str, reading: Reading) -> Source:
+def read_layers(arguments: argparse.Namespace, log: RepairLog) -> list[CocoTables]:
+    """Read one export with both layers, or the amodal and the visible one.
+
+    Raises:
+        DatasetError: no COCO file.
+    """
+    paths = [arguments.source, arguments.visible]
+    return [read_tables(path, log) for path in paths if path]
+
+
+def source_of(files: list[CocoTables], id_attribute: str, log: RepairLog) -> Source:
     """Bring the two layers of one or two files together.
 
     Args:
         files: one with both layers, or the amodal and the visible one.
         id_attribute: what an object's two masks share.
-        reading: repairs are counted here.
+        log: repairs are counted here.
     """
     labels = _labels(files)
     number_of = {label: i for i, label in enumerate(labels, 1)}
-    images = _images(files, id_attribute, number_of, reading)
+    images = _images(files, id_attribute, number_of, log)
     categories = [{"id": number, "name": label} for label, number in number_of.items()]
     return Source(categories, images, len(files[0].images), extend=True)
 
@@ -104,24 +113,24 @@ def _images(
     files: list[CocoTables],
     id_attribute: str,
     number_of: dict[str, int],
-    reading: Reading,
+    log: RepairLog,
 ) -> Iterator[SourceImage]:
-    for image_id, image, parts in _same_images(files, reading):
+    for image_id, image, parts in _same_images(files, log):
         rows = [row for file, file_id in parts for row in file.rows_of.get(file_id, [])]
-        size_hw = image_size(image, rows, files[0].path, reading)
-        reading.look_ahead(rows)
-        drawn: list[_Drawn] = []
+        size_hw = image_size(image, rows, files[0].path, log)
+        log.check_run_lengths(rows)
+        labelled: list[_LabelledMask] = []
         for index, (file, file_id) in enumerate(parts):
             fixed = LAYERS[index] if len(files) == 2 else None
             for row in file.rows_of.get(file_id, []):
-                with reading.understanding():
-                    drawn.append(_drawn(row, file, fixed, size_hw, id_attribute, reading))
-        objects = pair(drawn, number_of, reading)
+                with log.leave_out_unreadable():
+                    labelled.append(_read_label(row, file, fixed, size_hw, id_attribute, log))
+        objects = pair_masks(labelled, number_of, log)
         yield SourceImage(image_id, image["file_name"], size_hw, objects)
 
 
 def _same_images(
-    files: list[CocoTables], reading: Reading
+    files: list[CocoTables], log: RepairLog
 ) -> Iterator[tuple[int, Json, list[tuple[CocoTables, int]]]]:
     """Bring together the images of two exports, by file name: tools number them as they like."""
     first = files[0]
@@ -136,20 +145,20 @@ def _same_images(
         if other is not None:
             parts.append((files[1], other))
         else:
-            reading.repairs["images without a visible layer: objects taken as in full view"] += 1
+            log.repairs["images without a visible layer: objects taken as in full view"] += 1
         yield image_id, image, parts
     left = sum(bool(files[1].rows_of.get(number)) for number in second.values())
-    reading.repairs["images of the visible layer without an amodal one: left out"] += left
+    log.repairs["images of the visible layer without an amodal one: left out"] += left
 
 
-def _drawn(
+def _read_label(
     row: Json,
     file: CocoTables,
     fixed: str | None,
     size_hw: tuple[int, int],
     id_attribute: str,
-    reading: Reading,
-) -> _Drawn:
+    log: RepairLog,
+) -> _LabelledMask:
     where = file.name_of(row)
     number = whole_number(row, "category_id", where)
     name = next(category["name"] for category in file.categories if category["id"] == number)
@@ -165,18 +174,20 @@ def _drawn(
     if row.get("segmentation") in (None, []) and row.get("bbox"):
         raise DatasetError(f"{where}, 'segmentation': is a box only; draw a polygon or a mask")
     identity = attributes.get(id_attribute)  # type: ignore[union-attr]
-    return _Drawn(
+    return _LabelledMask(
         row,
         layer,
         label,
         where,
         None if identity in (None, "", 0, "0") else str(identity),
-        reading.mask(row, "segmentation", size_hw, where),
+        log.read_mask(row, "segmentation", size_hw, where),
     )
 
 
-def pair(drawn: list[_Drawn], number_of: dict[str, int], reading: Reading) -> list[SourceObject]:
-    """Make objects of what was drawn on one image.
+def pair_masks(
+    labelled: list[_LabelledMask], number_of: dict[str, int], log: RepairLog
+) -> list[SourceObject]:
+    """Pair the amodal and visible masks of one image to objects.
 
     By the shared attribute first. The rest by IoU, highest first, among masks of one class of
     which the visible one lies mostly in the amodal one; visible masks that are left over become
@@ -186,15 +197,15 @@ def pair(drawn: list[_Drawn], number_of: dict[str, int], reading: Reading) -> li
     Raises:
         DatasetError: two amodal masks share an id, or one id is on different classes.
     """
-    amodal = [d for d in drawn if d.layer == "amodal"]
-    visible = [d for d in drawn if d.layer == "visible"]
-    parts: list[list[_Drawn]] = [[] for _ in amodal]
+    amodal = [d for d in labelled if d.layer == "amodal"]
+    visible = [d for d in labelled if d.layer == "visible"]
+    parts: list[list[_LabelledMask]] = [[] for _ in amodal]
     rest = _pair_by_id(amodal, visible, parts)
     alone = [i for i, found in enumerate(parts) if not found]
-    rest = _pair_by_iou([amodal[i] for i in alone], rest, [parts[i] for i in alone], reading)
+    rest = _pair_by_iou([amodal[i] for i in alone], rest, [parts[i] for i in alone], log)
     without = sum(not found for found in parts)
-    reading.repairs["amodal masks without a visible one: taken as in full view"] += without
-    reading.repairs["visible masks without an amodal one: taken as in full view"] += len(rest)
+    log.repairs["amodal masks without a visible one: taken as in full view"] += without
+    log.repairs["visible masks without an amodal one: taken as in full view"] += len(rest)
     objects = [
         (whole, union([part.mask for part in found]) if found else None)
         for whole, found in zip(amodal, parts)
@@ -213,8 +224,8 @@ def pair(drawn: list[_Drawn], number_of: dict[str, int], reading: Reading) -> li
 
 
 def _pair_by_id(
-    amodal: list[_Drawn], visible: list[_Drawn], parts: list[list[_Drawn]]
-) -> list[_Drawn]:
+    amodal: list[_LabelledMask], visible: list[_LabelledMask], parts: list[list[_LabelledMask]]
+) -> list[_LabelledMask]:
     """Give amodal masks the visible ones with their id; return the visible ones left."""
     index_of: dict[str, int] = {}
     for i, whole in enumerate(amodal):
@@ -242,8 +253,11 @@ def _pair_by_id(
 
 
 def _pair_by_iou(
-    amodal: list[_Drawn], visible: list[_Drawn], parts: list[list[_Drawn]], reading: Reading
-) -> list[_Drawn]:
+    amodal: list[_LabelledMask],
+    visible: list[_LabelledMask],
+    parts: list[list[_LabelledMask]],
+    log: RepairLog,
+) -> list[_LabelledMask]:
     """Give amodal masks the visible ones that fit best; return the visible ones left."""
     if not amodal or not visible:
         return visible
@@ -264,5 +278,5 @@ def _pair_by_iou(
         if inside[i].any():
             parts[int(inside[i].argmax())].append(visible[i])
             left.remove(i)
-            reading.repairs["visible masks added to an amodal mask that has one: parts"] += 1
+            log.repairs["visible masks added to an amodal mask that has one: parts"] += 1
     return [visible[i] for i in sorted(left)]

@@ -9,23 +9,16 @@ entry (i, j) is 1 when i hides a part of j. Annotations have ``segmentation`` (a
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from amodal_perception.errors import DatasetError
-from training.convert.coco_tables import CocoTables, read_tables, recorded, visible_mask, walk
-from training.convert.source import (
-    Json,
-    Reading,
-    Source,
-    SourceImage,
-    SourceObject,
-    annotation_id,
-    whole_number,
-)
+from training.convert.annotation_row import AnnotationRow
+from training.convert.coco_tables import CocoTables, read_tables, source_of_tables
+from training.convert.repair_log import RepairLog
+from training.convert.source import Json, Source, SourceImage, SourceObject
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -37,64 +30,56 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def read(arguments: argparse.Namespace, reading: Reading) -> Source:
+def read(arguments: argparse.Namespace, log: RepairLog) -> Source:
     """Read one file, and the order matrices it names.
 
     Raises:
         DatasetError: not of this format, or an annotation or matrix that cannot be understood.
     """
-    tables = read_tables(arguments.source, reading, {1: "object"})
+    tables = read_tables(arguments.source, log, {1: "object"})
     root = arguments.root or _find_root(tables)
-    return Source(tables.categories, _images(tables, root, reading), len(tables.images))
 
-
-def _images(tables: CocoTables, root: Path | None, reading: Reading) -> Iterator[SourceImage]:
     def finish(image: SourceImage, rows: list[Json]) -> SourceImage:
-        row = tables.images[image.id]
-        extra = {k: row[k] for k in ("depth_file_name",) if isinstance(row.get(k), str)}
-        image = replace(image, extra=extra)
-        name = row.get("occlusion_order_file_name")
-        if not isinstance(name, str):
-            return image
-        if root is None or not (root / name).is_file():
-            reading.repairs["order matrices that are not there: order from masks"] += 1
-            return image
-        matrix = _matrix(root / name)
-        if matrix.shape != (len(rows), len(rows)):
-            reading.repairs["order matrices of another size than the image: from masks"] += 1
-            return image
-        order = [(i, j) for i, j in np.argwhere(matrix == 1).tolist() if i != j]
-        return replace(image, order=order, order_from="occlusion_order_file_name")
+        return _with_order(image, tables.images[image.id], len(rows), root, log)
 
-    return walk(tables, reading, lambda *row: _object(tables, reading, *row), finish)
+    return source_of_tables(tables, log, _read_object, finish)
 
 
-def _object(
-    tables: CocoTables, reading: Reading, row: Json, key: int, size_hw: tuple[int, int]
-) -> SourceObject:
-    where = tables.name_of(row)
-    amodal = reading.mask(row, "segmentation", size_hw, where)
-    visible = visible_mask(
-        row, size_hw, amodal, where, reading, hidden_key="occluded_mask", rate_key="occluded_rate"
-    )
-    names = {
-        "area": "area",
-        "bbox": "bbox",
-        "visible_bbox": "visible_bbox",
-        "occlusion_rate": "occluded_rate",
-    }
-    return SourceObject(
-        key=key,
-        category_id=whole_number(row, "category_id", where, 1),
-        amodal=amodal,
-        visible=visible,
-        id=annotation_id(row, reading.repairs),
-        recorded=recorded(row, names),
-        extra={k: row[k] for k in ("object_name",) if isinstance(row.get(k), str)},
+def _read_object(row: AnnotationRow) -> SourceObject:
+    content = row.content
+    content.update(category_id=row.number("category_id", 1), iscrowd=0)  # one class, no crowds
+    amodal = row.mask("segmentation")
+    return row.to_object(
+        amodal,
+        row.visible_mask(amodal, hidden_key="occluded_mask", rate_key="occluded_rate"),
+        recorded=row.recorded(
+            area="area", bbox="bbox", visible_bbox="visible_bbox", occlusion_rate="occluded_rate"
+        ),
+        extra={k: content[k] for k in ("object_name",) if isinstance(content.get(k), str)},
     )
 
 
-def _matrix(path: Path) -> np.ndarray:
+def _with_order(
+    image: SourceImage, row: Json, objects: int, root: Path | None, log: RepairLog
+) -> SourceImage:
+    """Take the order from the matrix that the image's row names, where it fits the objects."""
+    extra = {k: row[k] for k in ("depth_file_name",) if isinstance(row.get(k), str)}
+    image = replace(image, extra=extra)
+    name = row.get("occlusion_order_file_name")
+    if not isinstance(name, str):
+        return image
+    if root is None or not (root / name).is_file():
+        log.repairs["order matrices that are not there: order from masks"] += 1
+        return image
+    matrix = _read_matrix(root / name)
+    if matrix.shape != (objects, objects):
+        log.repairs["order matrices of another size than the image: from masks"] += 1
+        return image
+    order = [(i, j) for i, j in np.argwhere(matrix == 1).tolist() if i != j]
+    return replace(image, order=order, order_from="occlusion_order_file_name")
+
+
+def _read_matrix(path: Path) -> np.ndarray:
     try:
         return np.load(path, allow_pickle=False)
     except (ValueError, OSError, EOFError) as error:

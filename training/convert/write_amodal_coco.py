@@ -1,4 +1,4 @@
-"""From what a file says to what its masks say: numbers recomputed, repairs counted, written."""
+"""Recompute boxes, areas and occlusion rates; write amodal COCO."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ from amodal_perception.storage.coco_rle import (
     union,
 )
 from amodal_perception.storage.json_reader import is_number
-from training.convert.source import Json, Reading, Source, SourceImage, SourceObject
+from training.convert.repair_log import RepairLog
+from training.convert.source import Json, Source, SourceImage, SourceObject
 
 Edges = Literal["given", "masks"]
 Pixels = NDArray[np.int64]
@@ -42,7 +43,7 @@ class Tables:
 
 def convert(
     source: Source,
-    reading: Reading,
+    log: RepairLog,
     out: Path,
     *,
     images_dir: Path | None = None,
@@ -53,7 +54,7 @@ def convert(
 
     Args:
         source: what was read.
-        reading: repairs and omissions are counted here.
+        log: repairs and omissions are counted here.
         out: the JSON file to write.
         images_dir: folder of the photographs; their names are written relative to `out`. None
             keeps the names of the source.
@@ -67,14 +68,14 @@ def convert(
     names = _ImageNames(out, images_dir)
     ids = _AnnotationIds()
     for image in tqdm(source.images, total=source.count, unit="image", delay=2):
-        masks = _measure(image.objects, source.extend, reading.repairs)
+        masks = _measure(image.objects, source.extend, log.repairs)
         record = amodal_coco.image_record(
             image.id, names(image.file_name), image.size_hw, **image.extra
         )
-        annotations = _annotate(image.id, masks, source.amodal, reading.repairs)
+        annotations = _annotate(image.id, masks, source.amodal, log.repairs)
         id_of = {}
         for obj, annotation in zip(masks.objects, annotations):
-            annotation["id"] = id_of[obj.key] = ids.take(obj.id, reading.repairs)
+            annotation["id"] = id_of[obj.key] = ids.take(obj.id, log.repairs)
         if source.amodal:
             pairs, origin = _order(image, masks, edges)
             record["occlusions_from"] = origin
@@ -85,7 +86,7 @@ def convert(
             ]
         tables.images.append(record)
         tables.annotations += annotations
-    names.check(reading.repairs)
+    names.check(log.repairs)
     facts = dict(info or {})
     if source.amodal:
         facts["occlusions_from"] = dict(tables.occlusions_from)
@@ -93,8 +94,8 @@ def convert(
         facts["amodal_truth"] = False
     facts |= {
         "remarks": list(source.remarks),
-        "repairs": dict(sorted((+reading.repairs).items())),
-        "left_out": list(reading.left_out),
+        "repairs": dict(sorted((+log.repairs).items())),
+        "left_out": list(log.left_out),
     }
     amodal_coco.write(
         out,

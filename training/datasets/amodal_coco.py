@@ -13,8 +13,8 @@ from amodal_perception.preprocess import letterbox
 from amodal_perception.storage.coco_rle import decode_masks
 from amodal_perception.structures import ViewTransform
 from training.datasets.cache import SharedCache
-from training.datasets.packed_objects import BORDER_PX, read_objects
 from training.datasets.sample import Sample
+from training.packed_objects import BORDER_PX, read_objects
 
 FILE_NAME = "annotations.json"
 CACHE_MB = 2048

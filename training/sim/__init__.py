@@ -3,9 +3,9 @@
 ``python -m training.sim --scenes N --seed S --out DIR`` writes N pictures and ``annotations.json``
 in the amodal COCO format, `trajectory` films one scene, `bag` writes the sample bag.
 
-The way of a picture: `shapes` (families of objects) and `textures` -> `scene` (drop, settle, dress
-and light) -> `render` (colour, masks, depth) -> `camera_effects` (exposure, blur, noise, JPEG) ->
-`generate` (jobs, records, merge).
+The way of a picture: `shapes` (families of objects) and `textures` -> `scene` (drop, settle,
+randomise, light) -> `render` (colour, masks, depth) -> `camera_effects` (exposure, blur, noise,
+JPEG) -> `generate` (jobs, records, merge).
 
 What the truth says:
 

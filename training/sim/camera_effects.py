@@ -1,4 +1,4 @@
-"""What a real camera does to a picture: exposure, blur, noise, compression."""
+"""Camera model for rendered pictures: exposure, blur, sensor noise, JPEG compression."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Give simulated objects classes: ``python -m training.sim.classes DATA --out DIR``.
+"""Classes for simulated objects: ``python -m training.sim.classes DATA --out DIR``.
 
 The simulator makes one class, ``object``, and notes every object's family of shapes. This writes
 the same data with families, or groups of families, as classes, the same ones for every data set of
@@ -22,11 +22,13 @@ FILE_NAME = "annotations.json"
 
 def class_of_family(by: str) -> dict[str, str]:
     """Return the class of every family that is trained on; `by` is ``family`` or ``group``."""
-    from training.sim.shapes import TRAIN_FAMILIES
+    from training.sim.shapes import TRAIN_GROUPS
 
-    if by == "family":
-        return {name: name for name in TRAIN_FAMILIES}
-    return {name: shape.__module__.rpartition(".")[2] for name, shape in TRAIN_FAMILIES.items()}
+    return {
+        family.__name__: family.__name__ if by == "family" else group
+        for group, families in TRAIN_GROUPS.items()
+        for family in families
+    }
 
 
 def write_with_classes(data: Path, out: Path, *, by: str) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""Render a data set: one job per physics scene, several views each, resumable, reproducible.
+"""Render a data set in worker processes: a job per physics scene, resumable, reproducible.
 
 Image i is view ``i % VIEWS`` of physics scene ``i // VIEWS``, and all of it is drawn from the
 seeds (seed, scene) and (seed, scene, view): the bytes do not depend on the number of workers or
@@ -24,13 +24,13 @@ from amodal_perception.ordering import FOR_TRUTH, occlusion_graph
 from amodal_perception.processes import end_with_parent
 from amodal_perception.storage import amodal_coco
 from amodal_perception.structures import Scene
-from training.datasets import resumable
-from training.datasets.resumable import (
-    claim,
+from training import image_jobs
+from training.image_jobs import (
     image_name,
-    made_in,
+    open_dataset_folder,
     read_settings,
     record_path,
+    run_image_jobs,
 )
 from training.sim.gl import choose_renderer
 
@@ -100,13 +100,13 @@ def _render_all(
     pool = ProcessPoolExecutor(
         min(workers, len(scenes)), mp_context=context, initializer=end_with_parent
     )
-    yield from made_in(pool, out, _render_job, ((config, out, scene) for scene in scenes))
+    yield from run_image_jobs(pool, out, _render_job, ((config, out, scene) for scene in scenes))
 
 
 def merge(out: Path) -> int:
     """Write ``annotations.json`` from the records there are; return the number of images."""
     info = {"description": "simulated scenes with exact amodal truth", **read_settings(out)}
-    return resumable.merge(out, CLASS_NAMES, info)
+    return image_jobs.merge(out, CLASS_NAMES, info)
 
 
 def _claim(config: DatasetConfig, out: Path) -> None:
@@ -117,7 +117,7 @@ def _claim(config: DatasetConfig, out: Path) -> None:
         "depth": config.depth,
         "views_per_scene": VIEWS,
     }
-    claim(out, settings, folders=("depth",) if config.depth else ())
+    open_dataset_folder(out, settings, folders=("depth",) if config.depth else ())
 
 
 def _missing(config: DatasetConfig, out: Path, scene: int) -> list[int]:
@@ -155,7 +155,7 @@ def render_views(
     """Settle one physics scene and yield (index, JPEG, depth PNG, record) for its views."""
     from training.sim.camera_effects import apply_effects, encode_jpeg, sample_effects
     from training.sim.render import GlContext, SceneRenderer, render_truth, sample_camera
-    from training.sim.scene import dress, settle_scene
+    from training.sim.scene import randomise_appearance, settle_scene
     from training.sim.shapes import family_set
 
     global _gl
@@ -168,7 +168,7 @@ def render_views(
     try:
         for index in indices:
             rng = np.random.default_rng([config.seed, scene_index, 1 + index % VIEWS])
-            dress(scene, rng)
+            randomise_appearance(scene, rng)
             for _ in range(4):  # look again when nothing is in view
                 camera = sample_camera(scene, rng, config.size_hw)
                 renderer.aim(camera)

@@ -1,4 +1,4 @@
-"""Choosing a software OpenGL for MuJoCo, which reads MUJOCO_GL once, when it is imported."""
+"""Choose a software OpenGL (EGL, OSMesa) for MuJoCo, which reads MUJOCO_GL when imported."""
 
 from __future__ import annotations
 

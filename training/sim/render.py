@@ -1,4 +1,4 @@
-"""Pictures of a settled scene: colour, depth, and exact visible and amodal masks."""
+"""Render a settled scene: colour, depth, and exact visible and amodal masks."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class GlContext:
         self.make_current()
 
     def make_current(self) -> None:
-        """Direct what is drawn next in this thread to this context."""
+        """Make this the OpenGL context of the current thread."""
         self._context.make_current()
 
 
@@ -109,7 +109,7 @@ class SceneRenderer:
         self._rect = mujoco.MjrRect(0, 0, width, height)
 
     def aim(self, camera: Camera) -> None:
-        """Take up a camera's pose; the pictures that follow are seen from there."""
+        """Set the camera pose of the pictures that follow."""
         self._gl.make_current()
         scene = self.scene
         scene.data.cam_xpos[0] = camera.position
@@ -216,7 +216,10 @@ def object_boxes(scene: SettledScene, camera: Camera) -> NDArray[np.float64]:
 
 
 def disjoint_groups(boxes: NDArray[np.float64], size_hw: tuple[int, int]) -> list[list[int]]:
-    """Colour objects greedily so that boxes in one group are apart; those outside are left out."""
+    """Group objects by greedy graph colouring: the boxes of a group are apart.
+
+    Objects outside the picture are left out.
+    """
     height, width = size_hw
     groups: list[list[int]] = []
     order = np.argsort(boxes[:, 0] - boxes[:, 2], kind="stable")

@@ -1,4 +1,4 @@
-"""Random scenes: objects dropped on a table or into a bin, settled by physics, dressed and lit."""
+"""Random scenes: objects dropped on a table or into a bin, settled by physics; lights."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class SceneBuilder:
         material.textures[mujoco.mjtTextureRole.mjTEXROLE_RGB] = name
         return name
 
-    def show(self, body: mujoco.MjsBody, mesh: Mesh, material: str) -> None:
+    def add_visual_mesh(self, body: mujoco.MjsBody, mesh: Mesh, material: str) -> None:
         """Add a mesh that is seen but weighs nothing and touches nothing."""
         name = self._name()
         self.spec.add_mesh(
@@ -101,7 +101,7 @@ class SceneBuilder:
             group=VISIBLE_GROUP,
         )
 
-    def collide(
+    def add_collider(
         self,
         body: mujoco.MjsBody,
         kind: str,
@@ -138,21 +138,21 @@ def _add_surroundings(
 
     world_half = 2.5
     if rng.random() < 0.45:  # the objects lie on the floor, or on a table that fills the view
-        build.show(
+        build.add_visual_mesh(
             world, sheet(2 * world_half, 2 * world_half, repeat=rng.uniform(1, 10)), surface()
         )
-        build.collide(world, "plane", (world_half, world_half, 0.1))
+        build.add_collider(world, "plane", (world_half, world_half, 0.1))
     else:
         hx, hy = half * rng.uniform(0.9, 1.6, 2)
         thick, floor_z = rng.uniform(0.015, 0.06), -rng.uniform(0.3, 0.9)
         top = sheet(2 * hx, 2 * hy, repeat=rng.uniform(0.7, 4))
         material = surface()
-        build.show(world, top, material)
+        build.add_visual_mesh(world, top, material)
         slab = box((2 * hx, 2 * hy, thick)).moved((0, 0, -thick / 2 - 0.0005))
-        build.show(world, slab, material if rng.random() < 0.6 else surface())
-        build.collide(world, "box", (hx, hy, 0.05), (0, 0, -0.05))
+        build.add_visual_mesh(world, slab, material if rng.random() < 0.6 else surface())
+        build.add_collider(world, "box", (hx, hy, 0.05), (0, 0, -0.05))
         floor = sheet(2 * world_half, 2 * world_half, repeat=rng.uniform(1, 10))
-        build.show(world, floor.moved((0, 0, floor_z)), surface())
+        build.add_visual_mesh(world, floor.moved((0, 0, floor_z)), surface())
     walls = int(rng.choice([0, 1, 2, 4, 4]))
     start = rng.uniform(0, 2 * np.pi)
     for k in range(walls):
@@ -162,13 +162,13 @@ def _add_surroundings(
         turn = rotation_xyz(z=angle) @ turn
         outward = np.array([np.cos(angle), np.sin(angle), 0])
         wall = sheet(2 * world_half, 3.0, repeat=rng.uniform(0.5, 5))
-        build.show(world, wall.moved(outward * away + (0, 0, 0.5), turn), surface())
+        build.add_visual_mesh(world, wall.moved(outward * away + (0, 0, 0.5), turn), surface())
         for _ in range(int(rng.integers(0, 3))):  # posters, windows, cupboards
             poster = sheet(rng.uniform(0.1, 0.9), rng.uniform(0.1, 0.9), cells=4)
             sideways = np.array([-outward[1], outward[0], 0]) * rng.uniform(-1, 1)
             at = outward * (away - 0.004) + sideways + (0, 0, rng.uniform(-0.1, 1.2))
             finish = make_finish("print" if rng.random() < 0.5 else "pattern", rng)
-            build.show(world, poster.moved(at, turn), build.material(finish))
+            build.add_visual_mesh(world, poster.moved(at, turn), build.material(finish))
     for _ in range(
         int(rng.choice([0, 0, 1, 2, 3]))
     ):  # mats, papers, stickers: flat, so no objects
@@ -176,20 +176,20 @@ def _add_surroundings(
         place = (*rng.normal(0, half * 0.4, 2), rng.uniform(0.001, 0.002))
         flat = make_finish("print", rng) if rng.random() < 0.5 else make_surface(rng, 128)
         turn = rotation_xyz(z=rng.uniform(0, 6.3))
-        build.show(world, mat.moved(place, turn), build.material(flat))
+        build.add_visual_mesh(world, mat.moved(place, turn), build.material(flat))
     if bin_half is not None:
         depth, thick = rng.uniform(0.06, 0.2), rng.uniform(0.004, 0.02)
         aspect = rng.uniform(0.75, 1.3)
         hx, hy = bin_half * aspect, bin_half / aspect
         material = surface()
-        build.show(world, box((2 * hx, 2 * hy, 0.003)).moved((0, 0, 0.0015)), material)
+        build.add_visual_mesh(world, box((2 * hx, 2 * hy, 0.003)).moved((0, 0, 0.0015)), material)
         other = material if rng.random() < 0.7 else surface()
         for sx, sy in ((1, 0), (-1, 0), (0, 1), (0, -1)):
             size = (thick, 2 * hy + 2 * thick, depth) if sx else (2 * hx, thick, depth)
             x, y = sx * (hx + thick / 2), sy * (hy + thick / 2)
-            build.show(world, box(size).moved((x, y, depth / 2)), other)
+            build.add_visual_mesh(world, box(size).moved((x, y, depth / 2)), other)
             # Taller than it looks, so that a heap does not spill over.
-            build.collide(world, "box", (size[0] / 2, size[1] / 2, 0.4), (x, y, 0.4))
+            build.add_collider(world, "box", (size[0] / 2, size[1] / 2, 0.4), (x, y, 0.4))
 
 
 def _start_pose(shape: Shape, rng: Rng, upright: float) -> tuple[NDArray, NDArray]:
@@ -254,9 +254,9 @@ def settle_scene(rng: Rng, families: Families) -> SettledScene:
         for mesh, kind in shape.parts:
             if kind not in finishes:
                 finishes[kind] = build.material(make_finish(kind, rng))
-            build.show(body, mesh, finishes[kind])
+            build.add_visual_mesh(body, mesh, finishes[kind])
         for c in shape.colliders:
-            build.collide(body, c.kind, c.size, c.offset, c.rotation)
+            build.add_collider(body, c.kind, c.size, c.offset, c.rotation)
         drawn.append(family)
         bodies.append(body)
 
@@ -325,8 +325,8 @@ def _settle(model: mujoco.MjModel, data: mujoco.MjData) -> None:
             break
 
 
-def dress(scene: SettledScene, rng: Rng) -> None:
-    """Draw new lights and swap the surfaces of the surroundings, in place."""
+def randomise_appearance(scene: SettledScene, rng: Rng) -> None:
+    """Domain randomisation, in place: new lights, other surfaces of the surroundings."""
     model = scene.model
     model.geom_matid[scene.background_geoms[:]] = np.where(
         (rng.random(len(scene.background_geoms)) < 0.6)

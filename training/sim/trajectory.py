@@ -1,4 +1,4 @@
-"""Film one settled scene with a moving camera."""
+"""Render one settled scene from a moving camera: colour, depth, poses and truth of each frame."""
 
 from __future__ import annotations
 
@@ -71,12 +71,12 @@ def render_trajectory(
     """
     choose_renderer()
     from training.sim.render import GlContext, SceneRenderer, look_at, render_truth
-    from training.sim.scene import dress, settle_scene
+    from training.sim.scene import randomise_appearance, settle_scene
     from training.sim.shapes import family_set
 
     scene = settle_scene(np.random.default_rng([seed, 0]), family_set(families))
     rng = np.random.default_rng([seed, 1])
-    dress(scene, rng)
+    randomise_appearance(scene, rng)
     azimuth_deg = rng.uniform(0, 360)
     elevation_deg = np.array([1, 1]) * rng.uniform(max(scene.min_elevation_deg, 32), 60)
     elevation_deg[1] += rng.uniform(-6, 12)

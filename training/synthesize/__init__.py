@@ -1,1 +1,1 @@
-"""New pictures from the pieces of photographs, with exact amodal truth."""
+"""Copy-paste synthesis: composed photographs with exact amodal truth."""

@@ -11,7 +11,7 @@ from amodal_perception.command_line import run_main
 from amodal_perception.files import sha256_of
 from amodal_perception.reports.dataset_statistics import summarise
 from amodal_perception.storage import amodal_coco
-from training.datasets.packed_objects import read_objects
+from training.packed_objects import read_objects
 from training.synthesize import coco_occ as split
 from training.synthesize import parallel
 from training.synthesize.d2sa import COUNTS, D2saRecipe, table
@@ -23,8 +23,8 @@ def occlusion(options: argparse.Namespace) -> None:
     objects = read_objects(options.source, options.images)
     settings = OcclusionSettings()
     complete = complete_objects(objects, settings)
-    for name, left in complete.left.items():
-        print(f"{left:9,} {name}", file=sys.stderr)
+    for name, count in complete.remaining.items():
+        print(f"{count:9,} {name}", file=sys.stderr)
     recipe = OcclusionRecipe(objects, complete.indices, options.seed, settings)
     parallel.make(
         options.out,

@@ -82,7 +82,7 @@ def subset(data: AmodalCoco, image_ids: list[int]) -> AmodalCoco:
 
 
 def table(chosen: dict[str, list[int]], images: int, taken: str) -> str:
-    """Print the counts beside the published one."""
+    """Format the counts beside the published one."""
     lines = [f"{'overlap of 0.2':20} {'images':>7} {'share':>7}"]
     for rule, ids in chosen.items():
         mark = "  <- written" if rule == taken else ""

@@ -1,4 +1,4 @@
-"""ORCNN's augmentation of D2S amodal (Follmann et al. 2019, section 4.3).
+"""ORCNN's copy-paste augmentation of D2S amodal (Follmann et al. 2019, section 4.3).
 
 Products are cut out of the training images, turned, and pasted over each other on another
 training image, whose own products stay. `augmented` uses complete masks, of products that are
@@ -37,7 +37,7 @@ from amodal_perception.storage.coco_rle import (
     union,
 )
 from amodal_perception.structures import BoolArray
-from training.datasets.packed_objects import Objects
+from training.packed_objects import Objects
 from training.synthesize.parallel import Picture
 from training.synthesize.pasting import Cutout, cut_out, paste, place
 from training.synthesize.truth import annotation
@@ -58,7 +58,7 @@ FIT_PICTURES = 120
 
 
 class Layout(NamedTuple):
-    """How products lie.
+    """How densely products overlap.
 
     Attributes:
         on_top: how often a product is put over one in full view, 0..1.
@@ -93,7 +93,7 @@ class Plan:
 
 
 class D2saRecipe:
-    """Draws picture number n of one data set."""
+    """ORCNN's copy-paste recipe: draws picture number n of one data set."""
 
     def __init__(self, objects: Objects, variant: str, seed: int) -> None:
         """Choose products and photographs, and fit the layout.
@@ -159,13 +159,12 @@ class D2saRecipe:
         image = int(self.images[rng.integers(len(self.images))])
         height, width = objects.size_of(image)
         step = max(1, min(height, width) // PLAN_SIDE_PX)
-        pile = _Pile((height // step, width // step), layout.max_hidden)
+        layers = _LayeredMasks((height // step, width // step), layout.max_hidden)
         for index in objects.of_image(image):
-            small, corner = self._small(index, step)
-            pile.add(small, corner)
+            layers.add(*self._small(index, step))
         count = int(rng.integers(OBJECTS[0], OBJECTS[1] + 1))
         placed = []
-        for _ in range(count - len(pile)):
+        for _ in range(count - len(layers)):
             index = self._choose(rng)
             angle = float(rng.uniform(0, 2 * np.pi))
             small = self._small(index, step)[0]
@@ -173,12 +172,12 @@ class D2saRecipe:
             small = cut_out(blank, small, angle_rad=angle).mask
             # One that fits on top of nothing lies somewhere.
             for on_top in (True, False) if rng.random() < layout.on_top else (False,):
-                lain = pile.lay(small, rng, on_top=on_top)
-                if lain is not None:
-                    middle = np.array(lain) + np.array(small.shape[::-1]) / 2
+                corner = layers.add_at_random(small, rng, on_top=on_top)
+                if corner is not None:
+                    middle = np.array(corner) + np.array(small.shape[::-1]) / 2
                     placed.append(Placed(index, angle, (middle[0] * step, middle[1] * step)))
                     break
-        return Plan(image, placed, pile.hidden())
+        return Plan(image, placed, layers.occlusion_rates())
 
     def _choose(self, rng: np.random.Generator) -> int:
         """Draw a class, then one of its products."""
@@ -208,8 +207,8 @@ class D2saRecipe:
         return np.array(rates)
 
 
-class _Pile:
-    """Products on a picture, what of each is visible, and whether another one may be added."""
+class _LayeredMasks:
+    """Masks of products on one picture, bottom first, with the visible part of each."""
 
     def __init__(self, size_hw: tuple[int, int], max_hidden: float) -> None:
         self._size_hw = size_hw
@@ -221,14 +220,14 @@ class _Pile:
     def __len__(self) -> int:
         return len(self._area)
 
-    def hidden(self) -> list[float]:
-        """Return the hidden part of each product, 0..1."""
+    def occlusion_rates(self) -> list[float]:
+        """Return the hidden share of each product, 0..1."""
         return [1 - left / max(area, 1) for left, area in zip(self._left, self._area)]
 
-    def lay(
+    def add_at_random(
         self, mask: BoolArray, rng: np.random.Generator, *, on_top: bool
     ) -> tuple[int, int] | None:
-        """Try to put a product at random places, and tell where its corner is, x and y.
+        """Add a product at a random place where it fits; return its corner, x and y.
 
         Args:
             mask: of the product, tight.
@@ -244,7 +243,7 @@ class _Pile:
                 if left == area
             ]
         for _ in range(TRIES if windows else 0):
-            corner = _somewhere(windows[rng.integers(len(windows))], mask, rng, overlap=on_top)
+            corner = _random_corner(windows[rng.integers(len(windows))], mask, rng, overlap=on_top)
             if self.add(mask, corner, hiding=on_top):
                 return corner
         return None
@@ -288,7 +287,7 @@ class _Pile:
         return True
 
 
-def _somewhere(
+def _random_corner(
     window: tuple[int, int, int, int], mask: BoolArray, rng: np.random.Generator, *, overlap: bool
 ) -> tuple[int, int]:
     """Draw a mask's corner: so that it meets the window (x, y, w, h), or its middle lies in it."""
@@ -312,12 +311,12 @@ def fit(rates_of: Callable[[Layout], NDArray[np.float64]]) -> Layout:
         def share(on_top: float, fixed: Layout = layout) -> float:
             return float((rates_of(fixed._replace(on_top=on_top)) > 0).mean())
 
-        layout = layout._replace(on_top=_rise_to(OCCLUDED_SHARE, share, low=0))
+        layout = layout._replace(on_top=_bisect(OCCLUDED_SHARE, share, low=0))
 
         def mean(max_hidden: float, fixed: Layout = layout) -> float:
             return _mean_occluded(rates_of(fixed._replace(max_hidden=max_hidden)))
 
-        layout = layout._replace(max_hidden=_rise_to(MEAN_RATE_OCCLUDED, mean, low=0.2))
+        layout = layout._replace(max_hidden=_bisect(MEAN_RATE_OCCLUDED, mean, low=0.2))
     return layout
 
 
@@ -325,10 +324,8 @@ def _mean_occluded(rates: NDArray[np.float64]) -> float:
     return float(rates[rates > 0].mean()) if rates.any() else 0.0
 
 
-def _rise_to(
-    goal: float, rising: Callable[[float], float], low: float, high: float = 1.0
-) -> float:
-    """Return where a rising function of [low, high] reaches a goal, to 1 %; an end, if nowhere."""
+def _bisect(goal: float, rising: Callable[[float], float], low: float, high: float = 1.0) -> float:
+    """Bisect for where a rising function reaches a goal in [low, high], to 0.01; else an end."""
     while high - low > 0.01:
         middle = (low + high) / 2
         low, high = (middle, high) if rising(middle) < goal else (low, middle)
@@ -386,7 +383,7 @@ def layers_to_rows(
 
 
 def table(variant: str, ours: DatasetStatistics) -> str:
-    """Print what was made beside Table 5 of the paper."""
+    """Format the statistics of what was made beside Table 5 of the paper."""
     rows = (
         ("images", ours.images),
         ("images with occlusion", ours.occluded_images),

@@ -1,4 +1,4 @@
-"""BCNet's Synthetic Occlusion Dataset (Ke et al. 2021, supplement, section 1).
+"""BCNet's Synthetic Occlusion Dataset by copy-paste (Ke et al. 2021, supplement, section 1).
 
 Complete objects are cut out of photographs and put in front of complete objects of others: each
 picture has one occluder and one occludee, and the masks of both are known to the pixel.
@@ -31,7 +31,7 @@ from amodal_perception.errors import DatasetError
 from amodal_perception.storage.amodal_coco import Json
 from amodal_perception.storage.coco_rle import areas_px, decode_mask, difference, encode_mask
 from amodal_perception.structures import BoolArray
-from training.datasets.packed_objects import BORDER_PX, Objects
+from training.packed_objects import BORDER_PX, Objects
 from training.synthesize.parallel import Picture
 from training.synthesize.pasting import cut_out, paste, place
 from training.synthesize.truth import annotation, contours
@@ -68,14 +68,14 @@ class OcclusionSettings:
     tries: int = 10
 
 
-class Funnel(NamedTuple):
-    """The complete objects, and how many were left after each condition, by its name."""
+class FilterCounts(NamedTuple):
+    """The complete objects, and how many remained after each filter, by its name."""
 
     indices: IntVector
-    left: dict[str, int]
+    remaining: dict[str, int]
 
 
-def complete_objects(objects: Objects, settings: OcclusionSettings) -> Funnel:
+def complete_objects(objects: Objects, settings: OcclusionSettings) -> FilterCounts:
     """Find the objects that are whole and in full view."""
     height, width = objects.size_hw[objects.image].T
     conditions = {
@@ -90,18 +90,18 @@ def complete_objects(objects: Objects, settings: OcclusionSettings) -> Funnel:
         ),
     }
     passed = np.ones(len(objects), np.bool_)
-    left = {"objects": len(objects)}
+    remaining = {"objects": len(objects)}
     for name, condition in conditions.items():
         passed &= condition
-        left[name] = int(np.count_nonzero(passed))
+        remaining[name] = int(np.count_nonzero(passed))
     candidates = tqdm(np.flatnonzero(passed), unit="object", desc="in one piece", delay=2)
     whole = [
         i
         for i in candidates
         if main_share(decode_mask(objects.amodal(i))) >= settings.min_main_share
     ]
-    left["in one piece"] = len(whole)
-    return Funnel(np.array(whole, np.int64), left)
+    remaining["in one piece"] = len(whole)
+    return FilterCounts(np.array(whole, np.int64), remaining)
 
 
 def largest_box_overlap(objects: Objects) -> NDArray[np.float64]:
@@ -134,7 +134,7 @@ def main_share(mask: BoolArray) -> float:
 
 
 class OcclusionRecipe:
-    """Draws picture number n of one data set."""
+    """BCNet's copy-paste recipe: draws picture number n of one data set."""
 
     def __init__(
         self, objects: Objects, complete: IntVector, seed: int, settings: OcclusionSettings

@@ -1,4 +1,4 @@
-"""Draw pictures on every core, one after the other by their numbers."""
+"""Generate numbered pictures in one worker process per core, resumable, with a preview."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from amodal_perception.storage import amodal_coco
 from amodal_perception.storage.amodal_coco import Json
 from amodal_perception.storage.image_files import read_image, write_image
 from amodal_perception.structures import Scene, UInt8Array
-from training.datasets.resumable import (
-    claim,
+from training.image_jobs import (
     image_name,
-    made_in,
     merge,
+    open_dataset_folder,
     record_path,
+    run_image_jobs,
 )
 
 JPEG_QUALITY = 95
@@ -78,7 +78,7 @@ def make(
         DatasetError: the folder holds a data set of other settings.
         AmodalError: a worker was killed.
     """
-    claim(out, settings)
+    open_dataset_folder(out, settings)
     missing = [n for n in range(count) if not record_path(out, n).exists()]
     with tqdm(total=count, initial=count - len(missing), unit="image", desc=str(out)) as bar:
         for made in _make_all(out, draw, missing, workers or os.cpu_count() or 1):
@@ -129,7 +129,7 @@ def _make_all(out: Path, draw: Draw, numbers: list[int], workers: int) -> Iterat
     )
     starts = range(0, len(numbers), PER_JOB)
     calls = ((out, numbers[i : i + PER_JOB]) for i in starts)
-    yield from made_in(pool, out, _make_job, calls)
+    yield from run_image_jobs(pool, out, _make_job, calls)
 
 
 _draw: Draw | None = None  # what forked processes take over

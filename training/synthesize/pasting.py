@@ -1,4 +1,4 @@
-"""Cut an object out of a photograph and paste it into another one."""
+"""Copy-paste: cut an object out of a photograph and blend it into another."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def cut_out(
     angle_rad: float = 0.0,
     mirror: bool = False,
 ) -> Cutout:
-    """Cut an object out, then mirror, resize and turn it.
+    """Cut an object out, then mirror, resize and rotate it.
 
     Args:
         image: [H, W, 3] uint8 RGB.
@@ -58,7 +58,7 @@ def cut_out(
         if scale > 1:  # an outline of whole pixels would show their steps
             layers[..., 3] = cv2.GaussianBlur(layers[..., 3], (0, 0), 0.6 * scale)
     if angle_rad != 0:
-        layers = _turn(layers, angle_rad)
+        layers = _rotate(layers, angle_rad)
     inside = layers[..., 3] >= 128
     if not inside.any():  # a few pixels, shrunk to less than one
         inside = layers[..., 3] == layers[..., 3].max()
@@ -67,7 +67,7 @@ def cut_out(
     return Cutout(np.ascontiguousarray(layers[window][..., :3]), inside[window].copy())
 
 
-def _turn(layers: UInt8Array, angle_rad: float) -> UInt8Array:
+def _rotate(layers: UInt8Array, angle_rad: float) -> UInt8Array:
     height, width = layers.shape[:2]
     cos, sin = np.cos(angle_rad), np.sin(angle_rad)
     new_width = int(np.ceil(abs(cos) * width + abs(sin) * height)) + 2

@@ -1,4 +1,4 @@
-"""Amodal COCO rows of composed pictures."""
+"""Amodal COCO annotations of composed pictures, and contours of their masks."""
 
 from __future__ import annotations
 

@@ -133,6 +133,17 @@ class TestCocoa:
         assert "left out: 1" in printed
         assert "region 1, 'segmentation'" in data.info["left_out"][0]
 
+    def test_a_region_without_a_place_hides_nothing_that_is_rebuilt(self, convert):
+        content = layouts.cocoa()
+        regions = content["annotations"][0]["regions"]
+        regions[0]["order"] = "front"
+        del regions[1]["visible_mask"], regions[1]["invisible_mask"]
+        data, _ = convert("cocoa", content, "--leave-out")
+        assert "region 1, 'order'" in data.info["left_out"][0]
+        assert len(data.info["left_out"]) == 1
+        rows = data.annotations_of(7)
+        assert rows[0]["occlusion_rate"] == 0
+
 
 class TestCocoaCls:
     def test_flat_polygons_are_a_counted_repair(self, convert):

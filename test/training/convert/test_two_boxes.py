@@ -74,7 +74,7 @@ def check(data):
 
 @pytest.mark.parametrize("content", [two_boxes(), cvat(), cvat(ids=False), label_studio()])
 def test_exports_of_one_file(convert, content):
-    data, printed = convert("boxes", content)
+    data, printed = convert("two-boxes", content)
     check(data)
     assert "train with dataset=amodal_boxes" in printed
 
@@ -82,17 +82,17 @@ def test_exports_of_one_file(convert, content):
 def test_two_files_with_a_layer_each(tmp_path, convert):
     path = tmp_path / "visible.json"
     path.write_text(json.dumps(cvat(layers=["visible"])))
-    data, _ = convert("boxes", cvat(layers=["amodal"]), "--visible", path)
+    data, _ = convert("two-boxes", cvat(layers=["amodal"]), "--visible", path)
     check(data)
 
 
 def test_an_object_with_one_box_is_in_full_view(convert):
     content = two_boxes()
     del content["annotations"][3]["visible_bbox"]  # the fourth object touches nothing
-    check(convert("boxes", content)[0])
+    check(convert("two-boxes", content)[0])
     content = cvat(ids=False)
     content["annotations"].pop(7)
-    data, _ = convert("boxes", content)
+    data, _ = convert("two-boxes", content)
     check(data)
     assert data.info["repairs"] == {"amodal masks without a visible one: taken as in full view": 1}
 
@@ -109,10 +109,19 @@ def test_an_object_with_one_box_is_in_full_view(convert):
 def test_boxes_that_are_none_are_named(refusal, change, message):
     content = two_boxes()
     change(content["annotations"][1])
-    assert message in refusal("boxes", content)
+    assert message in refusal("two-boxes", content)
 
 
 def test_box_without_a_layer_is_refused(refusal):
     content = cvat()
     del content["annotations"][2]["attributes"]["layer"]
-    assert "annotation 3: is it visible or amodal?" in refusal("boxes", content)
+    assert "annotation 3: is it visible or amodal?" in refusal("two-boxes", content)
+
+
+def test_what_is_left_out_is_listed_once(convert):
+    content = cvat()
+    content["annotations"][2]["bbox"] = [1, 2, 0, 4]
+    data, printed = convert("two-boxes", content, "--leave-out")
+    assert len(data.info["left_out"]) == 1
+    assert "annotation 3, 'bbox': has no area (0 x 4)" in data.info["left_out"][0]
+    assert "left out: 1" in printed

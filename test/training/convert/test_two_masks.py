@@ -96,14 +96,14 @@ def check(data, image_id):
 
 @pytest.mark.parametrize("ids", [True, False])
 def test_cvat_one_file_with_a_layer_attribute(convert, ids):
-    data, _ = convert("two-layers", cvat(ids=ids))
+    data, _ = convert("two-masks", cvat(ids=ids))
     check(data, 7)
     assert data.info["repairs"] == {}
     assert all(row["iscrowd"] == 0 for row in data.annotations_of(7))
 
 
 def test_label_studio_one_file_with_layers_in_the_labels(convert):
-    data, _ = convert("two-layers", label_studio())
+    data, _ = convert("two-masks", label_studio())
     check(data, 0)
     assert data.images[0]["file_name"] == "images/1/000001.jpg"
 
@@ -121,7 +121,7 @@ def test_two_files_whose_images_are_numbered_differently(tmp_path, convert):
         row["category_id"] = 3 - row["category_id"]
     path = tmp_path / "visible.json"
     path.write_text(json.dumps(visible))
-    data, _ = convert("two-layers", amodal, "--visible", path)
+    data, _ = convert("two-masks", amodal, "--visible", path)
     check(data, 7)
 
 
@@ -135,7 +135,7 @@ def test_parts_with_one_id_are_joined(convert):
         whole
         | {"id": 99, "segmentation": [[x0, middle, x1, middle, x1, y1, x0, y1]], "iscrowd": 0}
     )
-    check(convert("two-layers", content)[0], 7)
+    check(convert("two-masks", content)[0], 7)
 
 
 def test_parts_without_an_id_go_to_the_amodal_mask_they_lie_in(convert):
@@ -146,7 +146,7 @@ def test_parts_without_an_id_go_to_the_amodal_mask_they_lie_in(convert):
     whole["segmentation"] = [[x0, y0, x1, y0, x1, low, x0, low]]
     small = {"id": 99, "segmentation": [[x0, low, x1, low, x1, y1, x0, y1]]}
     content["annotations"].insert(0, whole | small)
-    data, _ = convert("two-layers", content)
+    data, _ = convert("two-masks", content)
     check(data, 7)
     assert data.info["repairs"] == {"visible masks added to an amodal mask that has one: parts": 1}
 
@@ -157,7 +157,7 @@ def test_an_object_drawn_once_is_in_full_view(convert):
     content["annotations"] = [
         row for k, row in enumerate(content["annotations"]) if k not in (4, 3)
     ]
-    data, printed = convert("two-layers", content)
+    data, printed = convert("two-masks", content)
     check(data, 7)
     assert data.info["repairs"] == {
         "amodal masks without a visible one: taken as in full view": 1,
@@ -170,7 +170,7 @@ def test_an_amodal_mask_drawn_too_small_is_extended(convert):
     content = cvat()
     x0, y0, x1, y1 = layouts.BOXES[0]
     content["annotations"][0]["segmentation"] = [[x0, y0, x1 - 1, y0, x1 - 1, y1, x0, y1]]
-    data, _ = convert("two-layers", content)
+    data, _ = convert("two-masks", content)
     check(data, 7)
     assert data.info["repairs"] == {"amodal masks without all visible pixels: extended to them": 1}
 
@@ -178,7 +178,7 @@ def test_an_amodal_mask_drawn_too_small_is_extended(convert):
 def test_masks_of_other_classes_or_places_are_not_paired(convert):
     content = cvat(ids=False)
     content["annotations"][4]["category_id"] = 2  # visible part of a "cup", called a box
-    data, _ = convert("two-layers", content)
+    data, _ = convert("two-masks", content)
     assert len(data.annotations_of(7)) == 5
 
 
@@ -206,7 +206,7 @@ def test_masks_of_other_classes_or_places_are_not_paired(convert):
 def test_what_a_labeller_got_wrong_is_named(refusal, change, message):
     content = cvat()
     change(content["annotations"])
-    assert message in refusal("two-layers", content)
+    assert message in refusal("two-masks", content)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from helpers.paths import ROOT
 from amodal_perception.errors import DatasetError
 from amodal_perception.ordering import FOR_TRUTH, occlusion_graph
 from amodal_perception.storage import amodal_coco
-from training.datasets.resumable import record_path
+from training.image_jobs import record_path
 from training.sim.generate import VIEWS, DatasetConfig, generate, merge
 from training.sim.shapes import HELDOUT_FAMILIES, TRAIN_FAMILIES
 

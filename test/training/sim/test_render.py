@@ -25,7 +25,7 @@ def make_scene(boxes, background=()):
     material = build.material(make_finish("plain", np.random.default_rng(0), 16))
     for size, centre in [*boxes, *background]:
         body = build.spec.worldbody.add_body(pos=centre)
-        build.show(body, box(size), material)
+        build.add_visual_mesh(body, box(size), material)
     build.spec.worldbody.add_camera()
     build.spec.stat.extent = 1.0
     build.spec.visual.map.znear, build.spec.visual.map.zfar = 0.02, 20

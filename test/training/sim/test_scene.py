@@ -38,12 +38,12 @@ def test_one_to_twenty_objects_with_a_name_and_geoms(scene):
 
 
 def test_dressing_changes_the_light_and_nothing_that_moves(scene):
-    from training.sim.scene import dress
+    from training.sim.scene import randomise_appearance
 
     looks = []
     before = scene.data.qpos.copy()
     for seed in (1, 2, 1):
-        dress(scene, np.random.default_rng(seed))
+        randomise_appearance(scene, np.random.default_rng(seed))
         looks.append((scene.model.light_dir.copy(), scene.model.light_diffuse.copy()))
         assert scene.model.light_active.any()
     assert np.array_equal(scene.data.qpos, before)

@@ -7,7 +7,7 @@ from helpers.scenes import ellipse, write_coco
 from amodal_perception.errors import DatasetError
 from amodal_perception.storage import amodal_coco
 from amodal_perception.storage.coco_rle import decode_mask, encode_mask, intersection
-from training.datasets.packed_objects import read_objects
+from training.packed_objects import read_objects
 from training.synthesize import d2sa
 from training.synthesize.__main__ import main
 from training.synthesize.d2sa import D2saRecipe, Layout, fit, layers_to_rows, pad

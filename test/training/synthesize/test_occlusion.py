@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from amodal_perception.errors import DatasetError
 from amodal_perception.storage import coco_rle
-from training.datasets.packed_objects import read_objects
+from training.packed_objects import read_objects
 from training.synthesize.occlusion import (
     OcclusionRecipe,
     OcclusionSettings,
@@ -49,9 +49,9 @@ def test_complete_objects_are_whole_large_and_alone(tmp_path):
         ],
     )
     objects = read_objects(path)
-    funnel = complete_objects(objects, SMALL)
-    assert objects.image[funnel.indices].tolist() == [0, 8, 8]
-    assert list(funnel.left.values()) == [11, 9, 8, 6, 5, 4, 3]
+    complete = complete_objects(objects, SMALL)
+    assert objects.image[complete.indices].tolist() == [0, 8, 8]
+    assert list(complete.remaining.values()) == [11, 9, 8, 6, 5, 4, 3]
 
 
 def test_masks_are_the_photographs_own_and_nothing_else_changes(single_objects):

@@ -14,7 +14,7 @@ from helpers.paths import ROOT
 from amodal_perception.errors import DatasetError
 from amodal_perception.storage import amodal_coco
 from training.datasets.amodal_coco import AmodalCocoDataset
-from training.datasets.resumable import SETTINGS_NAME
+from training.image_jobs import SETTINGS_NAME
 from training.synthesize import parallel
 from training.synthesize.__main__ import main
 

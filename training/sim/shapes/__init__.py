@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from training.sim.shapes.boxes import book, carton, device, parcel, soap, toy_brick
+from training.sim.shapes.box_shapes import book, carton, device, parcel, soap, toy_brick
 from training.sim.shapes.heldout import banana, goblet, hammer, mug, shoe
 from training.sim.shapes.parts import Collider, Rng, Shape
 from training.sim.shapes.revolved import (
@@ -27,16 +27,19 @@ from training.sim.shapes.revolved import (
 from training.sim.shapes.tools import pan, pen, scissors, screwdriver, spoon, tube, wrench
 from training.sim.shapes.toys import animal, blocks, bracket, letter, toy_car
 
-__all__ = ["HELDOUT_FAMILIES", "TRAIN_FAMILIES", "Collider", "Shape", "family_set"]
+__all__ = ["HELDOUT_FAMILIES", "TRAIN_FAMILIES", "TRAIN_GROUPS", "Collider", "Shape", "family_set"]
+
+TRAIN_GROUPS: dict[str, tuple[Callable[[Rng], Shape], ...]] = {
+    "boxes": (carton, parcel, book, device, soap, toy_brick),
+    "revolved": (can, bottle, jar, bowl, plate, cup, ball, fruit, tape, candle),
+    "tools": (tube, pen, screwdriver, wrench, spoon, scissors, pan),
+    "toys": (toy_car, animal, letter, blocks, bracket),
+}
+"""The families that are trained on, by the kind of their shape."""
 
 TRAIN_FAMILIES: dict[str, Callable[[Rng], Shape]] = {
-    f.__name__: f
-    for f in (
-        carton, parcel, book, device, soap, toy_brick, can, bottle, jar, bowl, plate, cup, ball,
-        fruit, tape, candle, tube, pen, screwdriver, wrench, spoon, scissors, pan, toy_car, animal,
-        letter, blocks, bracket,
-    )
-}  # fmt: skip
+    f.__name__: f for group in TRAIN_GROUPS.values() for f in group
+}
 
 HELDOUT_FAMILIES: dict[str, Callable[[Rng], Shape]] = {
     f.__name__: f for f in (mug, shoe, hammer, banana, goblet)

@@ -1,4 +1,4 @@
-"""What a shape is made of, and helpers that every family uses."""
+"""A shape (meshes, materials, colliders), and helpers that every family of shapes uses."""
 
 from __future__ import annotations
 

@@ -13,8 +13,8 @@ from tqdm import tqdm
 from amodal_perception.masks import mask_windows
 from amodal_perception.storage.coco_rle import decode_masks
 from amodal_perception.storage.memory_bank import CELLS, pack_masks, unpack_masks
-from training.datasets.packed_objects import Objects
 from training.models.roi.roi_align import SAMPLES_PER_CELL
+from training.packed_objects import Objects
 
 
 @dataclass(frozen=True, eq=False)

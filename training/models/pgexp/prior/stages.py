@@ -32,13 +32,13 @@ from amodal_perception.storage.memory_bank import (
     write_bank,
 )
 from training.datasets.amodal_coco import FILE_NAME
-from training.datasets.packed_objects import Objects, read_objects
 from training.models.detectors.box_coding import encode_boxes
 from training.models.pgexp.mask_encoder import MaskEncoder
 from training.models.pgexp.mask_flow import MaskFlow
 from training.models.pgexp.prior.building import medoids, moved_copy
 from training.models.pgexp.prior.crops import Crops, both_masks, crop_objects
 from training.models.pgexp.prior.learning import encode, train_encoder, train_flow
+from training.packed_objects import Objects, read_objects
 
 SHOWN = 12
 SHOWN_NEAR = 3

@@ -2,10 +2,10 @@ import numpy as np
 import torch
 from pycocotools import mask as coco_mask
 
-from training.datasets.packed_objects import read_objects
 from training.models.detector import Rois
 from training.models.pgexp.prior.crops import crop_objects
 from training.models.roi.roi_align import crop_masks
+from training.packed_objects import read_objects
 
 
 def test_crops_are_those_that_queries_are_trained_on(data):

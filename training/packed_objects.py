@@ -1,4 +1,4 @@
-"""The objects of a data set, packed: a million of them fit into memory, and processes share them.
+"""A data set's objects in NumPy arrays: a million fit into memory, and processes share them.
 
 Rows of Python objects take ten times the room, and forked processes copy them page by page as
 they count references.

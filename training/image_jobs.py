@@ -1,6 +1,7 @@
-"""Resumable data-set generation: image by image, in worker processes, interrupted at any moment.
+"""Resumable data-set generation: images made one by one in worker processes, then merged.
 
-An image counts as made once its record is written, and the record is written last. As image
+It may be interrupted at any moment: an image counts as made once its record is written, which
+is last. As image
 number n depends on the settings and n alone, the bytes are the same for any number of processes
 and interruptions.
 """
@@ -34,7 +35,7 @@ def record_path(out: Path, number: int) -> Path:
     return out / "records" / f"{number:06d}.json"
 
 
-def claim(out: Path, settings: Json, *, folders: Iterable[str] = ()) -> None:
+def open_dataset_folder(out: Path, settings: Json, *, folders: Iterable[str] = ()) -> None:
     """Make the data set's folders, or continue those of the same settings.
 
     Args:
@@ -100,7 +101,7 @@ def merge(out: Path, class_names: tuple[str, ...], info: Json) -> int:
     return len(images)
 
 
-def made_in(
+def run_image_jobs(
     pool: ProcessPoolExecutor, out: Path, job: Callable[..., int], calls: Iterable[tuple[Any, ...]]
 ) -> Iterator[int]:
     """Call `job` with each tuple of arguments in the pool's processes, and end the pool.
