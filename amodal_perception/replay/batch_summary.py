@@ -9,7 +9,7 @@ from pathlib import Path
 
 from amodal_perception import files
 from amodal_perception.evaluation.alignment import align
-from amodal_perception.evaluation.evaluate import evaluate
+from amodal_perception.evaluation.evaluate import evaluate_aligned
 from amodal_perception.evaluation.frame_table import percentiles, read_column
 from amodal_perception.replay.jobs import Job, Outcome
 from amodal_perception.replay.replay import read_stamped_truth
@@ -144,7 +144,7 @@ def _temporal_stability(parts: Sequence[dict[str, float]]) -> dict[str, float]:
 
 def _metrics(jobs: Sequence[Job]) -> dict[str, float]:
     """Measure all runs at once; of truths with other classes nothing is said."""
-    truths, predictions = [], []
+    truths, aligned = [], []
     for job in jobs:
         assert job.truth_path is not None
         common = common_frames(
@@ -153,10 +153,10 @@ def _metrics(jobs: Sequence[Job]) -> dict[str, float]:
         )
         assert common is not None, "a run with metrics has frames with truth"
         truths.append(common[0])
-        predictions.append(align(*common))
+        aligned.append(align(*common))
     if len({str(truth.categories) for truth in truths}) > 1:
         return {}
-    return evaluate(pooled(truths), pooled(predictions))
+    return evaluate_aligned(pooled(truths), pooled(aligned)).metrics
 
 
 def pooled(parts: Sequence[AmodalCoco]) -> AmodalCoco:

@@ -22,7 +22,7 @@ from tqdm import tqdm
 from amodal_perception.boxes import xywh_to_xyxy
 from amodal_perception.command_line import run_main
 from amodal_perception.errors import ConfigError
-from amodal_perception.evaluation.evaluate import evaluate_in_detail
+from amodal_perception.evaluation.evaluate import evaluate
 from amodal_perception.preprocess import letterbox
 from amodal_perception.storage import amodal_coco
 from amodal_perception.storage.amodal_coco import AmodalCoco, Json
@@ -207,7 +207,7 @@ def load_blade(run: Path, device: torch.device, num_threads: int = 0) -> TorchRu
 
 def figures(truth: AmodalCoco, answers: AmodalCoco) -> dict[str, float]:
     """Measure predictions by the protocols of box prompts."""
-    return evaluate_in_detail(truth, answers, PROTOCOLS).metrics
+    return evaluate(truth, answers, PROTOCOLS)
 
 
 def main(arguments: list[str] | None = None) -> int:

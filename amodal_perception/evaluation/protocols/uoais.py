@@ -23,7 +23,12 @@ import numpy as np
 from tqdm import tqdm
 
 from amodal_perception.evaluation.comparison import Comparison, Float64, Int64, Objects
-from amodal_perception.evaluation.measures import Figures, Harmonic, Ratio, mean_over_images
+from amodal_perception.evaluation.weighted_metrics import (
+    Harmonic,
+    Ratio,
+    WeightedMetrics,
+    mean_over_images,
+)
 from amodal_perception.storage.coco_rle import boxes_xywh
 from amodal_perception.storage.decode_strip import decode_strip
 from amodal_perception.structures import BoolArray, UInt8Array
@@ -42,7 +47,7 @@ METRICS = (
 )
 
 
-def uoais(comparison: Comparison) -> Figures:
+def uoais(comparison: Comparison) -> WeightedMetrics:
     """Measure overlap and boundary F-measure, F75 and mIoU by mask, and occlusion classification.
 
     ``mIoU`` is that of all assigned pixels of an image together, 0 where there are none, as
@@ -57,7 +62,7 @@ def uoais(comparison: Comparison) -> Figures:
         for kind in kinds:
             rows[kind][image] = scene.figures(kind)
         counts[image] = scene.classified()
-    figures: Figures = {
+    figures: WeightedMetrics = {
         f"{kind}.{metric}": mean_over_images(rows[kind][:, i])
         for kind in kinds
         for i, metric in enumerate(METRICS)
