@@ -16,7 +16,7 @@ from amodal_perception.commands.options import (
 )
 from amodal_perception.errors import AmodalError
 from amodal_perception.replay import batch_summary, executors
-from amodal_perception.replay.jobs import Job, ModelSettings, Outcome, plan
+from amodal_perception.replay.jobs import Job, ModelSettings, Outcome, list_jobs
 from amodal_perception.replay.run_folder import RunOptions
 from amodal_perception.storage.amodal_coco import Json
 
@@ -76,7 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise AmodalError("--live plays in real time on this machine; leave out --ray")
     if not arguments.live and (arguments.node or arguments.rate != 1):
         raise AmodalError("--node and --rate belong to --live")
-    jobs, unreadable = plan(
+    jobs, unreadable = list_jobs(
         arguments.bags,
         arguments.out,
         ModelSettings(
@@ -96,7 +96,7 @@ def run(arguments: argparse.Namespace) -> int:
     if summary:
         print_summary(summary)
         print_runs(summary)
-        kept = sum(outcome.is_kept for outcome in outcomes)
+        kept = sum(outcome.is_reused for outcome in outcomes)
         if kept:
             print(f"{kept} of {len(outcomes)} runs were finished before, from the same inputs")
         print(f"report: {arguments.out / 'report.html'}")
@@ -118,7 +118,7 @@ def _replay_live(jobs: Sequence[Job], arguments: argparse.Namespace) -> list[Out
     jobs = [replace(job, live=label) for job in jobs]
     play = partial(replay_live, node=arguments.node, rate=arguments.rate)
     with ros(is_alone=not arguments.node):
-        return list(executors.run_in_turn(jobs, play))
+        return list(executors.run_serial(jobs, play))
 
 
 def print_summary(summary: Json) -> None:

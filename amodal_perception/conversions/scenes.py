@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from amodal_perception.masks import encode_rles, mask_windows
+from amodal_perception.masks import encode_row_major_rles, mask_windows
 from amodal_perception.ordering import removal_order
 from amodal_perception.planning.planner_inputs import decode_mask
 from amodal_perception.structures import BoolArray, Instances, IntArray, OcclusionGraph, Scene
@@ -196,7 +196,7 @@ def masks_to_msgs(
             area=np.count_nonzero(crop),
         )
         for crop, counts, (x0, y0, x1, y1), (left, top) in zip(
-            crops, encode_rles(crops), tight_xyxy, corners_xy.tolist()
+            crops, encode_row_major_rles(crops), tight_xyxy, corners_xy.tolist()
         )
     ]
 

@@ -122,7 +122,7 @@ def write_csv(path: Path, rows: Sequence[FrameRow]) -> None:
     """Write one line per frame; a cell is empty where there is no value."""
     stages = list(dict.fromkeys(stage for row in rows for stage in row.stages_ms))
     header = FrameRow(0, 0).cells(stages)
-    with files.replacing(path) as temporary, temporary.open("w", newline="") as file:
+    with files.atomic_write(path) as temporary, temporary.open("w", newline="") as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(header)
         for row in rows:

@@ -129,7 +129,7 @@ def write_run(
     Raises:
         DatasetError: the truth is about none of the frames.
     """
-    with _replacing_run(Path(out_dir)) as folder:
+    with _atomic_write_run(Path(out_dir)) as folder:
         run = _Run(folder, options)
         with PredictionsFile() as predictions:
             run.take(frames, predictions)
@@ -170,10 +170,10 @@ def truth_changes(truth: AmodalCoco) -> list[SceneChange]:
         place = np.full(len(instances), -1, np.int32)
         place[seen] = np.arange(len(seen))
         edges = place[edges]
-        view = ComparedScene(instances[seen], edges[(edges >= 0).all(axis=1)])
+        scene = ComparedScene(instances[seen], edges[(edges >= 0).all(axis=1)])
         if before is not None:
-            changes.append(compare_scenes(before, view))
-        before = view
+            changes.append(compare_scenes(before, scene))
+        before = scene
     return changes
 
 
@@ -206,9 +206,9 @@ class _Run:
                     if video:
                         video.add(_dropped_picture(frame.image), frame.stamp_ns)
                     continue
-                view = ComparedScene(scene.instances, scene.graph.edges, scene.track_ids)
-                change = compare_scenes(before, view) if before else None
-                before = view
+                compared = ComparedScene(scene.instances, scene.graph.edges, scene.track_ids)
+                change = compare_scenes(before, compared) if before else None
+                before = compared
                 latency_ms, age_ms = replayed.latency_ms, replayed.age_ms
                 row = scene_row(index, scene, change, latency_ms=latency_ms, age_ms=age_ms)
                 self.rows.append(row)
@@ -306,7 +306,7 @@ def common_frames(
 
 
 @contextmanager
-def _replacing_run(out_dir: Path) -> Iterator[Path]:
+def _atomic_write_run(out_dir: Path) -> Iterator[Path]:
     """Yield a temporary folder; on success its content takes the place of an earlier run's."""
     is_new = not out_dir.exists()
     out_dir.mkdir(parents=True, exist_ok=True)

@@ -16,7 +16,7 @@ from helpers.running_node import node_process
 from amodal_perception.errors import AmodalError, BagError
 from amodal_perception.pipeline import PipelineConfig
 from amodal_perception.postprocess import PostprocessConfig
-from amodal_perception.replay.jobs import ModelSettings, plan
+from amodal_perception.replay.jobs import ModelSettings, list_jobs
 from amodal_perception.storage.image_files import encode_image
 from amodal_perception.storage.scene_bags import read_scenes
 
@@ -35,7 +35,7 @@ def live(ros):
 
 
 def job_of(bag, out, model, **changes):
-    (job,), _ = plan([bag], out, ModelSettings(model, num_threads=1))
+    (job,), _ = list_jobs([bag], out, ModelSettings(model, num_threads=1))
     return replace(job, **changes)
 
 

@@ -260,7 +260,7 @@ def _run(options: argparse.Namespace) -> None:
     for name in options.rows or TABLES[options.table]:
         rows[name] = run_row(name, options.out, options.words)
         options.out.mkdir(parents=True, exist_ok=True)
-        with files.replacing(options.out / "table.md") as temporary:
+        with files.atomic_write(options.out / "table.md") as temporary:
             temporary.write_text(table(rows, columns))
     print(table(rows, columns), end="")
 
