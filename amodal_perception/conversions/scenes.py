@@ -97,13 +97,13 @@ def message_definitions() -> dict[str, str]:
     }
 
 
-def scene_to_msg(scene: Scene, types: MessageTypes, degraded: bool = False) -> Any:
+def scene_to_msg(scene: Scene, types: MessageTypes, instance_limit_reached: bool = False) -> Any:
     """Make an AmodalScene message; instance i gets the id i + 1.
 
     Args:
         scene: the scene; stamp and frame go into the header as they are.
         types: the message classes to use.
-        degraded: whether the scene may lack instances.
+        instance_limit_reached: the scene has as many as are allowed: there may be more.
     """
     instances, graph = scene.instances, scene.graph
     height, width = instances.size_hw
@@ -119,7 +119,7 @@ def scene_to_msg(scene: Scene, types: MessageTypes, degraded: bool = False) -> A
         edges=[edge_to_msg(graph, k, types) for k in range(len(graph.edges))],
         removal_order=types.numbers((graph.removal_order + 1).astype(np.uint16)),
         acyclic=graph.acyclic,
-        status=int(degraded),
+        status=int(instance_limit_reached),
         stage_names=list(scene.stages_ms),
         stage_ms=types.numbers(np.array(list(scene.stages_ms.values()), np.float32)),
     )

@@ -38,7 +38,7 @@ from amodal_perception.evaluation.temporal_stability import (
     compare_scenes,
     temporal_stability,
 )
-from amodal_perception.reports.run_report import Gallery, Report, write_report
+from amodal_perception.reports.run_report import Gallery, RunReport, write_run_report
 from amodal_perception.storage import amodal_coco
 from amodal_perception.storage.amodal_coco import AmodalCoco, Json
 from amodal_perception.storage.image_files import write_image
@@ -153,9 +153,9 @@ def write_run(
                     "the run"
                 )
         write_csv(folder / "frames.csv", run.rows)
-        write_report(
+        write_run_report(
             folder / "report.html",
-            Report(summary, run.rows, run.gallery, evaluation, folder / "video.webm"),
+            RunReport(summary, run.rows, run.gallery, evaluation, folder / "video.webm"),
         )
         files.write_json(folder / "summary.json", summary, indent=1)
     return summary

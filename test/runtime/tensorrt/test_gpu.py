@@ -1,7 +1,7 @@
 import pytest
 
 from amodal_perception.errors import EngineError, GpuLostError, GpuMemoryError
-from amodal_perception.ros.worker import is_out_of_memory
+from amodal_perception.ros.inference_thread import is_out_of_memory
 from amodal_perception.runtime.tensorrt import gpu
 from amodal_perception.runtime.tensorrt.gpu import check_cuda
 
