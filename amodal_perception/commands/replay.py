@@ -92,7 +92,7 @@ def run(arguments: argparse.Namespace) -> int:
         outcomes = list(executors.run_on_ray(jobs, arguments.ray))
     else:
         outcomes = list(executors.run_on_cores(jobs, arguments.workers))
-    summary, failures = batch_summary.finish(arguments.out, outcomes, unreadable)
+    summary, failures = batch_summary.write_batch_summary(arguments.out, outcomes, unreadable)
     if summary:
         print_summary(summary)
         print_runs(summary)
@@ -108,7 +108,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _replay_live(jobs: Sequence[Job], arguments: argparse.Namespace) -> list[Outcome]:
     """Play the jobs one after the other to a node."""
     try:
-        from amodal_perception.ros.live_replay import replay_live, ros
+        from amodal_perception.ros.live_replay import rclpy_context, replay_live
     except ModuleNotFoundError as error:
         raise AmodalError(
             f"--live needs ROS 2 and this package's messages: source its setup ({error})"
@@ -117,7 +117,7 @@ def _replay_live(jobs: Sequence[Job], arguments: argparse.Namespace) -> list[Out
     label = f"{arguments.node or 'own node'} at rate {arguments.rate:g}"
     jobs = [replace(job, live=label) for job in jobs]
     play = partial(replay_live, node=arguments.node, rate=arguments.rate)
-    with ros(is_alone=not arguments.node):
+    with rclpy_context(is_alone=not arguments.node):
         return list(executors.run_serial(jobs, play))
 
 

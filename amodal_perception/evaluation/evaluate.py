@@ -17,7 +17,7 @@ from amodal_perception.evaluation.one_to_one_matching import (
     match_one_to_one,
     pairs_by_image,
 )
-from amodal_perception.evaluation.protocols.coco import curve, targets
+from amodal_perception.evaluation.protocols.coco import precision_recall, targets
 from amodal_perception.storage.amodal_coco import AmodalCoco
 
 QUICK = ("coco", "order", "matched")
@@ -110,7 +110,7 @@ def evaluate_aligned(
         else {},
         left_out=left_out,
         matches=list(pairs_by_image(comparison, match_one_to_one(comparison))),
-        coco={target: curve(comparison, target) for target in targets(comparison)},
+        coco={target: precision_recall(comparison, target) for target in targets(comparison)},
         comparison=comparison,
     )
 

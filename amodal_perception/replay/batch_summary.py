@@ -31,7 +31,7 @@ class Failure:
     topic: str = ""
 
 
-def finish(
+def write_batch_summary(
     out_dir: Path, outcomes: Sequence[Outcome], unreadable: dict[str, str]
 ) -> tuple[Json | None, list[Failure]]:
     """Write the summary and the report over all jobs.
@@ -59,13 +59,13 @@ def finish(
         return done[0][1], []
     if not done:
         return None, failures
-    summary = summary_over(out_dir, done, failures)
+    summary = summarise_runs(out_dir, done, failures)
     write_batch_report(out_dir, summary)
     files.write_json(out_dir / "summary.json", summary, indent=1)
     return summary, failures
 
 
-def summary_over(
+def summarise_runs(
     out_dir: Path, done: Sequence[tuple[Job, Json]], failures: Sequence[Failure]
 ) -> Json:
     """Pool the figures of several runs.
@@ -156,10 +156,10 @@ def _metrics(jobs: Sequence[Job]) -> dict[str, float]:
         aligned.append(align(*common))
     if len({str(truth.categories) for truth in truths}) > 1:
         return {}
-    return evaluate_aligned(pooled(truths), pooled(aligned)).metrics
+    return evaluate_aligned(pool_files(truths), pool_files(aligned)).metrics
 
 
-def pooled(parts: Sequence[AmodalCoco]) -> AmodalCoco:
+def pool_files(parts: Sequence[AmodalCoco]) -> AmodalCoco:
     """Put files with the same categories together; images, named by part and stamp, stay apart."""
     images: dict[int, Json] = {}
     annotations: dict[int, Json] = {}

@@ -8,7 +8,7 @@ from amodal_perception.evaluation.average_precision import PrecisionRecall
 from amodal_perception.evaluation.coco_matching import match_coco
 from amodal_perception.evaluation.comparison import Comparison
 from amodal_perception.evaluation.one_to_one_matching import match_one_to_one
-from amodal_perception.evaluation.protocols.coco import curve, targets
+from amodal_perception.evaluation.protocols.coco import precision_recall, targets
 from amodal_perception.evaluation.protocols.order import edges_found
 from amodal_perception.evaluation.weighted_metrics import Ratio, WeightedMetrics
 
@@ -27,7 +27,7 @@ def per_class(comparison: Comparison) -> WeightedMetrics:
     """Measure COCO's AP and AP50 of each class of which the truth has an object."""
     figures: WeightedMetrics = {}
     for target in targets(comparison):
-        of_classes = curve(comparison, target)
+        of_classes = precision_recall(comparison, target)
         for label, name in enumerate(comparison.class_names):
             key = f"{class_key(name)}.{target}"
             figures[f"{key}_AP"] = of_classes.ap(label=label)

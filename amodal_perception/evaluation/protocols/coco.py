@@ -21,7 +21,7 @@ def coco(comparison: Comparison) -> WeightedMetrics:
     """
     figures: WeightedMetrics = {}
     for target in targets(comparison):
-        overall = curve(comparison, target)
+        overall = precision_recall(comparison, target)
         figures |= {
             f"{target}.AP": overall.ap(),
             f"{target}.AP50": overall.ap(0.50),
@@ -30,7 +30,7 @@ def coco(comparison: Comparison) -> WeightedMetrics:
             f"{target}.AR10": overall.ar(10),
             f"{target}.AR100": overall.ar(100),
         }
-        true_area, predicted_area = areas(comparison, target)
+        true_area, predicted_area = areas_px2(comparison, target)
         for size, (low, high) in SIZES_PX2.items():
             ignored = comparison.ignored | (true_area < low) | (true_area > high)
             matches = match_coco(comparison, comparison.overlaps.iou[target], ignored=ignored)
@@ -50,14 +50,14 @@ def targets(comparison: Comparison) -> list[str]:
     return [target for target in TARGETS if has_visible or not target.startswith("visible")]
 
 
-def curve(comparison: Comparison, target: str) -> PrecisionRecall:
+def precision_recall(comparison: Comparison, target: str) -> PrecisionRecall:
     """Return precision and recall of a target over all sizes."""
     ignored = comparison.ignored
     matches = match_coco(comparison, comparison.overlaps.iou[target], ignored=ignored)
     return PrecisionRecall(comparison, matches, ignored=ignored)
 
 
-def areas(comparison: Comparison, target: str) -> tuple[Float64, Float64]:
+def areas_px2(comparison: Comparison, target: str) -> tuple[Float64, Float64]:
     """Return the areas, in square pixels, by which true and predicted objects are sorted."""
     true, predicted = comparison.truth, comparison.predictions
     true_area = true.visible_px if target.startswith("visible") else true.area

@@ -84,7 +84,7 @@ class Target:
 
 
 @dataclass(frozen=True)
-class Built:
+class BuiltEngine:
     """An engine that is ready.
 
     Attributes:
@@ -104,7 +104,7 @@ def build_engine(
     options: BuildOptions = BuildOptions(),
     *,
     force: bool = False,
-) -> Built:
+) -> BuiltEngine:
     """Build an engine and its manifest; nothing half-written is ever left.
 
     Whoever else builds into the same folder is waited for.
@@ -130,7 +130,7 @@ def build_engine(
             left.unlink()
         existing = None if force else _up_to_date(out, source, target, options)
         if existing is not None:
-            return Built(out, existing, is_new=False)
+            return BuiltEngine(out, existing, is_new=False)
         started = time.perf_counter()
         engine, types, arithmetic = _compile(source, target, options)
         seconds = time.perf_counter() - started
@@ -162,7 +162,7 @@ def build_engine(
         except OSError as error:
             error.filename = error.filename or str(out)  # of a full disk Python says not where
             raise
-    return Built(out, written, is_new=True)
+    return BuiltEngine(out, written, is_new=True)
 
 
 def _target(options: BuildOptions) -> Target:
