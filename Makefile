@@ -42,7 +42,7 @@ soak: setup $(STAMPS)/test
 	$(WITH_ROS) python test/run_gate.py soak $(if $(SECONDS),--seconds $(SECONDS))
 
 faults: setup $(STAMPS)/test
-	$(WITH_ROS) python -m pytest test/ros/test_survival.py test/ros/test_inputs.py test/ros/test_depth.py \
+	$(WITH_ROS) python -m pytest test/ros/test_survival.py test/ros/test_camera_subscription.py test/ros/test_depth.py \
 		test/ros/test_outputs.py test/ros/test_camera_faults.py test/ros/test_lifecycle_services.py
 
 clean:

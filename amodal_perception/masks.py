@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from amodal_perception.structures import BoolArray, FloatArray, IntArray
 
 
-def encode_rle(mask: BoolArray) -> NDArray[np.uint32]:
-    """Encode a mask as run lengths.
+def encode_row_major_rle(mask: BoolArray) -> NDArray[np.uint32]:
+    """Encode a mask as run lengths (RLE), row by row; COCO's go column by column.
 
     Args:
         mask: [h, w] bool.
@@ -21,11 +21,11 @@ def encode_rle(mask: BoolArray) -> NDArray[np.uint32]:
         uint32 lengths of alternating runs in row-major order; the first run is of zeros (and may
         be 0 long); they sum to h * w. A mask of no pixels gives no runs.
     """
-    return encode_rles([mask])[0]
+    return encode_row_major_rles([mask])[0]
 
 
-def encode_rles(masks: Sequence[BoolArray]) -> list[NDArray[np.uint32]]:
-    """Encode many masks at once, which is faster than one by one; see `encode_rle`."""
+def encode_row_major_rles(masks: Sequence[BoolArray]) -> list[NDArray[np.uint32]]:
+    """Encode many masks at once, which is faster than one by one; see `encode_row_major_rle`."""
     if not masks:
         return []
     # All pixels in one row. The zero before each mask makes sure that its first run is of zeros.
@@ -70,7 +70,9 @@ def box_windows(boxes_xyxy: FloatArray, size_hw: tuple[int, int]) -> IntArray:
     return windows
 
 
-def fit_crops(crops: FloatArray, boxes_xyxy: FloatArray, windows_xyxy: IntArray) -> FloatArray:
+def resample_to_windows(
+    crops: FloatArray, boxes_xyxy: FloatArray, windows_xyxy: IntArray
+) -> FloatArray:
     """Resample grids that span boxes so that they span windows of whole pixels, bilinearly.
 
     Then a plain resize, which is much faster than a warp, puts each into its window. Leaving this
@@ -96,12 +98,12 @@ def fit_crops(crops: FloatArray, boxes_xyxy: FloatArray, windows_xyxy: IntArray)
     return np.stack(list(fitted.transpose(1, 0, 2, 3)), axis=-1)  # faster than a transposed copy
 
 
-def stretch_crop(crop: FloatArray, window_xyxy: IntArray) -> list[FloatArray]:
+def resize_crop(crop: FloatArray, window_xyxy: IntArray) -> list[FloatArray]:
     """Resize a grid that spans a window, [m, m, K], to its pixels: K arrays [h, w] float32."""
     x0, y0, x1, y1 = window_xyxy.tolist()
-    stretched = cv2.resize(crop, (x1 - x0, y1 - y0))
+    resized = cv2.resize(crop, (x1 - x0, y1 - y0))
     # Takes less than half the time of cv2.split.
-    return [cv2.extractChannel(stretched, k) for k in range(crop.shape[2])]  # type: ignore[misc]
+    return [cv2.extractChannel(resized, k) for k in range(crop.shape[2])]  # type: ignore[misc]
 
 
 def _cell_weights(sources: FloatArray, targets: FloatArray, m: int) -> FloatArray:

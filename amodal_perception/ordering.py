@@ -24,17 +24,18 @@ class OrderingConfig:
         min_hidden_fraction: the same as a fraction (0..1) of the occludee's amodal area. Predicted
             hidden parts are mostly smaller than true ones: half the truth's fraction finds more
             of its edges than it adds wrong ones.
-        min_cover_share: least share (0..1) of the pair's mutual cover that an edge has. Two
-            objects seldom hide each other; of predicted masks, the smaller cover is mostly a
-            border that is not quite right. 0 for exact masks; above 0.5 no two hide each other.
+        min_overlap_share: least share (0..1) that an edge's overlap has of the pair's overlap in
+            both directions. Two objects seldom hide each other; of predicted masks, the smaller
+            overlap is mostly a border that is not quite right. 0 for exact masks; above 0.5 no
+            two hide each other.
     """
 
     min_overlap_px: int = 16
     min_hidden_fraction: float = 0.01
-    min_cover_share: float = 0.3
+    min_overlap_share: float = 0.3
 
 
-FOR_TRUTH = OrderingConfig(min_hidden_fraction=0.02, min_cover_share=0.0)
+TRUTH_CONFIG = OrderingConfig(min_hidden_fraction=0.02, min_overlap_share=0.0)
 """For true masks, whose borders are right: this defines the edges of truth."""
 
 
@@ -43,7 +44,7 @@ def occlusion_graph(
 ) -> OcclusionGraph:
     """Build the occlusion graph: every pair (occluder, occludee), and a removal order.
 
-    The confidence of an edge i -> j is the share of the pair's mutual cover that i has, times
+    The confidence of an edge i -> j is its share of the pair's overlap in both directions, times
     the lower of the two scores: 1 when two certain objects overlap one way only.
     """
     overlap_px = overlap_matrix(instances)
@@ -53,7 +54,7 @@ def occlusion_graph(
     occludes = (
         (overlap_px >= config.min_overlap_px)
         & (fraction >= config.min_hidden_fraction)
-        & (share >= config.min_cover_share)
+        & (share >= config.min_overlap_share)
     )
     edges = np.argwhere(occludes).astype(np.int32)
     i, j = edges[:, 0], edges[:, 1]

@@ -31,11 +31,11 @@ class Pipeline:
     def __call__(self, frame: Frame) -> Scene:
         """Infer the scene of one frame; no state is kept between frames."""
         started = time.perf_counter()
-        inputs, view = letterbox(frame.image, self.runtime.metadata.input_hw)
+        inputs, transform = letterbox(frame.image, self.runtime.metadata.input_hw)
         preprocessed = time.perf_counter()
         raw = self.runtime(inputs)
         inferred = time.perf_counter()
-        instances = postprocess(raw, view, self.config.postprocess)
+        instances = postprocess(raw, transform, self.config.postprocess)
         postprocessed = time.perf_counter()
         graph = occlusion_graph(instances, self.config.ordering)
         ordered = time.perf_counter()

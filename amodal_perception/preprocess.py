@@ -5,13 +5,15 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from amodal_perception.structures import UInt8Array, ViewTransform
+from amodal_perception.structures import LetterboxTransform, UInt8Array
 
 PAD_VALUE = 114
 """Grey of the padding: about the mean of natural images, so the border is no strong edge."""
 
 
-def letterbox(image: UInt8Array, input_hw: tuple[int, int]) -> tuple[UInt8Array, ViewTransform]:
+def letterbox(
+    image: UInt8Array, input_hw: tuple[int, int]
+) -> tuple[UInt8Array, LetterboxTransform]:
     """Letterbox an image: scale it to the network's input, keeping its aspect, padded with grey.
 
     Args:
@@ -35,10 +37,10 @@ def letterbox(image: UInt8Array, input_hw: tuple[int, int]) -> tuple[UInt8Array,
         # Averaging areas, when shrinking, keeps fine texture from turning into false edges.
         method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
         inside[:] = cv2.resize(image, (width, height), interpolation=method)
-    view = ViewTransform(
+    transform = LetterboxTransform(
         camera_hw=camera_hw,
         input_hw=input_hw,
         scale_xy=(width / camera_hw[1], height / camera_hw[0]),
         offset_xy=(float(left), float(top)),
     )
-    return batch, view
+    return batch, transform

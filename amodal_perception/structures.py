@@ -64,7 +64,7 @@ class Frame:
 
 
 @dataclass(frozen=True)
-class ViewTransform:
+class LetterboxTransform:
     """The letterbox transform from camera pixels to network input: scaled, then offset.
 
     A camera point (x, y) is at ``(x * scale_xy[0] + offset_xy[0], ...)`` in the input.
@@ -100,8 +100,8 @@ class Instances:
         scores: [N] float32 in [0, 1], descending.
         labels: [N] int32, index into the model's class names.
         size_hw: height and width of the image, pixels.
-        windows_xyxy: [N, 4] int32, pixel windows ``[x0, x1) x [y0, y1)`` inside the image; no
-            amodal pixel lies outside its window.
+        windows_xyxy: [N, 4] int32, integer crop boxes ``[x0, x1) x [y0, y1)`` inside the image,
+            pixels; no amodal pixel lies outside its window.
         amodal_crops: N arrays [h, w] bool, what of the complete object lies in the image, inside
             the window.
         visible_crops: the same of the visible part of the object, a subset of `amodal_crops`.

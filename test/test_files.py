@@ -6,7 +6,7 @@ import hashlib
 
 import pytest
 
-from amodal_perception.files import replacing, sha256_of, write_json
+from amodal_perception.files import atomic_write, sha256_of, write_json
 
 
 def test_a_failed_write_keeps_the_old_file_and_leaves_no_other(tmp_path):
@@ -14,7 +14,7 @@ def test_a_failed_write_keeps_the_old_file_and_leaves_no_other(tmp_path):
     path.write_text("old")
 
     def fail_halfway():
-        with replacing(path) as temporary:
+        with atomic_write(path) as temporary:
             temporary.write_text("half")
             raise OSError("full")
 

@@ -7,11 +7,11 @@ from hypothesis.extra import numpy as hnp
 
 from amodal_perception.masks import (
     box_windows,
-    encode_rle,
-    encode_rles,
-    fit_crops,
+    encode_row_major_rle,
+    encode_row_major_rles,
     mask_windows,
-    stretch_crop,
+    resample_to_windows,
+    resize_crop,
 )
 from amodal_perception.planning.planner_inputs import decode_runs
 
@@ -27,13 +27,13 @@ MASKS = hnp.arrays(np.bool_, st.tuples(st.integers(0, 9), st.integers(0, 9)))
     ],
 )
 def test_rle_counts_runs_row_by_row_and_starts_with_zeros(drawn, counts):
-    assert encode_rle(drawn).tolist() == counts
+    assert encode_row_major_rle(drawn).tolist() == counts
     assert (decode_runs(np.array(counts, np.uint32), drawn.shape) == drawn).all()
 
 
 @given(MASKS)
 def test_rle_round_trip(drawn):
-    counts = encode_rle(drawn)
+    counts = encode_row_major_rle(drawn)
     assert counts.sum() == drawn.size
     assert (counts[1:] > 0).all()
     assert (decode_runs(counts, drawn.shape) == drawn).all()
@@ -41,7 +41,7 @@ def test_rle_round_trip(drawn):
 
 @given(st.lists(MASKS, max_size=5))
 def test_rle_of_many_masks_is_that_of_each(masks):
-    together = encode_rles(masks)
+    together = encode_row_major_rles(masks)
     assert len(together) == len(masks)
     for drawn, counts in zip(masks, together):
         assert counts.dtype == np.uint32
@@ -98,8 +98,10 @@ def test_box_windows_hold_the_pixels_whose_centres_are_inside(box, window):
 
 def paste(crop, box, window):
     """Resample one grid [m, m] into a window."""
-    fitted = fit_crops(crop[None, None], np.array([box], np.float32), np.array([window], np.int32))
-    (pasted,) = stretch_crop(fitted[0], np.array(window))
+    fitted = resample_to_windows(
+        crop[None, None], np.array([box], np.float32), np.array([window], np.int32)
+    )
+    (pasted,) = resize_crop(fitted[0], np.array(window))
     return pasted
 
 

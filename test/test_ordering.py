@@ -14,7 +14,7 @@ from amodal_perception.ordering import (
 )
 from amodal_perception.structures import Instances
 
-ANY = OrderingConfig(min_overlap_px=1, min_hidden_fraction=0.0, min_cover_share=0.0)
+ANY = OrderingConfig(min_overlap_px=1, min_hidden_fraction=0.0, min_overlap_share=0.0)
 
 
 def test_the_upper_of_two_hides_the_lower():

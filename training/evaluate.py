@@ -20,13 +20,14 @@ from torch import nn
 from tqdm import tqdm
 
 from amodal_perception.command_line import run_main
-from amodal_perception.commands.evaluate import evaluate_files
 from amodal_perception.drawing.overlay import draw_scene
 from amodal_perception.errors import ConfigError
-from amodal_perception.evaluation.evaluate import QUICK, evaluate_in_detail
+from amodal_perception.evaluation.evaluate import QUICK
+from amodal_perception.evaluation.evaluate import evaluate as evaluate_predictions
 from amodal_perception.ordering import occlusion_graph
 from amodal_perception.pipeline import Pipeline, PipelineConfig
 from amodal_perception.postprocess import PostprocessConfig
+from amodal_perception.reports.evaluation_folder import evaluate_files, headline_text
 from amodal_perception.runtime import ModelMetadata, RawDetections, Runtime, load_runtime
 from amodal_perception.storage import amodal_coco
 from amodal_perception.storage.amodal_coco import AmodalCoco, Json
@@ -206,7 +207,8 @@ def write_figures(
         occlusions=predictions.occlusions,
         info=predictions.info,
     )
-    evaluate_files(truth.path, path, out, names=names)
+    evaluation = evaluate_files(truth.path, path, out, names=names)
+    print(headline_text(evaluation, out))
 
 
 def figures(truth: AmodalCoco, predictions: AmodalCoco, wanted: str) -> dict[str, float]:
@@ -216,7 +218,7 @@ def figures(truth: AmodalCoco, predictions: AmodalCoco, wanted: str) -> dict[str
         ConfigError: there is no such protocol.
     """
     names = list(dict.fromkeys([*QUICK, wanted.split(".")[0]]))
-    return evaluate_in_detail(truth, predictions, names).metrics
+    return evaluate_predictions(truth, predictions, names)
 
 
 def validate(

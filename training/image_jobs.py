@@ -81,7 +81,7 @@ def merge(out: Path, class_names: tuple[str, ...], info: Json) -> int:
     """
     images, occlusions, first_id = [], [], 0
     records = sorted((out / "records").glob("[0-9]*.json"), key=lambda path: int(path.stem))
-    with files.replacing(out / "annotations.json") as temporary, open(temporary, "w") as file:
+    with files.atomic_write(out / "annotations.json") as temporary, open(temporary, "w") as file:
         categories = amodal_coco.categories_of(class_names)
         file.write(f'{{"info": {json.dumps(info)}, "categories": {json.dumps(categories)}')
         file.write(', "annotations": [')

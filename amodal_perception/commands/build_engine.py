@@ -8,7 +8,7 @@ from pathlib import Path
 
 from amodal_perception.errors import ConfigError
 from amodal_perception.runtime.tensorrt import cache
-from amodal_perception.runtime.tensorrt.build import BuildOptions, Built, build_engine
+from amodal_perception.runtime.tensorrt.build import BuildOptions, BuiltEngine, build_engine
 from amodal_perception.runtime.tensorrt.library import BACKENDS
 from amodal_perception.runtime.tensorrt.private_files import cache_folder
 
@@ -83,7 +83,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _print_built(built: Built) -> None:
+def _print_built(built: BuiltEngine) -> None:
     manifest = built.manifest
     did = f"built in {manifest.build_seconds:.1f} s" if built.is_new else "is there already"
     counts = ", ".join(f"{n} {dtype}" for dtype, n in sorted(manifest.precision.items()))

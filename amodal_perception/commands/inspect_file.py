@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from amodal_perception.errors import AmodalError
-from amodal_perception.reports.dataset_page import write_browser
+from amodal_perception.reports.dataset_page import write_dataset_page
 from amodal_perception.reports.dataset_statistics import RATE_BINS, summarise
 from amodal_perception.reports.memory_bank_page import describe_bank, write_bank_page
 from amodal_perception.runtime import ModelMetadata, load_runtime
@@ -113,7 +113,7 @@ def browse(path: Path, out_dir: Path, *, limit: int) -> Path:
     if (path / TABLE).is_file():
         return write_bank_page(path, out_dir, limit=limit)
     data = amodal_coco.read(_dataset_file(path))
-    return write_browser(data, summarise(data), out_dir, limit=limit)
+    return write_dataset_page(data, summarise(data), out_dir, limit=limit)
 
 
 def _dataset_file(path: Path) -> Path:

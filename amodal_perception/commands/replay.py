@@ -16,7 +16,7 @@ from amodal_perception.commands.options import (
 )
 from amodal_perception.errors import AmodalError
 from amodal_perception.replay import batch_summary, executors
-from amodal_perception.replay.jobs import Job, ModelSettings, Outcome, plan
+from amodal_perception.replay.jobs import Job, ModelSettings, Outcome, list_jobs
 from amodal_perception.replay.run_folder import RunOptions
 from amodal_perception.storage.amodal_coco import Json
 
@@ -76,7 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise AmodalError("--live plays in real time on this machine; leave out --ray")
     if not arguments.live and (arguments.node or arguments.rate != 1):
         raise AmodalError("--node and --rate belong to --live")
-    jobs, unreadable = plan(
+    jobs, unreadable = list_jobs(
         arguments.bags,
         arguments.out,
         ModelSettings(
@@ -92,11 +92,11 @@ def run(arguments: argparse.Namespace) -> int:
         outcomes = list(executors.run_on_ray(jobs, arguments.ray))
     else:
         outcomes = list(executors.run_on_cores(jobs, arguments.workers))
-    summary, failures = batch_summary.finish(arguments.out, outcomes, unreadable)
+    summary, failures = batch_summary.write_batch_summary(arguments.out, outcomes, unreadable)
     if summary:
         print_summary(summary)
         print_runs(summary)
-        kept = sum(outcome.is_kept for outcome in outcomes)
+        kept = sum(outcome.is_reused for outcome in outcomes)
         if kept:
             print(f"{kept} of {len(outcomes)} runs were finished before, from the same inputs")
         print(f"report: {arguments.out / 'report.html'}")
@@ -108,7 +108,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _replay_live(jobs: Sequence[Job], arguments: argparse.Namespace) -> list[Outcome]:
     """Play the jobs one after the other to a node."""
     try:
-        from amodal_perception.ros.live_replay import replay_live, ros
+        from amodal_perception.ros.live_replay import rclpy_context, replay_live
     except ModuleNotFoundError as error:
         raise AmodalError(
             f"--live needs ROS 2 and this package's messages: source its setup ({error})"
@@ -117,8 +117,8 @@ def _replay_live(jobs: Sequence[Job], arguments: argparse.Namespace) -> list[Out
     label = f"{arguments.node or 'own node'} at rate {arguments.rate:g}"
     jobs = [replace(job, live=label) for job in jobs]
     play = partial(replay_live, node=arguments.node, rate=arguments.rate)
-    with ros(is_alone=not arguments.node):
-        return list(executors.run_in_turn(jobs, play))
+    with rclpy_context(is_alone=not arguments.node):
+        return list(executors.run_serial(jobs, play))
 
 
 def print_summary(summary: Json) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from amodal_perception.masks import encode_rles, mask_windows
+from amodal_perception.masks import encode_row_major_rles, mask_windows
 from amodal_perception.ordering import removal_order
 from amodal_perception.planning.planner_inputs import decode_mask
 from amodal_perception.structures import BoolArray, Instances, IntArray, OcclusionGraph, Scene
@@ -97,13 +97,13 @@ def message_definitions() -> dict[str, str]:
     }
 
 
-def scene_to_msg(scene: Scene, types: MessageTypes, degraded: bool = False) -> Any:
+def scene_to_msg(scene: Scene, types: MessageTypes, instance_limit_reached: bool = False) -> Any:
     """Make an AmodalScene message; instance i gets the id i + 1.
 
     Args:
         scene: the scene; stamp and frame go into the header as they are.
         types: the message classes to use.
-        degraded: whether the scene may lack instances.
+        instance_limit_reached: the scene has as many as are allowed: there may be more.
     """
     instances, graph = scene.instances, scene.graph
     height, width = instances.size_hw
@@ -119,7 +119,7 @@ def scene_to_msg(scene: Scene, types: MessageTypes, degraded: bool = False) -> A
         edges=[edge_to_msg(graph, k, types) for k in range(len(graph.edges))],
         removal_order=types.numbers((graph.removal_order + 1).astype(np.uint16)),
         acyclic=graph.acyclic,
-        status=int(degraded),
+        status=int(instance_limit_reached),
         stage_names=list(scene.stages_ms),
         stage_ms=types.numbers(np.array(list(scene.stages_ms.values()), np.float32)),
     )
@@ -196,7 +196,7 @@ def masks_to_msgs(
             area=np.count_nonzero(crop),
         )
         for crop, counts, (x0, y0, x1, y1), (left, top) in zip(
-            crops, encode_rles(crops), tight_xyxy, corners_xy.tolist()
+            crops, encode_row_major_rles(crops), tight_xyxy, corners_xy.tolist()
         )
     ]
 

@@ -73,7 +73,7 @@ class VisionMessages:
             detections=[
                 self._detection_3d(scene, i, extent, header)
                 for i, extent in enumerate(extents)
-                if not extent.is_starved
+                if not extent.has_insufficient_depth
             ],
         )
 

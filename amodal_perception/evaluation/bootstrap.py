@@ -7,7 +7,7 @@ import re
 import numpy as np
 from tqdm import tqdm
 
-from amodal_perception.evaluation.measures import Figures
+from amodal_perception.evaluation.weighted_metrics import WeightedMetrics
 
 REPLICATES = 200
 COVERAGE = 0.95
@@ -21,7 +21,7 @@ _HEADLINES = re.compile(
 
 
 def intervals(
-    figures: Figures, num_images: int, replicates: int = REPLICATES
+    metrics: WeightedMetrics, num_images: int, replicates: int = REPLICATES
 ) -> dict[str, tuple[float, float]]:
     """Return the lowest and highest value of each figure's 95 % interval.
 
@@ -30,13 +30,13 @@ def intervals(
     precisions only the headlines have intervals: each of the others costs as much as these.
 
     Args:
-        figures: measures by name.
+        metrics: by name.
         num_images: I.
         replicates: number of draws; always the same ones.
     """
     chosen = {
-        name: measure
-        for name, measure in figures.items()
+        name: metric
+        for name, metric in metrics.items()
         if not _PRECISION_RECALL.search(name) or _HEADLINES.fullmatch(name)
     }
     draws = np.random.default_rng(SEED).multinomial(
@@ -46,7 +46,7 @@ def intervals(
     for i, weights in enumerate(
         tqdm(draws.astype(np.float64), "confidence", unit="draw", delay=2, leave=False)
     ):
-        values[i] = [measure(weights) for measure in chosen.values()]
+        values[i] = [metric(weights) for metric in chosen.values()]
     tail = (1 - COVERAGE) / 2
     bounds = {}
     for name, column in zip(chosen, values.T):

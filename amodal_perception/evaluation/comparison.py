@@ -133,7 +133,7 @@ class Comparison:
         return np.bincount(image, values, minlength=len(self.image_ids)).astype(np.float64)
 
 
-def compare(
+def compare_files(
     truth: AmodalCoco, predictions: AmodalCoco, *, count_fully_hidden: bool = False
 ) -> Comparison:
     """Put aligned truth and predictions side by side.

@@ -11,9 +11,13 @@ import numpy as np
 from amodal_perception.evaluation import bootstrap, protocols
 from amodal_perception.evaluation.alignment import align
 from amodal_perception.evaluation.average_precision import PrecisionRecall
-from amodal_perception.evaluation.comparison import Comparison, compare
-from amodal_perception.evaluation.matching import ImageMatches, by_image, match_objects
-from amodal_perception.evaluation.protocols.coco import curve, targets
+from amodal_perception.evaluation.comparison import Comparison, compare_files
+from amodal_perception.evaluation.one_to_one_matching import (
+    ImagePairs,
+    match_one_to_one,
+    pairs_by_image,
+)
+from amodal_perception.evaluation.protocols.coco import precision_recall, targets
 from amodal_perception.storage.amodal_coco import AmodalCoco
 
 QUICK = ("coco", "order", "matched")
@@ -45,7 +49,7 @@ class Evaluation:
     metrics: dict[str, float]
     intervals: dict[str, tuple[float, float]]
     left_out: dict[str, str]
-    matches: list[ImageMatches]
+    matches: list[ImagePairs]
     coco: dict[str, PrecisionRecall]
     comparison: Comparison
 
@@ -70,40 +74,43 @@ def evaluate(
     Raises:
         DatasetError: images or classes the truth does not have, or a truth without objects.
     """
-    return evaluate_in_detail(truth, predictions, names).metrics
+    return evaluate_aligned(truth, align(truth, predictions), names).metrics
 
 
-def evaluate_in_detail(
+def evaluate_aligned(
     truth: AmodalCoco,
-    predictions: AmodalCoco,
+    aligned: AmodalCoco,
     names: Iterable[str] | None = QUICK,
     *,
     replicates: int = 0,
     count_fully_hidden: bool = False,
 ) -> Evaluation:
-    """Do what `evaluate` does, and keep what the figures were made of.
+    """Do what `evaluate` does with aligned predictions, and keep what the figures were made of.
 
     Args:
         truth: what is there.
-        predictions: what was found.
+        aligned: what was found, with the truth's ids, see `align`.
         names: protocols; None takes all that the truth allows.
         replicates: number of bootstrap draws for the intervals.
         count_fully_hidden: count objects of which nothing is visible, too, as COCO's code does.
+
+    Raises:
+        DatasetError: a truth without objects.
     """
-    comparison = compare(truth, align(truth, predictions), count_fully_hidden=count_fully_hidden)
-    measures, left_out = protocols.measure(comparison, names)
-    figures = {name: float(measure(None)) for name, measure in measures.items()}
+    comparison = compare_files(truth, aligned, count_fully_hidden=count_fully_hidden)
+    weighted, left_out = protocols.run_protocols(comparison, names)
+    figures = {name: float(metric(None)) for name, metric in weighted.items()}
     metrics = {name: value for name, value in figures.items() if not math.isnan(value)}
     return Evaluation(
         metrics=metrics | counts(comparison),
         intervals=bootstrap.intervals(
-            {name: measures[name] for name in metrics}, len(comparison.image_ids), replicates
+            {name: weighted[name] for name in metrics}, len(comparison.image_ids), replicates
         )
         if replicates
         else {},
         left_out=left_out,
-        matches=list(by_image(comparison, match_objects(comparison))),
-        coco={target: curve(comparison, target) for target in targets(comparison)},
+        matches=list(pairs_by_image(comparison, match_one_to_one(comparison))),
+        coco={target: precision_recall(comparison, target) for target in targets(comparison)},
         comparison=comparison,
     )
 

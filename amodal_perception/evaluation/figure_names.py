@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 
 from amodal_perception.evaluation import protocols
-from amodal_perception.evaluation.comparison import compare
+from amodal_perception.evaluation.comparison import compare_files
 from amodal_perception.storage.amodal_coco import AmodalCoco, Json, image_record
 from amodal_perception.storage.coco_rle import encode_mask
 
@@ -33,9 +33,9 @@ def figure_names(truth: AmodalCoco, protocol: str) -> tuple[list[str], str]:
     protocols.check_names([protocol])
     drawn = _drawn_like(truth)
     rows = {number: {**row, "score": 1.0} for number, row in drawn.annotations.items()}
-    comparison = compare(drawn, replace(drawn, annotations=rows))
-    figures, left_out = protocols.measure(comparison, [protocol])
-    return list(figures), left_out.get(protocol, "")
+    comparison = compare_files(drawn, replace(drawn, annotations=rows))
+    metrics, left_out = protocols.run_protocols(comparison, [protocol])
+    return list(metrics), left_out.get(protocol, "")
 
 
 def _drawn_like(truth: AmodalCoco) -> AmodalCoco:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from amodal_perception import files
-from amodal_perception.evaluation.matching import ImageMatches
+from amodal_perception.evaluation.one_to_one_matching import ImagePairs
 from amodal_perception.evaluation.temporal_stability import SceneChange
 from amodal_perception.structures import Scene
 
@@ -58,7 +58,7 @@ class FrameRow:
     occluded: int | None = None
     edges: int | None = None
     change: SceneChange | None = None
-    matches: ImageMatches | None = None
+    matches: ImagePairs | None = None
 
     @property
     def is_dropped(self) -> bool:
@@ -122,7 +122,7 @@ def write_csv(path: Path, rows: Sequence[FrameRow]) -> None:
     """Write one line per frame; a cell is empty where there is no value."""
     stages = list(dict.fromkeys(stage for row in rows for stage in row.stages_ms))
     header = FrameRow(0, 0).cells(stages)
-    with files.replacing(path) as temporary, temporary.open("w", newline="") as file:
+    with files.atomic_write(path) as temporary, temporary.open("w", newline="") as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(header)
         for row in rows:
@@ -152,7 +152,7 @@ def _change_cells(change: SceneChange | None) -> dict[str, Cell]:
     return dict(zip(CHANGE_COLUMNS, cells))
 
 
-def _truth_cells(matches: ImageMatches | None) -> dict[str, Cell]:
+def _truth_cells(matches: ImagePairs | None) -> dict[str, Cell]:
     if matches is None:
         return dict.fromkeys(TRUTH_COLUMNS)
     cells: tuple[Cell, ...] = (

@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from amodal_perception.command_line import run_main
 from amodal_perception.errors import DatasetError
-from amodal_perception.evaluation.matching import match_greedily
+from amodal_perception.evaluation.one_to_one_matching import match_greedily
 from amodal_perception.files import ASSETS
 from amodal_perception.pipeline import Pipeline
 from amodal_perception.runtime import DEFAULT_MODEL, load_runtime

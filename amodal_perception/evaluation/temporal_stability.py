@@ -61,7 +61,7 @@ class SceneChange:
 
 
 @dataclass(frozen=True, eq=False)
-class View:
+class ComparedScene:
     """What of a scene is compared.
 
     Attributes:
@@ -75,7 +75,7 @@ class View:
     track_ids: tuple[str, ...] = ()
 
 
-def compare(before: View, after: View) -> SceneChange:
+def compare_scenes(before: ComparedScene, after: ComparedScene) -> SceneChange:
     """Match the objects of two consecutive scenes, and measure how they changed.
 
     Pairs are made best first, each object once, by the larger of the IoUs of visible and of amodal
@@ -150,7 +150,7 @@ def temporal_stability(changes: Iterable[SceneChange]) -> dict[str, float]:
 
 
 class StableIds:
-    """Whole numbers that stay with objects from scene to scene, where `compare` matches them."""
+    """Whole numbers that stay with objects over scenes, as `compare_scenes` matches them."""
 
     def __init__(self) -> None:
         self._known = np.zeros(0, np.int64)

@@ -31,7 +31,7 @@ class Extent:
     """Two boxes around one object, along the axes of the optical frame (REP 103), metres.
 
     Attributes:
-        measured_min_xyz: corner of the box around the visible surface; NaN when starved.
+        measured_min_xyz: corner of the box around the visible surface; NaN without enough depth.
         measured_max_xyz: the opposite corner.
         amodal_min_xyz: corner of a box that should hold the complete object. Its sides are those
             of the amodal mask, seen at the visible surface's depth; its back is as far behind the
@@ -41,7 +41,7 @@ class Extent:
         is_guessed: the amodal mask reaches further than the visible one, so that the amodal box's
             sides are guessed too.
         is_truncated: the object leaves the image, so it may be larger than both boxes.
-        is_starved: too few pixels have a depth; all corners are NaN.
+        has_insufficient_depth: too few pixels have a depth; all corners are NaN.
     """
 
     measured_min_xyz: tuple[float, float, float]
@@ -51,7 +51,7 @@ class Extent:
     depth_px: int
     is_guessed: bool
     is_truncated: bool
-    is_starved: bool
+    has_insufficient_depth: bool
 
 
 def measure_extents(
@@ -93,9 +93,9 @@ def _measure(instances: Instances, index: int, depth_m: FloatArray, camera: Intr
             not np.array_equal(_ends(amodal, axis), _ends(visible, axis)) for axis in (0, 1)
         ),
         is_truncated=bool(instances.truncated[index]),
-        is_starved=depth_px < MIN_DEPTH_PX,
+        has_insufficient_depth=depth_px < MIN_DEPTH_PX,
     )
-    if extent.is_starved:
+    if extent.has_insufficient_depth:
         return extent
     ys, xs, z = ys[known], xs[known], z[known]
     range_percent = OUTLIERS_PERCENT, 100 - OUTLIERS_PERCENT

@@ -46,7 +46,7 @@ def decode_mask(
 
 
 def decode_runs(counts: NDArray[np.uint32], size_hw: tuple[int, int]) -> NDArray[np.bool_]:
-    """Decode run lengths in row-major order, zeros first, as `masks.encode_rle` makes them.
+    """Decode run lengths in row-major order, zeros first, as `encode_row_major_rle` makes them.
 
     Args:
         counts: lengths of alternating runs of zeros and ones.

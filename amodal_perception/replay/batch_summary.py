@@ -9,7 +9,7 @@ from pathlib import Path
 
 from amodal_perception import files
 from amodal_perception.evaluation.alignment import align
-from amodal_perception.evaluation.evaluate import evaluate
+from amodal_perception.evaluation.evaluate import evaluate_aligned
 from amodal_perception.evaluation.frame_table import percentiles, read_column
 from amodal_perception.replay.jobs import Job, Outcome
 from amodal_perception.replay.replay import read_stamped_truth
@@ -31,7 +31,7 @@ class Failure:
     topic: str = ""
 
 
-def finish(
+def write_batch_summary(
     out_dir: Path, outcomes: Sequence[Outcome], unreadable: dict[str, str]
 ) -> tuple[Json | None, list[Failure]]:
     """Write the summary and the report over all jobs.
@@ -59,13 +59,13 @@ def finish(
         return done[0][1], []
     if not done:
         return None, failures
-    summary = summary_over(out_dir, done, failures)
+    summary = summarise_runs(out_dir, done, failures)
     write_batch_report(out_dir, summary)
     files.write_json(out_dir / "summary.json", summary, indent=1)
     return summary, failures
 
 
-def summary_over(
+def summarise_runs(
     out_dir: Path, done: Sequence[tuple[Job, Json]], failures: Sequence[Failure]
 ) -> Json:
     """Pool the figures of several runs.
@@ -144,7 +144,7 @@ def _temporal_stability(parts: Sequence[dict[str, float]]) -> dict[str, float]:
 
 def _metrics(jobs: Sequence[Job]) -> dict[str, float]:
     """Measure all runs at once; of truths with other classes nothing is said."""
-    truths, predictions = [], []
+    truths, aligned = [], []
     for job in jobs:
         assert job.truth_path is not None
         common = common_frames(
@@ -153,13 +153,13 @@ def _metrics(jobs: Sequence[Job]) -> dict[str, float]:
         )
         assert common is not None, "a run with metrics has frames with truth"
         truths.append(common[0])
-        predictions.append(align(*common))
+        aligned.append(align(*common))
     if len({str(truth.categories) for truth in truths}) > 1:
         return {}
-    return evaluate(pooled(truths), pooled(predictions))
+    return evaluate_aligned(pool_files(truths), pool_files(aligned)).metrics
 
 
-def pooled(parts: Sequence[AmodalCoco]) -> AmodalCoco:
+def pool_files(parts: Sequence[AmodalCoco]) -> AmodalCoco:
     """Put files with the same categories together; images, named by part and stamp, stay apart."""
     images: dict[int, Json] = {}
     annotations: dict[int, Json] = {}

@@ -19,17 +19,17 @@ from tqdm import tqdm
 
 from amodal_perception.errors import AmodalError, ConfigError
 from amodal_perception.processes import end_with_parent
-from amodal_perception.replay.jobs import Job, Outcome, Runner, attempt, replay_job
+from amodal_perception.replay.jobs import Job, Outcome, Runner, replay_job, run_or_reuse
 
 POLL_S = 0.2
 
 
-def run_in_turn(jobs: Sequence[Job], run: Runner) -> Iterator[Outcome]:
-    """Do one job after the other in this process."""
+def run_serial(jobs: Sequence[Job], run: Runner) -> Iterator[Outcome]:
+    """Run one job after the other in this process."""
     with _progress(jobs) as bar:
         for job in jobs:
-            outcome = attempt(job, run, bar.update)
-            if outcome.is_kept:
+            outcome = run_or_reuse(job, run, bar.update)
+            if outcome.is_reused:
                 bar.update(job.message_count)
             yield outcome
 
@@ -48,7 +48,7 @@ def run_on_cores(jobs: Sequence[Job], workers: int = 0) -> Iterator[Outcome]:
     cores = len(os.sched_getaffinity(0))
     workers = min(workers or cores, len(jobs))
     if workers <= 1:
-        yield from run_in_turn(jobs, replay_job)
+        yield from run_serial(jobs, replay_job)
         return
     jobs = _with_threads(jobs, max(cores // workers, 1))
     # Spawned, not forked: engines have threads, and threads do not survive a fork.
@@ -59,7 +59,7 @@ def run_on_cores(jobs: Sequence[Job], workers: int = 0) -> Iterator[Outcome]:
         workers, mp_context=context, initializer=_begin_worker, initargs=(frames, reader)
     )
     try:
-        pending = {pool.submit(_attempt_counting, job) for job in jobs}
+        pending = {pool.submit(_run_counting_frames, job) for job in jobs}
         with _progress(jobs) as bar:
             while pending:
                 done, pending = concurrent.futures.wait(
@@ -103,7 +103,7 @@ def run_on_ray(jobs: Sequence[Job], address: str) -> Iterator[Outcome]:
         reason = str(error).strip().splitlines()[0]
         raise ConfigError(f"cannot join a Ray cluster at {address!r} ({reason})") from None
     try:
-        task = ray.remote(num_cpus=1)(_attempt_alone)
+        task = ray.remote(num_cpus=1)(_run_without_progress)
         job_of = {task.remote(_absolute(job)): job for job in _with_threads(jobs, 1)}
         pending = list(job_of)
         with _progress(jobs) as bar:
@@ -133,7 +133,7 @@ def _begin_worker(frames: Any, lifeline: Connection) -> None:
     cv2.setNumThreads(1)
 
 
-def _attempt_counting(job: Job) -> Outcome:
+def _run_counting_frames(job: Job) -> Outcome:
     seen = 0
 
     def count(frames: int = 1) -> None:
@@ -142,13 +142,13 @@ def _attempt_counting(job: Job) -> Outcome:
         with _frames_done.get_lock():
             _frames_done.value += frames
 
-    outcome = attempt(job, replay_job, count)
+    outcome = run_or_reuse(job, replay_job, count)
     count(job.message_count - seen)  # what was kept, left out, or failed is done with as well
     return outcome
 
 
-def _attempt_alone(job: Job) -> Outcome:
-    return attempt(job, replay_job, lambda: None)
+def _run_without_progress(job: Job) -> Outcome:
+    return run_or_reuse(job, replay_job, lambda: None)
 
 
 def _absolute(job: Job) -> Job:

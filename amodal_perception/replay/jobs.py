@@ -92,14 +92,14 @@ class Outcome:
     job: Job
     summary: Json | None
     error: str = ""
-    is_kept: bool = False
+    is_reused: bool = False
 
 
 Runner = Callable[[Job, Callable[[], None]], Json]
 """Does one job, calls back after each frame, and returns its summary."""
 
 
-def plan(
+def list_jobs(
     paths: Sequence[Path],
     out_dir: Path,
     model: ModelSettings,
@@ -170,13 +170,13 @@ def plan(
     return [replace(job, is_only=False) for job in jobs], errors
 
 
-def attempt(job: Job, run: Runner, on_frame: Callable[[], None]) -> Outcome:
+def run_or_reuse(job: Job, run: Runner, on_frame: Callable[[], None]) -> Outcome:
     """Run a job, or keep the results of an equal earlier one; errors are returned, not raised."""
     try:
         inputs = job.fingerprint()
         earlier = None if job.is_only else _earlier_summary(job.out_dir)
         if earlier and earlier.get("inputs_sha256") == inputs:
-            return Outcome(job, earlier, is_kept=True)
+            return Outcome(job, earlier, is_reused=True)
         for leftover in job.out_dir.glob(f"{LEFTOVER_PREFIX}*"):
             shutil.rmtree(leftover, ignore_errors=True)  # of a run that was killed
         return Outcome(job, run(job, on_frame))

@@ -63,7 +63,7 @@ def replay_bag(
     """
     chosen = choose_topic(bag, topic)
     truth = read_stamped_truth(truth_path, chosen.name) if truth_path else None
-    frames = notifying(replay(bag, pipeline, chosen.name), on_frame)
+    frames = with_callback(replay(bag, pipeline, chosen.name), on_frame)
     metadata = pipeline.runtime.metadata
     return write_run(
         out_dir,
@@ -78,7 +78,7 @@ def replay_bag(
     )
 
 
-def notifying(
+def with_callback(
     frames: Iterable[ReplayedFrame], on_frame: Callable[[], None]
 ) -> Iterator[ReplayedFrame]:
     """Yield frames, and call back after each is processed."""

@@ -22,23 +22,23 @@ from amodal_perception import files
 from amodal_perception.drawing.overlay import draw_scene, id_colors
 from amodal_perception.drawing.webm import VideoFile
 from amodal_perception.errors import DatasetError
-from amodal_perception.evaluation.alignment import only_images
-from amodal_perception.evaluation.evaluate import evaluate_in_detail
+from amodal_perception.evaluation.alignment import align, only_images
+from amodal_perception.evaluation.evaluate import evaluate_aligned
 from amodal_perception.evaluation.frame_table import (
     FrameRow,
     percentiles,
     scene_row,
     write_csv,
 )
-from amodal_perception.evaluation.matching import ImageMatches
+from amodal_perception.evaluation.one_to_one_matching import ImagePairs
 from amodal_perception.evaluation.temporal_stability import (
+    ComparedScene,
     SceneChange,
     StableIds,
-    View,
-    compare,
+    compare_scenes,
     temporal_stability,
 )
-from amodal_perception.reports.run_report import Gallery, Report, write_report
+from amodal_perception.reports.run_report import Gallery, RunReport, write_run_report
 from amodal_perception.storage import amodal_coco
 from amodal_perception.storage.amodal_coco import AmodalCoco, Json
 from amodal_perception.storage.image_files import write_image
@@ -129,7 +129,7 @@ def write_run(
     Raises:
         DatasetError: the truth is about none of the frames.
     """
-    with _replacing_run(Path(out_dir)) as folder:
+    with _atomic_write_run(Path(out_dir)) as folder:
         run = _Run(folder, options)
         with PredictionsFile() as predictions:
             run.take(frames, predictions)
@@ -143,7 +143,7 @@ def write_run(
         if truth is not None:
             common = common_frames(truth, amodal_coco.read(folder / "predictions.json"))
             if common:
-                evaluation = evaluate_in_detail(*common)
+                evaluation = evaluate_aligned(common[0], align(*common))
                 run.take_matches(common[0], evaluation.matches)
                 summary["metrics"] = {k: round(v, 6) for k, v in evaluation.metrics.items()}
                 summary["temporal_stability_truth"] = temporal_stability(truth_changes(common[0]))
@@ -153,9 +153,9 @@ def write_run(
                     "the run"
                 )
         write_csv(folder / "frames.csv", run.rows)
-        write_report(
+        write_run_report(
             folder / "report.html",
-            Report(summary, run.rows, run.gallery, evaluation, folder / "video.webm"),
+            RunReport(summary, run.rows, run.gallery, evaluation, folder / "video.webm"),
         )
         files.write_json(folder / "summary.json", summary, indent=1)
     return summary
@@ -170,10 +170,10 @@ def truth_changes(truth: AmodalCoco) -> list[SceneChange]:
         place = np.full(len(instances), -1, np.int32)
         place[seen] = np.arange(len(seen))
         edges = place[edges]
-        view = View(instances[seen], edges[(edges >= 0).all(axis=1)])
+        scene = ComparedScene(instances[seen], edges[(edges >= 0).all(axis=1)])
         if before is not None:
-            changes.append(compare(before, view))
-        before = view
+            changes.append(compare_scenes(before, scene))
+        before = scene
     return changes
 
 
@@ -190,7 +190,7 @@ class _Run:
 
     def take(self, frames: Iterable[ReplayedFrame], predictions: PredictionsFile) -> None:
         """Process every frame; write scenes, overlays and the video as they come."""
-        before: View | None = None
+        before: ComparedScene | None = None
         stable_ids = StableIds()
         with ExitStack() as stack:
             bag = stack.enter_context(
@@ -206,9 +206,9 @@ class _Run:
                     if video:
                         video.add(_dropped_picture(frame.image), frame.stamp_ns)
                     continue
-                view = View(scene.instances, scene.graph.edges, scene.track_ids)
-                change = compare(before, view) if before else None
-                before = view
+                compared = ComparedScene(scene.instances, scene.graph.edges, scene.track_ids)
+                change = compare_scenes(before, compared) if before else None
+                before = compared
                 latency_ms, age_ms = replayed.latency_ms, replayed.age_ms
                 row = scene_row(index, scene, change, latency_ms=latency_ms, age_ms=age_ms)
                 self.rows.append(row)
@@ -224,7 +224,7 @@ class _Run:
                 if self.options.overlays:
                     write_image(self.folder / "overlays" / f"{index:06d}.png", overlay)
 
-    def take_matches(self, truth: AmodalCoco, matches: Sequence[ImageMatches]) -> None:
+    def take_matches(self, truth: AmodalCoco, matches: Sequence[ImagePairs]) -> None:
         """Add each frame's matches with truth to its row."""
         by_stamp = {truth.images[match.image_id]["stamp_ns"]: match for match in matches}
         self.rows = [
@@ -306,7 +306,7 @@ def common_frames(
 
 
 @contextmanager
-def _replacing_run(out_dir: Path) -> Iterator[Path]:
+def _atomic_write_run(out_dir: Path) -> Iterator[Path]:
     """Yield a temporary folder; on success its content takes the place of an earlier run's."""
     is_new = not out_dir.exists()
     out_dir.mkdir(parents=True, exist_ok=True)

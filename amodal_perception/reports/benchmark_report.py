@@ -10,16 +10,16 @@ from amodal_perception.drawing.svg_charts import Axes, Series, plot, stage_bars
 from amodal_perception.reports.page import write_page
 from amodal_perception.storage.amodal_coco import Json
 
-GROWTH: dict[str, tuple[Callable[[Json], float], str]] = {
+SCALING_AXES: dict[str, tuple[Callable[[Json], float], str]] = {
     "image size": (lambda model: model["input_hw"][0] * model["input_hw"][1] / 1e6, "megapixels"),
     "instances": (lambda model: model["instances"], "instances"),
     "classes": (lambda model: model["classes"], "classes"),
 }
-"""What models can differ in: how much of it one has, and the unit."""
+"""What latency can scale with: how much of it a model has, and the unit."""
 
 
 def write_benchmark_page(path: Path, figures: Json) -> None:
-    """Write the stages of every model, and how latency grows with what models differ in."""
+    """Write the stages of every model, and how latency scales with what models differ in."""
     machine, models = figures["machine"], figures["models"]
     sections = [
         "<header><h1>Benchmark</h1>"
@@ -35,15 +35,15 @@ def write_benchmark_page(path: Path, figures: Json) -> None:
             f"p99 {total['p99']:.1f} ms in all; {model['frames_per_second']:.1f} frames/s</p>"
             f"{stage_bars(model['stages_ms'])}</section>"
         )
-    sections += [scaling_section(models, name) for name in GROWTH if _differ(models, name)]
+    sections += [scaling_section(models, name) for name in SCALING_AXES if _differ(models, name)]
     write_page(path, "Amodal perception benchmark", sections)
 
 
 def scaling_section(models: list[Json], name: str) -> str:
-    """Plot the latency of models against one of `GROWTH`."""
-    measure, unit = GROWTH[name]
-    ordered = sorted(models, key=measure)
-    xs = [measure(model) for model in ordered]
+    """Plot the latency of models against one of `SCALING_AXES`."""
+    amount_of, unit = SCALING_AXES[name]
+    ordered = sorted(models, key=amount_of)
+    xs = [amount_of(model) for model in ordered]
     series = [
         Series("engine, p50", xs, [model["stages_ms"]["engine"]["p50"] for model in ordered]),
         Series("all, p50", xs, [model["total_ms"]["p50"] for model in ordered]),
@@ -54,5 +54,5 @@ def scaling_section(models: list[Json], name: str) -> str:
 
 
 def _differ(models: list[Json], name: str) -> bool:
-    measure, _ = GROWTH[name]
-    return len({measure(model) for model in models}) > 1
+    amount_of, _ = SCALING_AXES[name]
+    return len({amount_of(model) for model in models}) > 1

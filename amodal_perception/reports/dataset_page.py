@@ -28,7 +28,7 @@ PICTURE_WIDTH_PX = 480
 PICTURES = "pictures"
 
 
-def write_browser(
+def write_dataset_page(
     data: AmodalCoco, statistics: DatasetStatistics, out_dir: Path, *, limit: int = 500
 ) -> Path:
     """Write ``index.html``, ``statistics.json`` and small pictures.

@@ -14,7 +14,11 @@ from amodal_perception.errors import ImageError
 from amodal_perception.evaluation import protocols
 from amodal_perception.evaluation.comparison import Comparison
 from amodal_perception.evaluation.evaluate import HEADLINES, Evaluation
-from amodal_perception.evaluation.matching import MIN_SCORE, ImageMatches, match_objects
+from amodal_perception.evaluation.one_to_one_matching import (
+    MIN_SCORE,
+    ImagePairs,
+    match_one_to_one,
+)
 from amodal_perception.evaluation.protocols.breakdowns import HIDDEN_RANGES, class_key
 from amodal_perception.evaluation.protocols.calibration import reliability
 from amodal_perception.reports.page import number, tiles_section, write_page
@@ -165,8 +169,8 @@ def _reliability(evaluation: Evaluation) -> str:
 def _occlusion_section(evaluation: Evaluation) -> str:
     if not evaluation.comparison.truth_has_visible:
         return ""
-    measures, _ = protocols.measure(evaluation.comparison, ["per_occlusion"])
-    values = {name: measure(None) for name, measure in measures.items()}
+    metrics, _ = protocols.run_protocols(evaluation.comparison, ["per_occlusion"])
+    values = {name: metric(None) for name, metric in metrics.items()}
     rates = evaluation.comparison.truth.occlusion_rate[~evaluation.comparison.ignored]
     middles = {name: (low + high) / 2 for name, (low, high) in HIDDEN_RANGES.items()}
     columns = ["amodal_mask_AP", "visible_mask_AP", "recall"]
@@ -255,14 +259,14 @@ def _worst_section(
 
 def _true_ids(comparison: Comparison) -> dict[int, int]:
     """Map ids of matched predictions to those of their true objects."""
-    pair = match_objects(comparison).pair
+    pair = match_one_to_one(comparison).pair
     predicted = comparison.predictions.ids[comparison.overlaps.predicted[pair]]
     true = comparison.truth.ids[comparison.overlaps.true[pair]]
     return dict(zip(predicted.tolist(), true.tolist()))
 
 
 def _card(
-    match: ImageMatches,
+    match: ImagePairs,
     truth: AmodalCoco,
     predictions: AmodalCoco,
     images_dir: Path,

@@ -32,7 +32,7 @@ def write_page(
         f"<title>{escape(title)}</title><style>{css}</style></head>"
         f"<body><main>{''.join(sections)}</main>{scripts}</body></html>\n"
     )
-    with files.replacing(path) as temporary:
+    with files.atomic_write(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
 
 

@@ -68,7 +68,7 @@ class Gallery:
 
 
 @dataclass(frozen=True, eq=False)
-class Report:
+class RunReport:
     """The content of a report.
 
     Attributes:
@@ -86,7 +86,7 @@ class Report:
     video: Path | None = None
 
 
-def write_report(path: Path, report: Report) -> None:
+def write_run_report(path: Path, report: RunReport) -> None:
     """Write the report to an ``.html`` file."""
     summary = report.summary
     sections = [

@@ -67,7 +67,7 @@ class Component(Protocol):
         ...
 
     def process(self, frame: Frame, scene: Scene, received_s: float) -> Scene:
-        """Process a scene before it is published, in the worker's thread.
+        """Process a scene before it is published, in the inference thread.
 
         Args:
             frame: the image.

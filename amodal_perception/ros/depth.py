@@ -14,7 +14,7 @@ from amodal_perception.conversions.cdr import message_stamp_ns
 from amodal_perception.conversions.images import message_to_depth
 from amodal_perception.errors import ImageError
 from amodal_perception.planning.extents import Extent, Intrinsics, measure_extents
-from amodal_perception.ros.inputs import CameraSubscription
+from amodal_perception.ros.camera_subscription import CameraSubscription
 from amodal_perception.ros.stamp_buffer import StampBuffer
 from amodal_perception.structures import Scene
 

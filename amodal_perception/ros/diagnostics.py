@@ -6,7 +6,7 @@ import sys
 from dataclasses import dataclass, field
 from typing import Any
 
-from amodal_perception.ros.frame_statistics import DROPS, Report
+from amodal_perception.ros.frame_statistics import DROPS, StatisticsReport
 from amodal_perception.runtime import ModelMetadata
 
 # The levels of diagnostic_msgs/DiagnosticStatus.
@@ -89,7 +89,7 @@ class EngineState:
     failure: str
 
 
-def input_status(state: InputState, report: Report) -> Status:
+def input_status(state: InputState, report: StatisticsReport) -> Status:
     """Report whether images arrive, and if not, why: topic, type, QoS, silence."""
     level, message = _input_level(state, report)
     values = {
@@ -108,7 +108,7 @@ def input_status(state: InputState, report: Report) -> Status:
     return Status("input", level, message, values)
 
 
-def _input_level(state: InputState, report: Report) -> tuple[int, str]:
+def _input_level(state: InputState, report: StatisticsReport) -> tuple[int, str]:
     if state.lifecycle != "active":
         return OK, f"not listening: the node is {state.lifecycle}"
     if not state.is_enabled:
@@ -142,7 +142,7 @@ def _input_level(state: InputState, report: Report) -> tuple[int, str]:
     return OK, f"{report.rate_hz('received'):.1f} images/s"
 
 
-def processing_status(report: Report) -> Status:
+def processing_status(report: StatisticsReport) -> Status:
     """Report the rate of scenes, processing times and dropped images."""
     level, message = OK, f"{report.rate_hz('published'):.1f} scenes/s"
     if not report.total["published"]:

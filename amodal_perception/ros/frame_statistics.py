@@ -35,7 +35,7 @@ class Percentiles:
 
 
 @dataclass(frozen=True)
-class Report:
+class StatisticsReport:
     """Counts since the node began and since the last report, with times.
 
     Attributes:
@@ -113,14 +113,14 @@ class FrameStatistics:
                 self._cycle_ms.append((now_s - self._published_s) * 1e3)
             self._published_s = now_s
 
-    def report(self) -> Report:
+    def report(self) -> StatisticsReport:
         """Report, and begin a new period."""
         with self._lock:
             now_s = time.monotonic()
             recent = self._total - self._before
             period_s = now_s - self._reported_s
             self._before, self._reported_s = self._total.copy(), now_s
-            return Report(
+            return StatisticsReport(
                 total=self._total.copy(),
                 recent=recent,
                 period_s=period_s,

@@ -50,7 +50,7 @@ AGE_SAMPLES = 20_000
 
 
 @dataclass(frozen=True)
-class Sent:
+class SentFrame:
     """Time at which a frame was published.
 
     Attributes:
@@ -72,7 +72,7 @@ class Player:
     def __init__(
         self, topic: str, is_compressed: bool, scene_topic: str, spool: IO[bytes]
     ) -> None:
-        self.sent: dict[int, Sent] = {}
+        self.sent: dict[int, SentFrame] = {}
         self.received_s: dict[int, float] = {}
         self._newest_s = 0.0
         self._places: dict[int, tuple[int, int]] = {}
@@ -116,7 +116,9 @@ class Player:
                 )
             delay_s = (image.record_ns - image.stamp_ns) * 1e-9
             is_known = 0 <= delay_s <= MAX_DELAY_S
-            self.sent[image.stamp_ns] = Sent(time.perf_counter(), delay_s if is_known else 0.0)
+            self.sent[image.stamp_ns] = SentFrame(
+                time.perf_counter(), delay_s if is_known else 0.0
+            )
             self._images.publish(image.cdr)
             on_frame()
         self._wait_for_last()
@@ -209,13 +211,13 @@ def replay_live(
                 "topic": topic.name,
                 "inputs_sha256": job.fingerprint(),
                 "rate": rate,
-                **ages(player.sent, player.received_s),
+                **scene_ages(player.sent, player.received_s),
             },
             options=job.options,
         )
 
 
-def ages(sent: dict[int, Sent], received_s: dict[int, float]) -> Json:
+def scene_ages(sent: dict[int, SentFrame], received_s: dict[int, float]) -> Json:
     """Measure the age of scenes on arrival and in use.
 
     Args:
@@ -277,7 +279,7 @@ def running_node(job: Job, is_compressed: bool) -> Iterator[subprocess.Popen]:
 
 
 @contextmanager
-def ros(is_alone: bool) -> Iterator[None]:
+def rclpy_context(is_alone: bool) -> Iterator[None]:
     """Initialise rclpy; `is_alone` in a domain of this process's own, on this machine only."""
     if is_alone:
         # 101 is the last domain whose ports Linux does not use otherwise.

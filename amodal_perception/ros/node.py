@@ -32,16 +32,16 @@ from amodal_perception.conversions.scenes import MessageTypes, scene_to_msg
 from amodal_perception.errors import AmodalError, EngineError, GpuLostError, ImageError
 from amodal_perception.pipeline import Pipeline
 from amodal_perception.ros import diagnostics
+from amodal_perception.ros.camera_subscription import CameraSubscription, image_topic
 from amodal_perception.ros.component import Component
 from amodal_perception.ros.depth import DepthSubscription, deserialize
 from amodal_perception.ros.frame_statistics import FrameStatistics
-from amodal_perception.ros.inputs import CameraSubscription, image_topic
+from amodal_perception.ros.inference_thread import Arrival, InferenceThread
 from amodal_perception.ros.lifecycle import GuardedLifecycleNode
-from amodal_perception.ros.loading import load_pipeline, model_path
+from amodal_perception.ros.model_loading import load_pipeline, model_path
 from amodal_perception.ros.outputs import Observation, Outputs
 from amodal_perception.ros.parameters import NodeParameters, descriptor
 from amodal_perception.ros.planner_services import PlannerServices
-from amodal_perception.ros.worker import Arrival, Worker
 from amodal_perception.runtime import ModelMetadata
 from amodal_perception.structures import Frame, Scene
 
@@ -54,8 +54,8 @@ INPUT_PERIOD_S = 0.5
 DIAGNOSTICS_PERIOD_S = 1.0
 # Simulated time comes in steps; so large a step is no step but a jump.
 JUMP_S = 5.0
-# launch sends SIGTERM 5 s after SIGINT, so the worker must have ended well before.
-WORKER_END_S = 1.5
+# launch sends SIGTERM 5 s after SIGINT, so the inference thread must have ended well before.
+INFERENCE_END_S = 1.5
 # A GPU that is lost never comes back within a process: after so many failures in a row, leave.
 ENGINE_FAILURES = 3
 MAX_LOGGED_ENCODINGS = 32
@@ -78,7 +78,7 @@ class AmodalNode(GuardedLifecycleNode):
         self.enabled = True
         self._types = MessageTypes.from_ros()
         self._statistics = FrameStatistics()
-        self._worker: Worker | None = None
+        self._inference: InferenceThread | None = None
         self._model: ModelMetadata | None = None
         self._publishing = threading.Lock()
         self._outputs: Outputs | None = None
@@ -132,7 +132,7 @@ class AmodalNode(GuardedLifecycleNode):
         is_full = len(scene.instances) >= min(
             self.parameters.max_instances, self._model.max_instances
         )
-        return scene_to_msg(scene, self._types, degraded=is_full)
+        return scene_to_msg(scene, self._types, instance_limit_reached=is_full)
 
     def infer_once(self, message: Any) -> Future[Scene]:
         """Run one image message through the pipeline, before the camera's next.
@@ -142,9 +142,9 @@ class AmodalNode(GuardedLifecycleNode):
         Raises:
             AmodalError: the node is not active, or has enough of such work already.
         """
-        if self._worker is None or not self.is_active:
+        if self._inference is None or not self.is_active:
             raise AmodalError("the node is not active")
-        answer = self._worker.put_urgent(message)
+        answer = self._inference.put_urgent(message)
         if answer is None:
             raise AmodalError("other images are waiting already; try again later")
         return answer
@@ -153,9 +153,9 @@ class AmodalNode(GuardedLifecycleNode):
 
     def configure(self) -> None:
         """Load the model, run it once, and create what will be published."""
-        self._worker = Worker(lambda: load_pipeline(self.parameters), self._handle)
+        self._inference = InferenceThread(lambda: load_pipeline(self.parameters), self._handle)
         try:
-            self._model = self._worker.start(self.context.ok)
+            self._model = self._inference.start(self.context.ok)
             if self._model is None:
                 raise ExternalShutdownException
             self._outputs = Outputs(
@@ -187,8 +187,8 @@ class AmodalNode(GuardedLifecycleNode):
     def _reset(self, jump: Any = None) -> None:
         """Drop all state: the clock jumped, or the camera was switched."""
         self._depth.reset()
-        if self._worker is not None:
-            self._worker.clear()
+        if self._inference is not None:
+            self._inference.clear()
         for component in self._components:
             component.reset()
 
@@ -209,8 +209,8 @@ class AmodalNode(GuardedLifecycleNode):
     def _release(self) -> bool:
         for component in self._components:
             component.destroy()
-        ended = self._worker is None or self._worker.stop(WORKER_END_S)
-        self._worker = self._model = None
+        ended = self._inference is None or self._inference.stop(INFERENCE_END_S)
+        self._inference = self._model = None
         with self._publishing:
             if self._outputs is not None:
                 self._outputs.destroy()
@@ -275,13 +275,13 @@ class AmodalNode(GuardedLifecycleNode):
         self._depth.check()
 
     def _receive(self, cdr: bytes) -> None:
-        if self._worker is None:
+        if self._inference is None:
             return
         self._statistics.count("received")
-        if self._worker.put(Arrival(cdr)):
+        if self._inference.put(Arrival(cdr)):
             self._statistics.count("overtaken")
 
-    # Inference: all of this runs in the worker's thread
+    # Inference: all of this runs in the inference thread
 
     def _handle(self, pipeline: Pipeline, arrival: Arrival) -> None:
         try:
@@ -369,7 +369,7 @@ class AmodalNode(GuardedLifecycleNode):
         return (self.get_clock().now().nanoseconds - frame.stamp_ns) * 1e-9
 
     def _engine_busy_s(self) -> float:
-        return 0.0 if self._worker is None else self._worker.busy_s
+        return 0.0 if self._inference is None else self._inference.busy_s
 
     def _overlay_period_s(self) -> float:
         rate_hz = self.parameters.overlay_rate

@@ -19,7 +19,7 @@ from amodal_perception.msg import AmodalScene, ObjectExtent, ObjectExtents
 from amodal_perception.planning.extents import Extent
 from amodal_perception.planning.grasp_regions import graspable_masks
 from amodal_perception.planning.label_image import label_image
-from amodal_perception.ros.inputs import newest_only
+from amodal_perception.ros.camera_subscription import newest_only
 from amodal_perception.structures import Frame, Scene
 
 
@@ -176,7 +176,7 @@ class Outputs:
                     depth_px=extent.depth_px,
                     sides_guessed=extent.is_guessed,
                     truncated=extent.is_truncated,
-                    starved=extent.is_starved,
+                    insufficient_depth=extent.has_insufficient_depth,
                 )
                 for i, extent in enumerate(observation.extents)
             ],

@@ -122,9 +122,9 @@ class NodeParameters:
         "smallest hidden part that counts as occlusion, of the amodal area, 0..1",
         limits=(0, 1),
     )
-    min_cover_share: float = _parameter(
-        OrderingConfig.min_cover_share,
-        "least share of two objects' mutual cover that counts as occlusion, 0..1",
+    min_overlap_share: float = _parameter(
+        OrderingConfig.min_overlap_share,
+        "least share of two objects' overlap in both directions that counts as occlusion, 0..1",
         limits=(0, 1),
     )
     grasp_margin: float = _parameter(
@@ -188,7 +188,7 @@ class NodeParameters:
             ordering=OrderingConfig(
                 min_overlap_px=self.min_overlap_px,
                 min_hidden_fraction=self.min_hidden_fraction,
-                min_cover_share=self.min_cover_share,
+                min_overlap_share=self.min_overlap_share,
             ),
         )
 

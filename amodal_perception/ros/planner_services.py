@@ -150,7 +150,7 @@ class PlannerServices:
         """Whether a caller waits for the camera's next image."""
         return any(call.of_camera for call in self._calls)
 
-    # Called by the node, in the worker's thread
+    # Called by the node, in the inference thread
 
     def process(self, frame: Frame, scene: Scene, received_s: float) -> Scene:
         """Track the objects, keep the scene for planning, and answer waiting callers."""
@@ -309,7 +309,7 @@ class PlannerServices:
         return call
 
     def _answer_with(self, call: _Call, scene: Promise[Scene]) -> None:
-        """Answer with the scene of the caller's own image; in the worker's thread."""
+        """Answer with the scene of the caller's own image; in the inference thread."""
         error = scene.exception()
         if error is None:
             self._answer(call, self._node.scene_message(scene.result()))

@@ -7,7 +7,7 @@ from typing import Any
 import rclpy
 
 from amodal_perception.msg import AmodalScene
-from amodal_perception.ros.inputs import newest_only
+from amodal_perception.ros.camera_subscription import newest_only
 
 
 class ScenePublisher:

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from amodal_perception.errors import ImageError
-from amodal_perception.files import replacing
+from amodal_perception.files import atomic_write
 from amodal_perception.structures import UInt8Array
 
 
@@ -61,5 +61,5 @@ def data_url(image: UInt8Array, *, max_width_px: int | None = None) -> str:
 def write_image(path: Path, image: UInt8Array) -> None:
     """Write [H, W, 3] uint8 RGB in the format of the path's ending, whole or not at all."""
     content = encode_image(image, path.suffix)
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_bytes(content)

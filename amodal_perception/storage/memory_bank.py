@@ -97,7 +97,7 @@ def write_bank(folder: Path, bank: MemoryBank) -> None:
     """Write the folder; ``bank.json`` comes last and marks it as whole."""
     save_file = _safetensors().save_file
     (folder / TABLE).unlink(missing_ok=True)
-    with files.replacing(folder / TENSORS) as temporary:
+    with files.atomic_write(folder / TENSORS) as temporary:
         save_file({name: np.ascontiguousarray(getattr(bank, name)) for name in ARRAYS}, temporary)
     table = {
         "format_version": FORMAT_VERSION,

@@ -48,7 +48,7 @@ class PredictionsFile:
 
     def write(self, path: Path, categories: Sequence[Json], info: Json) -> None:
         """Write the file, whole or not at all."""
-        with files.replacing(path) as temporary, temporary.open("w", encoding="utf-8") as out:
+        with files.atomic_write(path) as temporary, temporary.open("w", encoding="utf-8") as out:
             out.write(f'{{"info": {json.dumps(info)}')
             self._copy("images", out)
             out.write(f', "categories": {json.dumps(list(categories))}')

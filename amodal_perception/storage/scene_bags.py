@@ -79,7 +79,7 @@ def writing_scenes(path: str | Path, namespace: str = NAMESPACE) -> Iterator[Sce
     """
     path = Path(path)
     with (
-        files.replacing(path) as temporary,
+        files.atomic_write(path) as temporary,
         tempfile.TemporaryDirectory(dir=path.parent, prefix=".amodal_bag_") as folder,
     ):
         # The writer makes a folder with metadata; an MCAP file is complete without it. The name

@@ -16,8 +16,8 @@ from amodal_perception.runtime import load_runtime
 def test_crowd_is_a_cluttered_scene(tmp_path):
     metadata = load_runtime(write_model(tmp_path / "m.onnx"), num_threads=1).metadata
     crowd = make_objects(metadata, OBJECTS)
-    _, view = letterbox(np.zeros((480, 640, 3), np.uint8), metadata.input_hw)
-    instances = postprocess(crowd, view)
+    _, transform = letterbox(np.zeros((480, 640, 3), np.uint8), metadata.input_hw)
+    instances = postprocess(crowd, transform)
     assert len(instances) == OBJECTS
     assert 0.15 < instances.occlusion_rate.mean() < 0.5
     assert len(occlusion_graph(instances).edges) >= OBJECTS

@@ -7,11 +7,9 @@ import re
 
 import numpy as np
 import pytest
-from helpers.scenes import amodal_file, random_files, write_file
+from helpers.scenes import random_files, write_file
 
 from amodal_perception.cli import main
-from amodal_perception.commands.evaluate import evaluate_files
-from amodal_perception.errors import DatasetError
 from amodal_perception.evaluation.protocols import PROTOCOLS
 from amodal_perception.storage import amodal_coco
 from amodal_perception.storage.image_files import write_image
@@ -188,16 +186,3 @@ def test_images_without_predictions_count_and_are_told(files):
     assert metrics["counts.truth.images"] == 4
     assert metrics["counts.predictions.images_without"] == 3
     assert amodal_coco.read(files[0]).images.keys() == {1, 2, 3, 4}
-
-
-def test_evaluate_files_returns_what_it_writes(files, capsys):
-    metrics = evaluate_files(*files, replicates=5)
-    assert json.loads((files[2] / "metrics.json").read_text()) == metrics
-    assert "coco.amodal_mask.AP50" in capsys.readouterr().out
-
-
-def test_evaluate_files_refuses_no_predictions(files):
-    write_file(files[1], amodal_file(name="p.json"))
-    with pytest.raises(DatasetError, match=r"predictions\.json: holds no predictions"):
-        evaluate_files(*files)
-    assert not files[2].exists()

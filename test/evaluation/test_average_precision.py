@@ -14,8 +14,9 @@ from pycocotools import mask as COCO_MASK
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from amodal_perception.evaluation.alignment import align
 from amodal_perception.evaluation.comparison import TARGETS
-from amodal_perception.evaluation.evaluate import evaluate, evaluate_in_detail
+from amodal_perception.evaluation.evaluate import evaluate, evaluate_aligned
 from amodal_perception.storage.amodal_coco import AmodalCoco
 
 NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
@@ -105,7 +106,8 @@ def test_fully_hidden_objects_can_be_counted_as_coco_does():
     plain = evaluate(truth, predictions, ["coco"])
     assert plain["coco.amodal_mask.AR100"] == 1
     assert plain["counts.truth.ignored_fully_hidden"] == 1
-    counted = evaluate_in_detail(truth, predictions, ["coco"], count_fully_hidden=True).metrics
+    aligned = align(truth, predictions)
+    counted = evaluate_aligned(truth, aligned, ["coco"], count_fully_hidden=True).metrics
     expected = pycocotools_figures(truth, predictions, "amodal_mask")
     assert counted["coco.amodal_mask.AR100"] == expected["AR100"] == 0.5
     assert counted["coco.amodal_mask.AP"] == expected["AP"]

@@ -8,8 +8,8 @@ from helpers.scenes import random_files
 
 from amodal_perception.evaluation import bootstrap, protocols
 from amodal_perception.evaluation.alignment import align
-from amodal_perception.evaluation.comparison import compare
-from amodal_perception.evaluation.measures import Ratio
+from amodal_perception.evaluation.comparison import compare_files
+from amodal_perception.evaluation.weighted_metrics import Ratio
 from amodal_perception.storage.amodal_coco import AmodalCoco
 
 
@@ -38,23 +38,23 @@ def test_weights_count_images_as_often_as_copies_would():
         row["score"] = float(rng.random())  # no ties: copies of one image cannot be told apart
     times = [2, 0, 1, 3, 1, 0]
     names = ["coco", "vrsp", "uoais", "blade", "calibration", "matched", "per_occlusion"]
-    measures, _ = protocols.measure(compare(truth, align(truth, predictions)), names)
+    metrics, _ = protocols.run_protocols(compare_files(truth, align(truth, predictions)), names)
     copies = [repeated(scenes, times) for scenes in (truth, predictions)]
-    expected, _ = protocols.measure(compare(copies[0], align(*copies)), names)
+    expected, _ = protocols.run_protocols(compare_files(copies[0], align(*copies)), names)
     weights = np.array(times, np.float64)
     for name in expected:
         # Between two copies of one prediction there is a precision that weights do not know.
         tolerance = {"abs": 0.05} if ".A" in name or "_A" in name else {}
         value = expected[name](None)
-        assert measures[name](weights) == pytest.approx(value, nan_ok=True, **tolerance), name
+        assert metrics[name](weights) == pytest.approx(value, nan_ok=True, **tolerance), name
 
 
 def test_weights_of_one_change_nothing():
     truth, predictions = random_files(np.random.default_rng(6), images=6)
-    measures, _ = protocols.measure(compare(truth, predictions))
+    metrics, _ = protocols.run_protocols(compare_files(truth, predictions))
     once = np.ones(6)
-    for name, measure in measures.items():
-        assert measure(once) == pytest.approx(measure(None), nan_ok=True), name
+    for name, metric in metrics.items():
+        assert metric(once) == pytest.approx(metric(None), nan_ok=True), name
 
 
 def test_intervals_are_those_of_the_binomial_distribution():

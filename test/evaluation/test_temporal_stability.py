@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from amodal_perception.evaluation.temporal_stability import (
+    ComparedScene,
     StableIds,
-    View,
-    compare,
+    compare_scenes,
     temporal_stability,
 )
 from amodal_perception.structures import Instances
@@ -34,8 +34,8 @@ def spans_of(*objects: tuple[str, str], labels=None) -> Instances:
     return instances(amodal, visible, labels=labels)
 
 
-def view(*objects, edges=(), labels=None, tracks=()) -> View:
-    return View(
+def view(*objects, edges=(), labels=None, tracks=()) -> ComparedScene:
+    return ComparedScene(
         spans_of(*objects, labels=labels), np.array(edges, np.int32).reshape(-1, 2), tuple(tracks)
     )
 
@@ -44,7 +44,7 @@ def test_what_changed_computed_by_hand():
     # The first moves by one of its ten columns; of the second two more columns are hidden.
     before = view(("0-9", "0-9"), ("20-29", "20-25"), edges=[(0, 1)])
     after = view(("20-29", "20-23"), ("1-10", "1-10"), edges=[(1, 0)])
-    change = compare(before, after)
+    change = compare_scenes(before, after)
     assert change.previous_of.tolist() == [1, 0]
     assert (change.kept, change.appeared, change.vanished) == (2, 0, 0)
     # Best first: the second object's amodal masks are equal.
@@ -58,7 +58,7 @@ def test_edges_between_kept_objects_only():
     objects = [("0-4", "0-4"), ("10-14", "10-14"), ("20-24", "20-24"), ("30-34", "30-34")]
     before = view(*objects, edges=[(0, 1), (1, 2), (3, 0)])
     after = view(*objects[:3], ("36-39", "36-39"), edges=[(1, 0), (1, 2), (3, 1)])
-    change = compare(before, after)
+    change = compare_scenes(before, after)
     assert (change.kept, change.appeared, change.vanished) == (3, 1, 1)
     # (1, 2) stays, (0, 1) turns round; the edges of what came and went are not theirs to keep.
     assert (change.edges_kept, change.edges_new, change.edges_gone) == (1, 1, 1)
@@ -76,38 +76,38 @@ def test_edges_between_kept_objects_only():
     ],
 )
 def test_either_mask_can_identify(before, after, kept):
-    assert compare(view(before), view(after)).kept == kept
+    assert compare_scenes(view(before), view(after)).kept == kept
 
 
 def test_each_object_is_found_once_the_better_pair_first():
-    change = compare(view(("0-9", "0-9")), view(("2-11", "2-11"), ("1-10", "1-10")))
+    change = compare_scenes(view(("0-9", "0-9")), view(("2-11", "2-11"), ("1-10", "1-10")))
     assert change.previous_of.tolist() == [-1, 0]
     assert (change.kept, change.appeared, change.vanished) == (1, 1, 0)
 
 
 def test_images_of_two_sizes_share_nothing():
     other = Instances.empty((5, 5))
-    change = compare(view(("0-9", "0-9")), View(other, np.zeros((0, 2), np.int32)))
+    change = compare_scenes(view(("0-9", "0-9")), ComparedScene(other, np.zeros((0, 2), np.int32)))
     assert (change.kept, change.vanished) == (0, 1)
 
 
 def test_classes_and_tracks():
     one, two = ("0-9", "0-9"), ("20-29", "20-29")
-    change = compare(
+    change = compare_scenes(
         view(one, two, labels=[0, 1], tracks=["a", "b"]),
         view(one, two, labels=[0, 2], tracks=["b", "b"]),
     )
     assert (change.labels_changed, change.tracks_changed) == (1, 1)
     figures = temporal_stability([change])
     assert (figures["labels_changed"], figures["tracks_changed"]) == (0.5, 0.5)
-    assert compare(view(one), view(one)).tracks_changed is None
-    assert "tracks_changed" not in temporal_stability([compare(view(one), view(one))])
+    assert compare_scenes(view(one), view(one)).tracks_changed is None
+    assert "tracks_changed" not in temporal_stability([compare_scenes(view(one), view(one))])
 
 
 def test_a_film_computed_by_hand():
     still = view(("0-9", "0-9"), ("20-29", "20-24"), edges=[(0, 1)])
     gone = view(("0-9", "0-9"))
-    figures = temporal_stability([compare(still, still), compare(still, gone)])
+    figures = temporal_stability([compare_scenes(still, still), compare_scenes(still, gone)])
     assert figures == {
         "pairs": 2,
         "objects_kept": 0.75,  # 3 kept, 1 gone
@@ -119,8 +119,8 @@ def test_a_film_computed_by_hand():
         "labels_changed": 0,
     }
     assert temporal_stability([]) == {"pairs": 0}
-    empty = View(Instances.empty(SIZE_HW), np.zeros((0, 2), np.int32))
-    assert temporal_stability([compare(empty, empty)]) == {"pairs": 1}
+    empty = ComparedScene(Instances.empty(SIZE_HW), np.zeros((0, 2), np.int32))
+    assert temporal_stability([compare_scenes(empty, empty)]) == {"pairs": 1}
 
 
 def test_ids_stay_as_long_as_objects_do():
@@ -128,7 +128,7 @@ def test_ids_stay_as_long_as_objects_do():
     film = [view(one, two), view(two, one, three), view(one), view(two, one)]
     names, ids, before = [], StableIds(), None
     for scene in film:
-        change = compare(before, scene) if before else None
+        change = compare_scenes(before, scene) if before else None
         names.append(ids.update(change, len(scene.instances)).tolist())
         before = scene
     assert names == [[0, 1], [1, 0, 2], [0], [3, 0]]
@@ -141,13 +141,13 @@ scenes = st.lists(spans.map(lambda span: (span, span)), max_size=5, unique=True)
 @settings(max_examples=60, deadline=None)
 @given(scenes, scenes)
 def test_comparing_is_symmetric_and_bounded(a, b):
-    there, back = compare(view(*a), view(*b)), compare(view(*b), view(*a))
+    there, back = compare_scenes(view(*a), view(*b)), compare_scenes(view(*b), view(*a))
     assert there.kept == back.kept
     assert (there.appeared, there.vanished) == (back.vanished, back.appeared)
     np.testing.assert_allclose(sorted(there.amodal_iou), sorted(back.amodal_iou))
     assert ((there.amodal_iou >= 0.5) & (there.amodal_iou <= 1)).all()
     found = there.previous_of[there.previous_of >= 0]
     assert len(set(found.tolist())) == len(found) == there.kept
-    same = compare(view(*a), view(*a))
+    same = compare_scenes(view(*a), view(*a))
     assert same.kept == len(a)
     assert (same.amodal_iou == 1).all()

@@ -75,8 +75,8 @@ def run(models, count: int) -> list[Figure]:
         lost = count - received
         figures += [
             Figure(f"{case.name}: of {count} not received", lost, 0 if case.must_arrive else None),
-            Figure(f"{case.name}: to the worker, median, ms", percentile(latency_ms, 50)),
-            Figure(f"{case.name}: to the worker, 99 %, ms", percentile(latency_ms, 99)),
+            Figure(f"{case.name}: to inference, median, ms", percentile(latency_ms, 50)),
+            Figure(f"{case.name}: to inference, 99 %, ms", percentile(latency_ms, 99)),
         ]
     return figures
 

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from amodal_perception.masks import mask_windows
-from amodal_perception.ordering import FOR_TRUTH, OrderingConfig, occlusion_graph
+from amodal_perception.ordering import TRUTH_CONFIG, OrderingConfig, occlusion_graph
 from amodal_perception.storage import amodal_coco, coco_rle
 from amodal_perception.storage.amodal_coco import AmodalCoco
 from amodal_perception.structures import BoolArray, Instances, Scene
@@ -223,7 +223,7 @@ def write_scenes(
     """Write a data set of drawn photographs in the amodal COCO format."""
     rng = np.random.default_rng(0)
     drawn = [draw_scene(rng, size_hw, objects) for _ in range(count)]
-    content = truth_content([scene_of(truth, FOR_TRUTH) for _, truth in drawn])
+    content = truth_content([scene_of(truth, TRUTH_CONFIG) for _, truth in drawn])
     (folder / "images").mkdir(parents=True)
     for record, (picture, _) in zip(content["images"], drawn):
         path = str(folder / record["file_name"])

@@ -32,7 +32,7 @@ def test_a_flat_object_that_is_seen_whole():
     assert extent.depth_px == 400
     assert not extent.is_guessed
     assert not extent.is_truncated
-    assert not extent.is_starved
+    assert not extent.has_insufficient_depth
 
 
 def test_hidden_and_cut_objects_say_so():
@@ -58,7 +58,7 @@ def test_too_little_depth_gives_no_numbers(known_px):
     depth[14:34, 22:42] = np.where(np.arange(400) < known_px, 1.0, np.nan).reshape(20, 20)
     seen = rectangles((22, 14, 42, 34), (22, 14, 42, 34))
     (extent,) = measure_extents(seen, depth, CAMERA)
-    assert extent.is_starved
+    assert extent.has_insufficient_depth
     assert extent.depth_px == known_px
     assert np.isnan(extent.amodal_max_xyz).all()
 
@@ -84,7 +84,7 @@ def test_what_is_measured_lies_in_what_is_assumed(box, seed):
     part = x + rng.integers(width), y, x + width, y + height
     depth = rng.uniform(0.5, 3.0, SIZE_HW).astype(np.float32)
     (extent,) = measure_extents(rectangles(whole, part), depth, CAMERA)
-    if not extent.is_starved:
+    if not extent.has_insufficient_depth:
         slack_m = 1e-6
         low, high = np.array(extent.amodal_min_xyz), np.array(extent.amodal_max_xyz)
         assert np.all(low - slack_m <= extent.measured_min_xyz)

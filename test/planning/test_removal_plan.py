@@ -11,7 +11,7 @@ from amodal_perception.ordering import OrderingConfig, occlusion_graph, reachabi
 from amodal_perception.planning.removal_plan import removal_plan
 from amodal_perception.structures import OcclusionGraph
 
-ANY = OrderingConfig(min_overlap_px=1, min_hidden_fraction=0.0, min_cover_share=0.0)
+ANY = OrderingConfig(min_overlap_px=1, min_hidden_fraction=0.0, min_overlap_share=0.0)
 
 
 def graph_of(n: int, edges: dict[tuple[int, int], float]) -> OcclusionGraph:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from helpers.replays import RUNS, replay, summary_of
 
-from amodal_perception.replay.batch_summary import pooled
+from amodal_perception.replay.batch_summary import pool_files
 from amodal_perception.storage import amodal_coco
 
 
@@ -82,7 +82,7 @@ def merged(a: dict, b: dict) -> dict:
 def test_pooled_files_keep_images_apart(tmp_path, bags, model):
     replay(bags / "one", "--model", model, "--out", tmp_path / "out")
     part = amodal_coco.read(tmp_path / "out" / "predictions.json")
-    both = pooled([part, part]).check()
+    both = pool_files([part, part]).check()
     assert len(both.images) == 2 * len(part.images)
     assert len({row["file_name"] for row in both.images.values()}) == len(both.images)
     assert len(both.annotations) == 2 * len(part.annotations)

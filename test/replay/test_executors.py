@@ -16,7 +16,7 @@ from helpers.replays import RUNS, replay, summary_of
 
 from amodal_perception.errors import ConfigError
 from amodal_perception.replay import executors
-from amodal_perception.replay.jobs import ModelSettings, plan
+from amodal_perception.replay.jobs import ModelSettings, list_jobs
 
 
 def test_a_killed_batch_leaves_no_process_and_no_half_run(tmp_path, bags):
@@ -61,7 +61,7 @@ def wait_for(condition, what: str) -> None:
 
 def test_without_ray_the_remedy_is_named(tmp_path, bags, model, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
-    jobs, _ = plan([bags], tmp_path / "out", ModelSettings(model))
+    jobs, _ = list_jobs([bags], tmp_path / "out", ModelSettings(model))
     with pytest.raises(ConfigError, match="pip install ray"):
         list(executors.run_on_ray(jobs, "auto"))
 

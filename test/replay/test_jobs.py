@@ -10,7 +10,7 @@ from helpers.bag_writing import image_message, write_bag
 from helpers.replays import RUNS, SIZE_HW, replay
 
 from amodal_perception.errors import DatasetError, ModelFileError
-from amodal_perception.replay.jobs import ModelSettings, attempt, plan, replay_job
+from amodal_perception.replay.jobs import ModelSettings, list_jobs, replay_job, run_or_reuse
 
 
 def test_truth_must_tell_cameras_apart(tmp_path, bags, model):
@@ -19,45 +19,51 @@ def test_truth_must_tell_cameras_apart(tmp_path, bags, model):
     truth = first / "predictions.json"
     two = bags / "night" / "two"
     with pytest.raises(DatasetError, match="names no 'topic', and the bag has several cameras"):
-        plan([two], tmp_path / "out", ModelSettings(model), truth_path=truth)
-    (job,), _ = plan([two], tmp_path, ModelSettings(model), topics=["/left"], truth_path=truth)
+        list_jobs([two], tmp_path / "out", ModelSettings(model), truth_path=truth)
+    (job,), _ = list_jobs(
+        [two], tmp_path, ModelSettings(model), topics=["/left"], truth_path=truth
+    )
     assert (job.topic, job.out_dir, job.is_only) == ("/left", tmp_path, True)
 
 
 def test_bags_of_one_name_and_results_in_the_folder_itself(tmp_path, bags, model):
-    jobs, errors = plan([bags / "one", bags / "night" / "one"], bags / "out", ModelSettings(model))
+    jobs, errors = list_jobs(
+        [bags / "one", bags / "night" / "one"], bags / "out", ModelSettings(model)
+    )
     assert [job.out_dir.name for job in jobs] == ["one", "one_2"]
     assert not errors
     for job in jobs:
-        attempt(job, replay_job, lambda: None)
+        run_or_reuse(job, replay_job, lambda: None)
     # The scenes that were written are no recordings.
-    jobs, _ = plan([bags], bags / "out", ModelSettings(model))
+    jobs, _ = list_jobs([bags], bags / "out", ModelSettings(model))
     assert [str(job.out_dir.relative_to(bags / "out")) for job in jobs] == RUNS
 
 
 def test_topics_that_read_alike_have_folders_and_topics_of_their_own(tmp_path, model):
     camera = [image_message(np.zeros((*SIZE_HW, 3), np.uint8), 10**9)]
     bag = write_bag(tmp_path / "bag", {"/arm/eye": camera, "/arm_eye": camera})
-    jobs, _ = plan([bag], tmp_path / "out", ModelSettings(model))
+    jobs, _ = list_jobs([bag], tmp_path / "out", ModelSettings(model))
     assert [job.out_dir.name for job in jobs] == ["arm_eye", "arm_eye_2"]
     namespaces = [job.options.namespace for job in jobs]
     assert namespaces == ["/amodal_perception/arm_eye", "/amodal_perception/arm_eye_2"]
-    (job,), _ = plan([bag / "metadata.yaml"], tmp_path, ModelSettings(model), topics=["/arm_eye"])
+    (job,), _ = list_jobs(
+        [bag / "metadata.yaml"], tmp_path, ModelSettings(model), topics=["/arm_eye"]
+    )
     assert job.options.namespace == "/amodal_perception"
 
 
 def test_a_job_that_fails_is_told(tmp_path, bags, model):
-    jobs, _ = plan([bags], tmp_path / "out", ModelSettings(model))
+    jobs, _ = list_jobs([bags], tmp_path / "out", ModelSettings(model))
     broken = replace(jobs[0], topic="/nothing")
-    outcome = attempt(broken, replay_job, lambda: None)
+    outcome = run_or_reuse(broken, replay_job, lambda: None)
     assert outcome.summary is None
     assert "no image topic '/nothing'" in outcome.error
     with pytest.raises(ModelFileError, match="no such model"):
-        plan([bags], tmp_path / "out", ModelSettings(tmp_path / "none.onnx"))
+        list_jobs([bags], tmp_path / "out", ModelSettings(tmp_path / "none.onnx"))
 
 
 def test_threads_do_not_make_another_run(tmp_path, bags, model):
-    jobs, _ = plan([bags], tmp_path / "out", ModelSettings(model))
+    jobs, _ = list_jobs([bags], tmp_path / "out", ModelSettings(model))
     assert {job.model.num_threads for job in jobs} == {0}
     fingerprints = {job.fingerprint() for job in jobs}
     assert len(fingerprints) == len(jobs)

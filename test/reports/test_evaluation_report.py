@@ -7,7 +7,7 @@ import re
 import numpy as np
 from helpers.scenes import random_files, write_file
 
-from amodal_perception.commands.evaluate import evaluate_files
+from amodal_perception.reports.evaluation_folder import evaluate_files
 from amodal_perception.storage.image_files import write_image
 
 

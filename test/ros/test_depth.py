@@ -58,7 +58,7 @@ def test_distance_comes_from_the_depth_of_the_same_moment(models, camera, monito
             assert not front.sides_guessed
             assert behind.sides_guessed
             assert behind.amodal_min.x < behind.measured_min.x
-            assert not front.starved
+            assert not front.insufficient_depth
             assert not front.truncated
         publisher.publish(camera.image(50))  # without depth
         scene = camera.scene_of(50)

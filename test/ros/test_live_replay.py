@@ -16,7 +16,7 @@ from helpers.running_node import node_process
 from amodal_perception.errors import AmodalError, BagError
 from amodal_perception.pipeline import PipelineConfig
 from amodal_perception.postprocess import PostprocessConfig
-from amodal_perception.replay.jobs import ModelSettings, plan
+from amodal_perception.replay.jobs import ModelSettings, list_jobs
 from amodal_perception.storage.image_files import encode_image
 from amodal_perception.storage.scene_bags import read_scenes
 
@@ -35,7 +35,7 @@ def live(ros):
 
 
 def job_of(bag, out, model, **changes):
-    (job,), _ = plan([bag], out, ModelSettings(model, num_threads=1))
+    (job,), _ = list_jobs([bag], out, ModelSettings(model, num_threads=1))
     return replace(job, **changes)
 
 
@@ -118,8 +118,8 @@ def test_a_node_that_cannot_start_is_told_at_once(live, models, tmp_path):
 
 def test_ages_computed_by_hand(live):
     # Taken 0.1 s before they were sent; three frames a second apart, the middle one is lost.
-    sent = {stamp: live.Sent(10.0 + stamp, 0.1) for stamp in (0, 1, 2)}
-    figures = live.ages(sent, {0: 10.4, 2: 12.4})
+    sent = {stamp: live.SentFrame(10.0 + stamp, 0.1) for stamp in (0, 1, 2)}
+    figures = live.scene_ages(sent, {0: 10.4, 2: 12.4})
     assert figures["age_ms"] == {"p50": 500, "p95": 500, "p99": 500}
     # From 0.5 s, when the first arrives, to 2.5 s, when the next takes its place.
     assert figures["age_in_use_ms"]["p50"] == pytest.approx(1500, abs=1)
@@ -128,7 +128,7 @@ def test_ages_computed_by_hand(live):
 
 
 def test_age_of_one_scene(live):
-    figures = live.ages({5: live.Sent(1.0, 0.0)}, {5: 1.25})
+    figures = live.scene_ages({5: live.SentFrame(1.0, 0.0)}, {5: 1.25})
     assert figures["age_ms"]["p99"] == 250
     assert figures["age_in_use_ms"]["p50"] is None
     assert figures["scenes_per_s"] is None
@@ -136,6 +136,6 @@ def test_age_of_one_scene(live):
 
 def test_an_overtaken_scene_is_not_the_newest(live):
     # The scene of the second frame arrives first.
-    sent = {1: live.Sent(0.0, 0.0), 2: live.Sent(1.0, 0.0)}
-    figures = live.ages(sent, {2: 1.5, 1: 2.5})
+    sent = {1: live.SentFrame(0.0, 0.0), 2: live.SentFrame(1.0, 0.0)}
+    figures = live.scene_ages(sent, {2: 1.5, 1: 2.5})
     assert figures["age_in_use_ms"]["p50"] == pytest.approx(1000, abs=1)

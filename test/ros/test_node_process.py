@@ -78,7 +78,7 @@ def test_full_scene_says_that_there_may_be_more(models, camera):
         camera.publisher().publish(camera.image(9))
         scene = camera.scene_of(9)
     assert len(scene.instances) == 1
-    assert scene.status == scene.DEGRADED
+    assert scene.status == scene.INSTANCE_LIMIT_REACHED
 
 
 def test_whole_number_is_a_float_too(models, camera):

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from amodal_perception.errors import DatasetError, ImageError
 from amodal_perception.preprocess import letterbox
 from amodal_perception.storage.coco_rle import decode_masks
-from amodal_perception.structures import ViewTransform
+from amodal_perception.structures import LetterboxTransform
 from training.datasets.cache import SharedCache
 from training.datasets.sample import Sample
 from training.packed_objects import BORDER_PX, read_objects
@@ -100,10 +100,10 @@ class AmodalCocoDataset:
     def _read(self, index: int) -> _Packed:
         objects = self.objects
         try:
-            image, view = letterbox(objects.read_image(index), self.input_hw)
+            image, transform = letterbox(objects.read_image(index), self.input_hw)
         except ImageError as error:
             raise DatasetError(f"{error}; remove or restore it") from None
-        (top, lines), (left, columns) = (_camera_indices(view, axis) for axis in (0, 1))
+        (top, lines), (left, columns) = (_camera_indices(transform, axis) for axis in (0, 1))
         rows = [i for i in objects.of_image(index) if not objects.crowd[i]]
         windows, bits = [], []
         for i in rows:
@@ -138,14 +138,14 @@ class AmodalCocoDataset:
         )
 
 
-def _camera_indices(view: ViewTransform, axis: int) -> tuple[int, NDArray[np.int64]]:
+def _camera_indices(transform: LetterboxTransform, axis: int) -> tuple[int, NDArray[np.int64]]:
     """Return the first input row (axis 0) or column of the picture, and which camera's each shows.
 
     A pixel shows the camera pixel that its centre falls into.
     """
-    first = round(view.offset_xy[1 - axis])
-    camera = view.camera_hw[axis]
-    count = round(camera * view.scale_xy[1 - axis])
+    first = round(transform.offset_xy[1 - axis])
+    camera = transform.camera_hw[axis]
+    count = round(camera * transform.scale_xy[1 - axis])
     return first, ((np.arange(count) + 0.5) * (camera / count)).astype(np.int64).clip(
         0, camera - 1
     )

@@ -81,7 +81,7 @@ def write_lower_precision(
     else:
         converted = to_fp16(graph)
     properties = {item.key: item.value for item in graph.metadata_props}
-    with files.replacing(out) as temporary:
+    with files.atomic_write(out) as temporary:
         _save(converted, temporary, {**properties, "precision": precision, "metrics": "{}"})
         parity, failures = gate(
             reference,

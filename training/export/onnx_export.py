@@ -349,7 +349,7 @@ def export(
             decides what the network finds and there is no data to compare on.
     """
     model, metadata, input_hw = build(run, overrides, operating_point)
-    with files.replacing(out) as temporary:
+    with files.atomic_write(out) as temporary:
         to_onnx(model, temporary, input_hw)
         describe(temporary, {**metadata, "metrics": json.dumps(metrics or {})})
         images = drawn_images(input_hw)

@@ -9,7 +9,7 @@ import numpy as np
 from amodal_perception import files
 from amodal_perception.drawing.overlay import draw_scene
 from amodal_perception.masks import mask_windows
-from amodal_perception.ordering import FOR_TRUTH, occlusion_graph
+from amodal_perception.ordering import TRUTH_CONFIG, occlusion_graph
 from amodal_perception.storage.image_files import write_image
 from amodal_perception.structures import Instances, Scene, UInt8Array
 from training.structures import Batch
@@ -17,7 +17,7 @@ from training.structures import Batch
 
 def save_batch(folder: Path, batch: Batch) -> None:
     """Write ``batch.npz`` (the fields of `Batch`) and ``image_<number>.png``."""
-    with files.replacing(folder / "batch.npz") as temporary, open(temporary, "wb") as file:
+    with files.atomic_write(folder / "batch.npz") as temporary, open(temporary, "wb") as file:
         np.savez_compressed(file, **{k: v.cpu().numpy() for k, v in batch._asdict().items()})
     for number in range(len(batch.images)):
         write_image(folder / f"image_{number:02d}.png", draw_truth(batch, number))
@@ -36,5 +36,5 @@ def draw_truth(batch: Batch, number: int) -> UInt8Array:
         visible=visible,
         windows_xyxy=mask_windows(amodal),
     )
-    scene = Scene(0, "", instances, occlusion_graph(instances, FOR_TRUTH), "truth", ())
+    scene = Scene(0, "", instances, occlusion_graph(instances, TRUTH_CONFIG), "truth", ())
     return draw_scene(batch.images[number].cpu().numpy(), scene)

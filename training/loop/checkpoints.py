@@ -137,7 +137,7 @@ def save(run: Path, iteration: int, learner: Learner, keep: int) -> Path:
         for name, value in values.items()
         if isinstance(value, Tensor)
     }
-    with _replacing_folder(final) as folder:
+    with _atomic_write_folder(final) as folder:
         save_file(_dense(learner.model.state_dict()), folder / "model.safetensors")
         save_file(_dense(learner.ema.state_dict()), folder / AVERAGED)
         save_file(_dense(moments), folder / "optimizer.safetensors")
@@ -181,7 +181,7 @@ def keep_best(
         return False
     # One entry, as the format keeps several in no fixed order.
     header = {"best": json.dumps({"iteration": iteration, "metrics": metrics})}
-    with files.replacing(run / BEST) as temporary:
+    with files.atomic_write(run / BEST) as temporary:
         save_file(_dense(ema.state_dict()), temporary, header)
     return True
 
@@ -218,7 +218,7 @@ def averaged_weights(path: Path) -> dict[str, Tensor]:
 
 
 @contextmanager
-def _replacing_folder(final: Path) -> Iterator[Path]:
+def _atomic_write_folder(final: Path) -> Iterator[Path]:
     """Yield a temporary folder that takes the place of `final` when all is written."""
     temporary = final.with_name(f".{final.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)

@@ -102,5 +102,5 @@ def cut_log(run: Path, iteration: int) -> None:
     # A killed run may leave its last line unfinished.
     whole = [line for line in lines if line.endswith("\n")]
     kept = [line for line in whole if json.loads(line)["iteration"] <= iteration]
-    with files.replacing(path) as temporary:
+    with files.atomic_write(path) as temporary:
         temporary.write_text("".join(kept))

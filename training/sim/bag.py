@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 import amodal_perception
 from amodal_perception.command_line import run_main
-from amodal_perception.ordering import FOR_TRUTH, occlusion_graph
+from amodal_perception.ordering import TRUTH_CONFIG, occlusion_graph
 from amodal_perception.storage import amodal_coco
 from amodal_perception.structures import Scene
 from training.sim.camera_effects import encode_jpeg
@@ -120,7 +120,7 @@ def _truth_rows(
         stamp_ns=stamp_ns,
         frame_id=FRAME_ID,
         instances=frame.truth,
-        graph=occlusion_graph(frame.truth, FOR_TRUTH),
+        graph=occlusion_graph(frame.truth, TRUTH_CONFIG),
         model_id="truth",
         class_names=CLASS_NAMES,
     )

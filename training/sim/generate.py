@@ -20,7 +20,7 @@ import numpy as np
 from tqdm import tqdm
 
 from amodal_perception import files
-from amodal_perception.ordering import FOR_TRUTH, occlusion_graph
+from amodal_perception.ordering import TRUTH_CONFIG, occlusion_graph
 from amodal_perception.processes import end_with_parent
 from amodal_perception.storage import amodal_coco
 from amodal_perception.structures import Scene
@@ -145,7 +145,7 @@ def _render_job(config: DatasetConfig, out: Path, scene_index: int) -> int:
 
 
 def _write_bytes(path: Path, content: bytes) -> None:
-    with files.replacing(path) as temporary:
+    with files.atomic_write(path) as temporary:
         temporary.write_bytes(content)
 
 
@@ -190,7 +190,7 @@ def render_views(
                 stamp_ns=0,
                 frame_id="camera",
                 instances=instances,
-                graph=occlusion_graph(instances, FOR_TRUTH),
+                graph=occlusion_graph(instances, TRUTH_CONFIG),
                 model_id="truth",
                 class_names=CLASS_NAMES,
             )

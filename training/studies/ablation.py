@@ -21,7 +21,8 @@ from pathlib import Path
 from amodal_perception import files
 from amodal_perception.command_line import run_main
 from amodal_perception.errors import ConfigError
-from amodal_perception.evaluation.evaluate import QUICK, evaluate_in_detail
+from amodal_perception.evaluation.evaluate import QUICK
+from amodal_perception.evaluation.evaluate import evaluate as evaluate_predictions
 from amodal_perception.storage import amodal_coco
 from training import distributed, evaluate
 from training.loop import checkpoints
@@ -202,7 +203,7 @@ def run_row(name: str, out: Path, words: Sequence[str]) -> dict[str, float]:
             runtime = evaluate.load(run, device, config.threads)
             found = evaluate.predict(runtime, truth)
         assert found is not None
-        figures = evaluate_in_detail(truth, found[0], PROTOCOLS).metrics
+        figures = evaluate_predictions(truth, found[0], PROTOCOLS)
         assert isinstance(runtime, evaluate.TorchRuntime)
         for title, measured in _with_known_boxes(runtime, truth).items():
             figures |= {f"{title}.{key}": value for key, value in measured.items()}
@@ -259,7 +260,7 @@ def _run(options: argparse.Namespace) -> None:
     for name in options.rows or TABLES[options.table]:
         rows[name] = run_row(name, options.out, options.words)
         options.out.mkdir(parents=True, exist_ok=True)
-        with files.replacing(options.out / "table.md") as temporary:
+        with files.atomic_write(options.out / "table.md") as temporary:
             temporary.write_text(table(rows, columns))
     print(table(rows, columns), end="")
 

@@ -22,13 +22,13 @@ from tqdm import tqdm
 from amodal_perception.boxes import xywh_to_xyxy
 from amodal_perception.command_line import run_main
 from amodal_perception.errors import ConfigError
-from amodal_perception.evaluation.evaluate import evaluate_in_detail
+from amodal_perception.evaluation.evaluate import evaluate
 from amodal_perception.preprocess import letterbox
 from amodal_perception.storage import amodal_coco
 from amodal_perception.storage.amodal_coco import AmodalCoco, Json
 from amodal_perception.storage.coco_rle import encode_mask
 from amodal_perception.storage.image_files import read_image
-from amodal_perception.structures import BoolArray, FloatArray, UInt8Array, ViewTransform
+from amodal_perception.structures import BoolArray, FloatArray, LetterboxTransform, UInt8Array
 from training.evaluate import ANNOTATIONS, TorchRuntime, labels_of, load, write_figures
 from training.models.blade.blade import Blade
 from training.models.blade.condinst import MASK_STRIDE
@@ -94,12 +94,12 @@ def segment_boxes(
     return maps.amodal[0], maps.visible[0]
 
 
-def to_camera(probability: FloatArray, view: ViewTransform) -> BoolArray:
+def to_camera(probability: FloatArray, transform: LetterboxTransform) -> BoolArray:
     """Turn a map [h, w] of the network's input at stride 4 into a camera mask, at least 0.5."""
-    height, width = view.camera_hw
+    height, width = transform.camera_hw
     # From camera pixels to the map's cells, both counted from the middle of the first.
-    scale = np.array(view.scale_xy) / MASK_STRIDE
-    shift = (0.5 * np.array(view.scale_xy) + view.offset_xy) / MASK_STRIDE - 0.5
+    scale = np.array(transform.scale_xy) / MASK_STRIDE
+    shift = (0.5 * np.array(transform.scale_xy) + transform.offset_xy) / MASK_STRIDE - 0.5
     matrix = np.array([[scale[0], 0, shift[0]], [0, scale[1], shift[1]]])
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     size, border = (width, height), cv2.BORDER_REPLICATE
@@ -129,9 +129,11 @@ def predict_prompted(runtime: TorchRuntime, truth: AmodalCoco, *, box: str) -> A
         if not rows:
             continue
         prompts = prompts[(prompts[:, 2:] > 0).all(1)]
-        image, view = letterbox(read_image(truth.path.parent / name), runtime.metadata.input_hw)
+        image, transform = letterbox(
+            read_image(truth.path.parent / name), runtime.metadata.input_hw
+        )
         labels = torch.tensor([label_of[row["category_id"]] for row in rows])
-        for row, annotation in zip(rows, _segmented(runtime, image, view, prompts, labels)):
+        for row, annotation in zip(rows, _segmented(runtime, image, transform, prompts, labels)):
             annotations[row["id"]] = {
                 "id": row["id"],
                 "image_id": image_id,
@@ -160,12 +162,12 @@ def _prompt(truth: AmodalCoco, row: Json, key: str) -> list[float]:
 def _segmented(
     runtime: TorchRuntime,
     image: UInt8Array,
-    view: ViewTransform,
+    transform: LetterboxTransform,
     prompts_xywh: FloatArray,
     labels: Tensor,
 ) -> list[Json]:
     camera = xywh_to_xyxy(prompts_xywh.astype(np.float32))
-    boxes = camera * np.tile(view.scale_xy, 2) + np.tile(view.offset_xy, 2)
+    boxes = camera * np.tile(transform.scale_xy, 2) + np.tile(transform.offset_xy, 2)
     assert isinstance(runtime.model, Blade)
     device = runtime.device
     amodal, visible = segment_boxes(
@@ -176,7 +178,7 @@ def _segmented(
     )
     answers = []
     for whole_map, part_map in zip(amodal.cpu().numpy(), visible.cpu().numpy()):
-        whole, part = to_camera(whole_map, view), to_camera(part_map, view)
+        whole, part = to_camera(whole_map, transform), to_camera(part_map, transform)
         x, y, width, height = cv2.boundingRect(whole.view(np.uint8))
         answers.append(
             {
@@ -207,7 +209,7 @@ def load_blade(run: Path, device: torch.device, num_threads: int = 0) -> TorchRu
 
 def figures(truth: AmodalCoco, answers: AmodalCoco) -> dict[str, float]:
     """Measure predictions by the protocols of box prompts."""
-    return evaluate_in_detail(truth, answers, PROTOCOLS).metrics
+    return evaluate(truth, answers, PROTOCOLS)
 
 
 def main(arguments: list[str] | None = None) -> int:

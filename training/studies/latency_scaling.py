@@ -68,7 +68,7 @@ def write_model(config: TrainConfig, size: Size, folder: Path) -> Path:
     # Masks of each class's own, so that the number of classes can matter.
     settings = replace(config.model, instances=size.instances, class_agnostic=False)
     path = folder / f"{size.name}.onnx"
-    with files.replacing(path) as temporary:
+    with files.atomic_write(path) as temporary:
         to_onnx(SingleImage(settings.build(size.classes)).eval(), temporary, size.input_hw)
         metadata = {
             "format_version": FORMAT_VERSION,

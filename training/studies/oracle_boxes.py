@@ -26,7 +26,7 @@ from tqdm import tqdm
 from amodal_perception.boxes import xywh_to_xyxy
 from amodal_perception.command_line import run_main
 from amodal_perception.errors import ConfigError
-from amodal_perception.evaluation.evaluate import QUICK, evaluate_in_detail
+from amodal_perception.evaluation.evaluate import QUICK, evaluate
 from amodal_perception.pipeline import Pipeline, PipelineConfig
 from amodal_perception.postprocess import PostprocessConfig
 from amodal_perception.preprocess import letterbox
@@ -130,7 +130,7 @@ def predict_with_oracle_boxes(runtime: Runtime, truth: AmodalCoco) -> AmodalCoco
 
 def figures(runtime: Runtime, truth: AmodalCoco) -> dict[str, float]:
     """Evaluate a network with oracle boxes."""
-    return evaluate_in_detail(truth, predict_with_oracle_boxes(runtime, truth), PROTOCOLS).metrics
+    return evaluate(truth, predict_with_oracle_boxes(runtime, truth), PROTOCOLS)
 
 
 def main(arguments: list[str] | None = None) -> int:

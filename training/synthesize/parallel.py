@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from amodal_perception import files
 from amodal_perception.drawing.overlay import draw_scene
-from amodal_perception.ordering import FOR_TRUTH, occlusion_graph
+from amodal_perception.ordering import TRUTH_CONFIG, occlusion_graph
 from amodal_perception.processes import end_with_parent
 from amodal_perception.storage import amodal_coco
 from amodal_perception.storage.amodal_coco import Json
@@ -110,7 +110,7 @@ def _overlay(out: Path, record: Json) -> UInt8Array:
     image_id = record["image"]["id"]
     truth = amodal_coco.AmodalCoco(out, {image_id: record["image"]}, {1: {}}, rows, (), {})
     instances = truth.instances_of(image_id)
-    scene = Scene(0, "", instances, occlusion_graph(instances, FOR_TRUTH), "truth", ("object",))
+    scene = Scene(0, "", instances, occlusion_graph(instances, TRUTH_CONFIG), "truth", ("object",))
     return draw_scene(read_image(out / record["image"]["file_name"]), scene)
 
 
@@ -142,7 +142,7 @@ def _make_job(out: Path, numbers: list[int]) -> int:
         height, width = picture.image.shape[:2]
         bgr = cv2.cvtColor(picture.image, cv2.COLOR_RGB2BGR)
         jpeg = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1]
-        with files.replacing(out / image_name(number)) as temporary:
+        with files.atomic_write(out / image_name(number)) as temporary:
             temporary.write_bytes(jpeg.tobytes())
         record = {
             "image": amodal_coco.image_record(

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 from amodal_perception.errors import ConfigError
 from amodal_perception.evaluation.comparison import Comparison
-from amodal_perception.evaluation.measures import Figures
 from amodal_perception.evaluation.protocols.amodalapi import amodalapi
 from amodal_perception.evaluation.protocols.breakdowns import per_class, per_occlusion
 from amodal_perception.evaluation.protocols.calibration import calibration
@@ -21,6 +20,7 @@ from amodal_perception.evaluation.protocols.orcnn import orcnn
 from amodal_perception.evaluation.protocols.order import instaorder, order, pcnet
 from amodal_perception.evaluation.protocols.uoais import uoais
 from amodal_perception.evaluation.protocols.visible_rate import strict, vrsp
+from amodal_perception.evaluation.weighted_metrics import WeightedMetrics
 
 
 def _nothing(_: Comparison) -> str:
@@ -51,7 +51,7 @@ def _true_order_or_depth(comparison: Comparison) -> str:
 class Protocol:
     """A protocol's function, and what keeps it from measuring ("" where nothing does)."""
 
-    measure: Callable[[Comparison], Figures]
+    metrics: Callable[[Comparison], WeightedMetrics]
     obstacle: Callable[[Comparison], str] = _nothing
 
 
@@ -74,32 +74,32 @@ PROTOCOLS = {
 }
 
 
-def measure(
+def run_protocols(
     comparison: Comparison, names: Iterable[str] | None = None
-) -> tuple[Figures, dict[str, str]]:
-    """Measure by protocols.
+) -> tuple[WeightedMetrics, dict[str, str]]:
+    """Return the metrics of protocols, to be computed for any weights of images.
 
     Args:
         comparison: truth and predictions.
         names: of `PROTOCOLS`; None takes all. What the files do not allow is left out.
 
     Returns:
-        Measures by ``<protocol>.<target>.<metric>``, and why protocols were left out, by name.
+        Metrics by ``<protocol>.<target>.<metric>``, and why protocols were left out, by name.
 
     Raises:
         ConfigError: a name that is no protocol.
     """
     check_names(names)
-    figures: Figures = {}
+    metrics: WeightedMetrics = {}
     left_out = {}
     for name in PROTOCOLS if names is None else dict.fromkeys(names):
         obstacle = PROTOCOLS[name].obstacle(comparison)
         if obstacle:
             left_out[name] = obstacle
             continue
-        of_protocol = PROTOCOLS[name].measure(comparison)
-        figures |= {f"{name}.{key}": value for key, value in of_protocol.items()}
-    return figures, left_out
+        of_protocol = PROTOCOLS[name].metrics(comparison)
+        metrics |= {f"{name}.{key}": metric for key, metric in of_protocol.items()}
+    return metrics, left_out
 
 
 def check_names(names: Iterable[str] | None) -> None:

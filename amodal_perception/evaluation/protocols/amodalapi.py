@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import numpy as np
 
-from amodal_perception.evaluation.average_precision import PrecisionRecall, match
+from amodal_perception.evaluation.average_precision import PrecisionRecall
+from amodal_perception.evaluation.coco_matching import match_coco
 from amodal_perception.evaluation.comparison import Comparison
-from amodal_perception.evaluation.measures import Figures
 from amodal_perception.evaluation.protocols.coco import targets
 from amodal_perception.evaluation.protocols.orcnn import stuff
+from amodal_perception.evaluation.weighted_metrics import WeightedMetrics
 from amodal_perception.structures import BoolArray
 
 RANGES = {"": (0.0, 1.0), "_none": (0.0, 1e-5), "_partial": (1e-5, 0.25), "_heavy": (0.25, 1.0)}
 """Occlusion rates by name, both ends included."""
 
 
-def amodalapi(comparison: Comparison) -> Figures:
+def amodalapi(comparison: Comparison) -> WeightedMetrics:
     """Measure AP and AR at 1, 10 and 100 by occlusion, for all regions, things and stuff.
 
     Things and stuff are told apart where the truth says ``isstuff``.
@@ -29,7 +30,7 @@ def amodalapi(comparison: Comparison) -> Figures:
     if is_stuff is not None:
         kinds |= {"_things": is_stuff, "_stuff": ~is_stuff}
     rate = comparison.truth.occlusion_rate
-    figures: Figures = {}
+    figures: WeightedMetrics = {}
     for target in targets(comparison):
         if target.endswith("box"):
             continue
@@ -38,7 +39,7 @@ def amodalapi(comparison: Comparison) -> Figures:
                 ignored = comparison.ignored | other_kind | (rate < low) | (rate > high)
                 if ignored.all():
                     continue
-                matches = match(
+                matches = match_coco(
                     comparison, comparison.overlaps.iou[target], ignored=ignored, agnostic=True
                 )
                 curve = PrecisionRecall(comparison, matches, ignored=ignored, agnostic=True)

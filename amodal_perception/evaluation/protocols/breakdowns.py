@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 
-from amodal_perception.evaluation.average_precision import PrecisionRecall, match
+from amodal_perception.evaluation.average_precision import PrecisionRecall
+from amodal_perception.evaluation.coco_matching import match_coco
 from amodal_perception.evaluation.comparison import Comparison
-from amodal_perception.evaluation.matching import match_objects
-from amodal_perception.evaluation.measures import Figures, Ratio
-from amodal_perception.evaluation.protocols.coco import curve, targets
+from amodal_perception.evaluation.one_to_one_matching import match_one_to_one
+from amodal_perception.evaluation.protocols.coco import precision_recall, targets
 from amodal_perception.evaluation.protocols.order import edges_found
+from amodal_perception.evaluation.weighted_metrics import Ratio, WeightedMetrics
 
 HIDDEN_RANGES = {
     "0": (0.0, 0.0),
@@ -22,11 +23,11 @@ HIDDEN_RANGES = {
 """Occlusion rates in percent by name: above the first number, up to the second; 0: none."""
 
 
-def per_class(comparison: Comparison) -> Figures:
+def per_class(comparison: Comparison) -> WeightedMetrics:
     """Measure COCO's AP and AP50 of each class of which the truth has an object."""
-    figures: Figures = {}
+    figures: WeightedMetrics = {}
     for target in targets(comparison):
-        of_classes = curve(comparison, target)
+        of_classes = precision_recall(comparison, target)
         for label, name in enumerate(comparison.class_names):
             key = f"{class_key(name)}.{target}"
             figures[f"{key}_AP"] = of_classes.ap(label=label)
@@ -34,7 +35,7 @@ def per_class(comparison: Comparison) -> Figures:
     return figures
 
 
-def per_occlusion(comparison: Comparison) -> Figures:
+def per_occlusion(comparison: Comparison) -> WeightedMetrics:
     """Measure AP, recall and mean IoU of the objects in each range of occlusion.
 
     AP counts every unmatched prediction as a false alarm in every range, as `strict` does, so it
@@ -42,9 +43,9 @@ def per_occlusion(comparison: Comparison) -> Figures:
     of 0.5 at least) do not. `edge_recall` is of the edges that end at such an object.
     """
     truth, pairs = comparison.truth, comparison.overlaps
-    matches = match_objects(comparison)
+    matches = match_one_to_one(comparison)
     edge_is_found, (hiding, hidden) = edges_found(comparison, matches), comparison.true_edges.T
-    figures: Figures = {}
+    figures: WeightedMetrics = {}
     for name, (low, high) in HIDDEN_RANGES.items():
         inside = truth.occlusion_rate <= high
         if high > 0:
@@ -55,7 +56,7 @@ def per_occlusion(comparison: Comparison) -> Figures:
         key = f"hidden_{name}"
         for target in targets(comparison):
             if target.endswith("mask"):
-                found = match(comparison, pairs.iou[target], ignored=~is_positive)
+                found = match_coco(comparison, pairs.iou[target], ignored=~is_positive)
                 precision_recall = PrecisionRecall(comparison, found, ignored=~is_positive)
                 figures[f"{key}.{target}_AP"] = precision_recall.ap()
         pair = matches.pair[is_positive[pairs.true[matches.pair]]]

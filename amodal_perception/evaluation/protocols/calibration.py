@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from amodal_perception.evaluation.average_precision import match
+from amodal_perception.evaluation.coco_matching import match_coco
 from amodal_perception.evaluation.comparison import Comparison, Float64
-from amodal_perception.evaluation.measures import NAN, Figures, Ratio, Weights
 from amodal_perception.evaluation.protocols.coco import targets
+from amodal_perception.evaluation.weighted_metrics import NAN, Ratio, WeightedMetrics, Weights
 
 BINS = 10
 IOU = 0.5
@@ -43,9 +43,9 @@ class Reliability:
         )
 
 
-def calibration(comparison: Comparison) -> Figures:
+def calibration(comparison: Comparison) -> WeightedMetrics:
     """Measure the expected calibration error and the Brier score of each target."""
-    figures: Figures = {}
+    figures: WeightedMetrics = {}
     for target in targets(comparison):
         image, score, right = _outcomes(comparison, target)
         figures[f"{target}.ECE"] = _binned(comparison, image, score, right)
@@ -63,14 +63,14 @@ def reliability(comparison: Comparison, target: str) -> Reliability:
 def _outcomes(comparison: Comparison, target: str) -> tuple[np.ndarray, Float64, Float64]:
     """Return image, score (0..1) and 1 or 0 for right or wrong, of [N] counted predictions."""
     predicted = comparison.predictions
-    matches = match(
+    matches = match_coco(
         comparison,
         comparison.overlaps.iou[target],
         ignored=comparison.ignored,
         iou_thresholds=np.array([IOU]),
     )
     true_of = matches.true_of[0]
-    counted = matches.takes_part & ~np.append(comparison.ignored, False)[true_of]
+    counted = matches.within_max_detections & ~np.append(comparison.ignored, False)[true_of]
     score = np.clip(predicted.score, 0, 1)
     return predicted.image[counted], score[counted], (true_of[counted] >= 0).astype(np.float64)
 

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import numpy as np
 
-from amodal_perception.evaluation.average_precision import PrecisionRecall, match
+from amodal_perception.evaluation.average_precision import PrecisionRecall
+from amodal_perception.evaluation.coco_matching import match_coco
 from amodal_perception.evaluation.comparison import TARGETS, Comparison, Float64
-from amodal_perception.evaluation.measures import Figures
+from amodal_perception.evaluation.weighted_metrics import WeightedMetrics
 
 SIZES_PX2 = {"s": (0, 32**2), "m": (32**2, 96**2), "l": (96**2, 1e10)}
 """Objects of which COCO's ``area`` lies in the range, both ends included."""
 
 
-def coco(comparison: Comparison) -> Figures:
+def coco(comparison: Comparison) -> WeightedMetrics:
     """Measure all of pycocotools' twelve figures for each target.
 
     True objects are sorted by size with COCO's ``area`` where the truth stores it (visible
     targets: the visible area), predictions with the area of what is compared.
     """
-    figures: Figures = {}
+    figures: WeightedMetrics = {}
     for target in targets(comparison):
-        overall = curve(comparison, target)
+        overall = precision_recall(comparison, target)
         figures |= {
             f"{target}.AP": overall.ap(),
             f"{target}.AP50": overall.ap(0.50),
@@ -29,10 +30,10 @@ def coco(comparison: Comparison) -> Figures:
             f"{target}.AR10": overall.ar(10),
             f"{target}.AR100": overall.ar(100),
         }
-        true_area, predicted_area = areas(comparison, target)
+        true_area, predicted_area = areas_px2(comparison, target)
         for size, (low, high) in SIZES_PX2.items():
             ignored = comparison.ignored | (true_area < low) | (true_area > high)
-            matches = match(comparison, comparison.overlaps.iou[target], ignored=ignored)
+            matches = match_coco(comparison, comparison.overlaps.iou[target], ignored=ignored)
             part = PrecisionRecall(
                 comparison,
                 matches,
@@ -49,14 +50,14 @@ def targets(comparison: Comparison) -> list[str]:
     return [target for target in TARGETS if has_visible or not target.startswith("visible")]
 
 
-def curve(comparison: Comparison, target: str) -> PrecisionRecall:
+def precision_recall(comparison: Comparison, target: str) -> PrecisionRecall:
     """Return precision and recall of a target over all sizes."""
     ignored = comparison.ignored
-    matches = match(comparison, comparison.overlaps.iou[target], ignored=ignored)
+    matches = match_coco(comparison, comparison.overlaps.iou[target], ignored=ignored)
     return PrecisionRecall(comparison, matches, ignored=ignored)
 
 
-def areas(comparison: Comparison, target: str) -> tuple[Float64, Float64]:
+def areas_px2(comparison: Comparison, target: str) -> tuple[Float64, Float64]:
     """Return the areas, in square pixels, by which true and predicted objects are sorted."""
     true, predicted = comparison.truth, comparison.predictions
     true_area = true.visible_px if target.startswith("visible") else true.area

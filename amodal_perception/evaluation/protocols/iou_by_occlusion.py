@@ -20,7 +20,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from amodal_perception.evaluation.comparison import Comparison, Float64
-from amodal_perception.evaluation.measures import Figures, MeanOf, Measure, Ratio
+from amodal_perception.evaluation.weighted_metrics import (
+    MeanOf,
+    Ratio,
+    WeightedMetric,
+    WeightedMetrics,
+)
 from amodal_perception.structures import BoolArray
 
 MASKS = ("amodal_mask", "visible_mask", "hidden_mask")
@@ -53,24 +58,24 @@ BOUNDS = {
 """The published selections, and their levels with every class and height."""
 
 
-def blade(comparison: Comparison) -> Figures:
+def blade(comparison: Comparison) -> WeightedMetrics:
     """Measure the prediction of the right class that fits the visible box best."""
     pairs = comparison.overlaps
     same = comparison.predictions.label[pairs.predicted] == comparison.truth.label[pairs.true]
-    answers = _answers(comparison, np.where(same, pairs.iou["visible_box"], 0))
-    return _by_level(comparison, answers, "")
+    iou = _best_prediction_iou(comparison, np.where(same, pairs.iou["visible_box"], 0))
+    return _by_level(comparison, iou, "")
 
 
-def bayesian_amodal(comparison: Comparison) -> Figures:
+def bayesian_amodal(comparison: Comparison) -> WeightedMetrics:
     """Measure the prediction that fits the box best; a wrong class scores 0."""
-    figures: Figures = {}
+    figures: WeightedMetrics = {}
     for box, suffix in (("visible_box", ""), ("amodal_box", "_known_center")):
-        answers = _answers(comparison, comparison.overlaps.iou[box])
-        figures |= _by_level(comparison, answers, suffix)
+        iou = _best_prediction_iou(comparison, comparison.overlaps.iou[box])
+        figures |= _by_level(comparison, iou, suffix)
     return figures
 
 
-def _answers(comparison: Comparison, fit: Float64) -> dict[str, Float64]:
+def _best_prediction_iou(comparison: Comparison, fit: Float64) -> dict[str, Float64]:
     """Find each true object's best fitting prediction: its [T] IoU by mask; 0 where none fits."""
     pairs, truth = comparison.overlaps, comparison.truth
     order = np.lexsort((pairs.predicted, -fit, pairs.true))  # ties: the better score
@@ -78,15 +83,15 @@ def _answers(comparison: Comparison, fit: Float64) -> dict[str, Float64]:
     objects, first = np.unique(pairs.true[order], return_index=True)
     chosen = order[first]
     right = comparison.predictions.label[pairs.predicted[chosen]] == truth.label[objects]
-    answers: dict[str, Float64] = {}
+    iou: dict[str, Float64] = {}
     for mask in MASKS:
-        answers[mask] = np.zeros(len(truth))
-        answers[mask][objects] = pairs.iou[mask][chosen] * right
-    return answers
+        iou[mask] = np.zeros(len(truth))
+        iou[mask][objects] = pairs.iou[mask][chosen] * right
+    return iou
 
 
-def _by_level(comparison: Comparison, iou: dict[str, Float64], suffix: str) -> Figures:
-    figures: Figures = {}
+def _by_level(comparison: Comparison, iou: dict[str, Float64], suffix: str) -> WeightedMetrics:
+    figures: WeightedMetrics = {}
     masks = MASKS if comparison.predictions_have_visible else MASKS[:1]
     for name, selection, levels in _selections(comparison):
         for mask in masks:
@@ -103,8 +108,7 @@ def _by_level(comparison: Comparison, iou: dict[str, Float64], suffix: str) -> F
                             comparison, chosen, right
                         )
             figures |= {
-                f"{name}{suffix}.{mask}_mIoU_{level}": measure
-                for level, measure in by_level.items()
+                f"{name}{suffix}.{mask}_mIoU_{level}": metric for level, metric in by_level.items()
             }
             if by_level:
                 figures[f"{name}{suffix}.{mask}_mIoU_mean"] = MeanOf(list(by_level.values()))
@@ -139,6 +143,6 @@ def _selections(
         yield "occluded_vehicles", ~comparison.ignored, levels
 
 
-def _mean(comparison: Comparison, chosen: BoolArray, values: Float64) -> Measure:
+def _mean(comparison: Comparison, chosen: BoolArray, values: Float64) -> WeightedMetric:
     image = comparison.truth.image[chosen]
     return Ratio(comparison.sum_by_image(image, values[chosen]), comparison.sum_by_image(image))

@@ -5,25 +5,25 @@ from __future__ import annotations
 import numpy as np
 
 from amodal_perception.evaluation.comparison import Comparison
-from amodal_perception.evaluation.matching import match_objects
-from amodal_perception.evaluation.measures import Figures, Ratio
+from amodal_perception.evaluation.one_to_one_matching import match_one_to_one
+from amodal_perception.evaluation.weighted_metrics import Ratio, WeightedMetrics
 from amodal_perception.structures import BoolArray
 
 
-def matched(comparison: Comparison) -> Figures:
+def matched(comparison: Comparison) -> WeightedMetrics:
     """Measure predictions with a score of 0.5 at least, and objects, paired at amodal IoU 0.5.
 
     Recall and precision, and the mean IoU of the pairs' amodal, visible and hidden masks (the
     last where something is hidden in truth).
     """
     truth, predictions, pairs = comparison.truth, comparison.predictions, comparison.overlaps
-    matches = match_objects(comparison)
+    matches = match_one_to_one(comparison)
     t = pairs.true[matches.pair]
     image = truth.image[t]
     found = comparison.sum_by_image(image)
     num_true = comparison.sum_by_image(truth.image[~comparison.ignored])
     counted = matches.is_sure & ~np.append(comparison.ignored, False)[matches.true_of]
-    figures: Figures = {
+    figures: WeightedMetrics = {
         "instances.recall": Ratio(found, num_true),
         "instances.precision": Ratio(found, comparison.sum_by_image(predictions.image[counted])),
     }

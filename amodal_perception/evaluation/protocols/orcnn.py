@@ -15,29 +15,30 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from amodal_perception.evaluation.average_precision import PrecisionRecall, match
+from amodal_perception.evaluation.average_precision import PrecisionRecall
+from amodal_perception.evaluation.coco_matching import match_coco
 from amodal_perception.evaluation.comparison import Comparison, Float64
-from amodal_perception.evaluation.measures import Figures, Ratio
+from amodal_perception.evaluation.weighted_metrics import Ratio, WeightedMetrics
 from amodal_perception.structures import BoolArray
 
 SAME_OBJECT_IOU = 0.5
 
 
-def orcnn(comparison: Comparison) -> Figures:
+def orcnn(comparison: Comparison) -> WeightedMetrics:
     """Measure the four APs over all and over occluded objects, with and without classes.
 
     Where predictions hold no visible masks, their amodal masks stand in for them, as the paper
     does for AmodalMRCNN, and there is no AP_IV.
     """
-    figures: Figures = {}
+    figures: WeightedMetrics = {}
     for suffix, agnostic in (("", False), ("_class_agnostic", True)):
         figures |= {
-            f"all{suffix}.{name}": measure
-            for name, measure in _all_objects(comparison, comparison.ignored, agnostic).items()
+            f"all{suffix}.{name}": metric
+            for name, metric in _all_objects(comparison, comparison.ignored, agnostic).items()
         }
         figures |= {
-            f"occluded{suffix}.{name}": measure
-            for name, measure in _occluded(comparison, agnostic).items()
+            f"occluded{suffix}.{name}": metric
+            for name, metric in _occluded(comparison, agnostic).items()
         }
     is_stuff = stuff(comparison)
     if is_stuff is not None:
@@ -45,7 +46,7 @@ def orcnn(comparison: Comparison) -> Figures:
             ignored = comparison.ignored | others
             if not ignored.all():
                 kinds = _all_objects(comparison, ignored, agnostic=True)
-                figures |= {f"{name}.{metric}": measure for metric, measure in kinds.items()}
+                figures |= {f"{name}.{key}": metric for key, metric in kinds.items()}
     return figures
 
 
@@ -57,7 +58,7 @@ def stuff(comparison: Comparison) -> BoolArray | None:
     return np.array([bool(row["isstuff"]) for row in rows], np.bool_)
 
 
-def _all_objects(comparison: Comparison, ignored: BoolArray, agnostic: bool) -> Figures:
+def _all_objects(comparison: Comparison, ignored: BoolArray, agnostic: bool) -> WeightedMetrics:
     iou = comparison.overlaps.iou
     curves = {
         name: _curve(comparison, value, ignored, agnostic)
@@ -67,18 +68,18 @@ def _all_objects(comparison: Comparison, ignored: BoolArray, agnostic: bool) -> 
             ("AV", np.minimum(iou["amodal_mask"], iou["visible_mask"])),
         )
     }
-    figures: Figures = {f"AP_{name}": curve.ap() for name, curve in curves.items()}
+    figures: WeightedMetrics = {f"AP_{name}": curve.ap() for name, curve in curves.items()}
     return figures | {"AR_A": curves["A"].ar()}
 
 
-def _occluded(comparison: Comparison, agnostic: bool) -> Figures:
+def _occluded(comparison: Comparison, agnostic: bool) -> WeightedMetrics:
     iou = comparison.overlaps.iou
     ignored = comparison.ignored | (comparison.truth.hidden_px == 0)
     if ignored.all():
         return {}
     left_out, ambiguous = _left_out(comparison, ignored, agnostic)
     both = np.minimum(iou["amodal_mask"], iou["visible_mask"])
-    figures: Figures = {
+    figures: WeightedMetrics = {
         "AP_A": _curve(comparison, iou["amodal_mask"], ignored, agnostic).ap(),
         "AP_V": _curve(comparison, iou["visible_mask"], ignored, agnostic, left_out).ap(),
         "AP_AV": _curve(comparison, both, ignored, agnostic).ap(),
@@ -100,7 +101,7 @@ def _curve(
     agnostic: bool,
     left_out: BoolArray | None = None,
 ) -> PrecisionRecall:
-    matches = match(comparison, iou, ignored=ignored, agnostic=agnostic, left_out=left_out)
+    matches = match_coco(comparison, iou, ignored=ignored, agnostic=agnostic, left_out=left_out)
     return PrecisionRecall(comparison, matches, ignored=ignored, agnostic=agnostic)
 
 

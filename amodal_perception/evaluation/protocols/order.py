@@ -27,8 +27,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from amodal_perception.evaluation.comparison import Comparison, Float64, Int64, Objects, shared_px
-from amodal_perception.evaluation.matching import ObjectMatches, match_objects
-from amodal_perception.evaluation.measures import Figures, Ratio, mean_over_images
+from amodal_perception.evaluation.one_to_one_matching import OneToOneMatches, match_one_to_one
+from amodal_perception.evaluation.weighted_metrics import Ratio, WeightedMetrics, mean_over_images
 from amodal_perception.storage.amodal_coco import Json
 from amodal_perception.structures import BoolArray
 
@@ -37,9 +37,9 @@ FORTH, BACK, MUTUAL = 1, 2, 3
 """States of a pair (i, j), i < j: i hides j, j hides i, both."""
 
 
-def order(comparison: Comparison) -> Figures:
+def order(comparison: Comparison) -> WeightedMetrics:
     """Measure precision, recall, F1 and accuracy of the edges of all images together."""
-    figures: Figures = {}
+    figures: WeightedMetrics = {}
     for scope in SCOPES:
         pairs = _Pairs.of(comparison, scope)
         hits, predicted, true = pairs.edge_counts()
@@ -59,9 +59,9 @@ def order(comparison: Comparison) -> Figures:
     return figures
 
 
-def pcnet(comparison: Comparison) -> Figures:
+def pcnet(comparison: Comparison) -> WeightedMetrics:
     """Measure PCNet's order accuracies."""
-    figures: Figures = {}
+    figures: WeightedMetrics = {}
     for scope in SCOPES:
         pairs = _Pairs.of(comparison, scope)
         true_state = _one_way(pairs, pairs.true_state, comparison.truth, None)
@@ -78,9 +78,9 @@ def pcnet(comparison: Comparison) -> Figures:
     return figures
 
 
-def instaorder(comparison: Comparison) -> Figures:
+def instaorder(comparison: Comparison) -> WeightedMetrics:
     """Measure InstaOrder's precision, recall and F1 of occlusion order, and WHDR."""
-    figures: Figures = {}
+    figures: WeightedMetrics = {}
     for scope in SCOPES:
         pairs = _Pairs.of(comparison, scope)
         if len(comparison.true_edges):
@@ -132,7 +132,7 @@ class _Pairs:
     @classmethod
     def of(cls, comparison: Comparison, scope: str) -> _Pairs:
         truth, predictions = comparison.truth, comparison.predictions
-        matches = match_objects(comparison)
+        matches = match_one_to_one(comparison)
         counts = ~comparison.ignored
         prediction_of = np.full(len(truth), -1, np.int64)
         matched = np.flatnonzero(matches.true_of >= 0)
@@ -201,7 +201,7 @@ class _Pairs:
         return hits, predicted + self.stray_edges, true
 
 
-def edges_found(comparison: Comparison, matches: ObjectMatches) -> BoolArray:
+def edges_found(comparison: Comparison, matches: OneToOneMatches) -> BoolArray:
     """Return for each true edge, [E] bool, whether its ends and an edge between were found."""
     ends = matches.true_of[comparison.predicted_edges]
     ends = ends[(ends >= 0).all(axis=1)]
@@ -228,7 +228,7 @@ def _one_way(pairs: _Pairs, state: Int64, objects: Objects, index_of: Int64 | No
     return state
 
 
-def _whdr(comparison: Comparison, pairs: _Pairs) -> Figures:
+def _whdr(comparison: Comparison, pairs: _Pairs) -> WeightedMetrics:
     """Measure the weighted human disagreement rate of depth orders."""
     true_rows, predicted_rows = comparison.depth_orders
     true_index = {int(number): i for i, number in enumerate(comparison.truth.ids)}
@@ -248,7 +248,7 @@ def _whdr(comparison: Comparison, pairs: _Pairs) -> Figures:
     if not table:
         return {}
     image, disagrees, weight, overlaps, is_equal = (np.array(column) for column in zip(*table))
-    figures: Figures = {}
+    figures: WeightedMetrics = {}
     anything = np.ones(len(table), np.bool_)
     for ranges, of_ranges in (("distinct", ~overlaps), ("overlap", overlaps), ("all", anything)):
         for kind, of_kind in (("_eq", is_equal), ("_neq", ~is_equal), ("", anything)):

@@ -23,7 +23,12 @@ import numpy as np
 from tqdm import tqdm
 
 from amodal_perception.evaluation.comparison import Comparison, Float64, Int64, Objects
-from amodal_perception.evaluation.measures import Figures, Harmonic, Ratio, mean_over_images
+from amodal_perception.evaluation.weighted_metrics import (
+    Harmonic,
+    Ratio,
+    WeightedMetrics,
+    mean_over_images,
+)
 from amodal_perception.storage.coco_rle import boxes_xywh
 from amodal_perception.storage.decode_strip import decode_strip
 from amodal_perception.structures import BoolArray, UInt8Array
@@ -42,7 +47,7 @@ METRICS = (
 )
 
 
-def uoais(comparison: Comparison) -> Figures:
+def uoais(comparison: Comparison) -> WeightedMetrics:
     """Measure overlap and boundary F-measure, F75 and mIoU by mask, and occlusion classification.
 
     ``mIoU`` is that of all assigned pixels of an image together, 0 where there are none, as
@@ -53,11 +58,11 @@ def uoais(comparison: Comparison) -> Figures:
     rows = {kind: np.zeros((num_images, len(METRICS))) for kind in kinds}
     counts = np.zeros((num_images, 4))  # rightly classified, assigned, predicted, true
     for image in tqdm(range(num_images), "boundaries", unit="image", delay=2, leave=False):
-        scene = _Scene.of(comparison, image, kinds)
+        matches = _ImageMatches.of(comparison, image, kinds)
         for kind in kinds:
-            rows[kind][image] = scene.figures(kind)
-        counts[image] = scene.classified()
-    figures: Figures = {
+            rows[kind][image] = matches.figures(kind)
+        counts[image] = matches.classified()
+    figures: WeightedMetrics = {
         f"{kind}.{metric}": mean_over_images(rows[kind][:, i])
         for kind in kinds
         for i, metric in enumerate(METRICS)
@@ -75,7 +80,7 @@ def uoais(comparison: Comparison) -> Figures:
 
 
 @dataclass(frozen=True, eq=False)
-class _Side:
+class _ImageObjects:
     """The predicted or the true objects of one image.
 
     Attributes:
@@ -102,16 +107,16 @@ class _Side:
 
 
 @dataclass(frozen=True, eq=False)
-class _Scene:
-    """One image: both sides, the pixels they share, and who is assigned to whom."""
+class _ImageMatches:
+    """One image: its predicted and true objects, the pixels they share, and the assignment."""
 
-    predicted: _Side
-    true: _Side
+    predicted: _ImageObjects
+    true: _ImageObjects
     shared_px: dict[str, Float64]
     assigned: dict[str, Int64]
 
     @classmethod
-    def of(cls, comparison: Comparison, image: int, kinds: tuple[str, ...]) -> _Scene:
+    def of(cls, comparison: Comparison, image: int, kinds: tuple[str, ...]) -> _ImageMatches:
         predicted, true = comparison.predictions, comparison.truth
         p = np.arange(*predicted.first_of_image[image : image + 2])
         t = np.arange(*true.first_of_image[image : image + 2])
@@ -119,10 +124,10 @@ class _Scene:
         t = t[~comparison.ignored[t] & (true.amodal_px[t] > 0)]
         if not len(p) or not len(t):  # every figure is known without looking
             kinds = ()
-        sides = _sides(comparison, p, t, kinds)
+        objects = _image_objects(comparison, p, t, kinds)
         shared = _shared_px(comparison, p, t, kinds)
-        assigned = {kind: _assigned(*sides, shared[kind], kind) for kind in kinds[:2]}
-        return cls(*sides, shared, assigned)
+        assigned = {kind: _assignment(*objects, shared[kind], kind) for kind in kinds[:2]}
+        return cls(*objects, shared, assigned)
 
     def figures(self, kind: str) -> list[float]:
         """Return the `METRICS` of one kind of mask."""
@@ -138,12 +143,13 @@ class _Scene:
         shared = self.shared_px[kind][pairs[:, 0], pairs[:, 1]]
         px_p, px_t = self.predicted.px[kind], self.true.px[kind]
         found = f_measure(shared, px_p[pairs[:, 0]], px_t[pairs[:, 1]]) > FOUND_F
-        near = np.array([self._near(kind, p, t) for p, t in pairs]).reshape(-1, 2).sum(axis=0)
+        boundary_px = [self._shared_boundary_px(kind, p, t) for p, t in pairs]
+        near_p, near_t = np.array(boundary_px).reshape(-1, 2).sum(axis=0)
         return [
             *_prf(shared.sum(), shared.sum(), px_p[predicted].sum(), px_t[true].sum()),
             *_prf(
-                near[0],
-                near[1],
+                near_p,
+                near_t,
                 self.predicted.outline_px[kind][predicted].sum(),
                 self.true.outline_px[kind][true].sum(),
             ),
@@ -167,7 +173,7 @@ class _Scene:
         covered += self.true.px[kind][pairs[:, 1]].sum() - shared
         return float(shared / covered) if covered > 0 else 0.0
 
-    def _near(self, kind: str, p: int, t: int) -> tuple[int, int]:
+    def _shared_boundary_px(self, kind: str, p: int, t: int) -> tuple[int, int]:
         """Count the pixels of either boundary that are within reach of the other."""
         a, b = self.predicted, self.true
         (ax0, ay0, ax1, ay1), (bx0, by0, bx1, by1) = a.windows_xyxy[p], b.windows_xyxy[t]
@@ -211,17 +217,17 @@ def disk(radius_px: int) -> UInt8Array:
     return (offset[:, None] ** 2 + offset[None, :] ** 2 <= radius_px**2).astype(np.uint8)
 
 
-def _sides(
+def _image_objects(
     comparison: Comparison, p: Int64, t: Int64, kinds: tuple[str, ...]
-) -> tuple[_Side, _Side]:
+) -> tuple[_ImageObjects, _ImageObjects]:
     """Draw the outlines of an image's predicted and true objects, all in one picture."""
     predicted, true = comparison.predictions, comparison.truth
     occluded = predicted.occlusion_rate[p] >= OCCLUDED_RATE, true.hidden_px[t] > 0
     nothing = np.zeros((0, 4), np.int64)
     if not kinds:
         return (
-            _Side(_px(predicted, p), occluded[0], nothing, nothing, {}, {}, {}),
-            _Side(_px(true, t), occluded[1], nothing, nothing, {}, {}, {}),
+            _ImageObjects(_px(predicted, p), occluded[0], nothing, nothing, {}, {}, {}),
+            _ImageObjects(_px(true, t), occluded[1], nothing, nothing, {}, {}, {}),
         )
     amodal = [predicted.amodal[i] for i in p] + [true.amodal[i] for i in t]
     visible = [predicted.visible[i] for i in p] + [true.visible[i] for i in t]
@@ -241,22 +247,22 @@ def _sides(
         masks["hidden_mask"] = masks["amodal_mask"] & ~masks["visible_mask"]
     for kind in kinds:
         outlines[kind] = outline(masks[kind])
-        _mend_at_borders(outlines[kind], masks[kind], windows, first_column, size_hw)
+        _redraw_at_image_borders(outlines[kind], masks[kind], windows, first_column, size_hw)
         reach[kind] = cv2.dilate(outlines[kind], disk(reach_px)).astype(np.uint8, copy=False)
         by_column = outlines[kind].sum(axis=0, dtype=np.int64)
         outline_px[kind] = np.add.reduceat(by_column, first_column[:-1])
     columns = np.stack([first_column[:-1], first_column[1:]], axis=1)
-    sides = []
+    both = []
     for objects, chosen, part, is_occluded in (
         (predicted, p, slice(None, len(p)), occluded[0]),
         (true, t, slice(len(p), None), occluded[1]),
     ):
         lengths = {kind: outline_px[kind][part] for kind in kinds}
         px = _px(objects, chosen)
-        sides.append(
-            _Side(px, is_occluded, windows[part], columns[part], outlines, reach, lengths)
+        both.append(
+            _ImageObjects(px, is_occluded, windows[part], columns[part], outlines, reach, lengths)
         )
-    return sides[0], sides[1]
+    return both[0], both[1]
 
 
 def _px(objects: Objects, chosen: Int64) -> dict[str, Int64]:
@@ -275,7 +281,7 @@ def _windows(a_xywh: Float64, b_xywh: Float64, margin_px: int) -> Int64:
     return np.hstack([low - margin_px, high + margin_px]).astype(np.int64)
 
 
-def _mend_at_borders(
+def _redraw_at_image_borders(
     outlines: UInt8Array,
     masks: UInt8Array,
     windows_xyxy: Int64,
@@ -293,9 +299,9 @@ def _mend_at_borders(
                 first_column[i] + min(x1[i], width) - x0[i],
             ),
         )
-        mended = outline(masks[inside])
+        redrawn = outline(masks[inside])
         outlines[:, first_column[i] : first_column[i + 1]] = 0
-        outlines[inside] = mended
+        outlines[inside] = redrawn
 
 
 def _shared_px(
@@ -320,9 +326,11 @@ def _shared_px(
     return matrices
 
 
-def _assigned(predicted: _Side, true: _Side, shared: Float64, kind: str) -> Int64:
+def _assignment(
+    predicted: _ImageObjects, true: _ImageObjects, shared: Float64, kind: str
+) -> Int64:
     """Assign predictions to true objects: [A, 2]."""
-    rows, columns = (np.flatnonzero(side.px[kind] > 0) for side in (true, predicted))
+    rows, columns = (np.flatnonzero(objects.px[kind] > 0) for objects in (true, predicted))
     px_p, px_t = predicted.px[kind][columns], true.px[kind][rows]
     f = f_measure(shared[np.ix_(columns, rows)].T, px_p[None, :], px_t[:, None])
     t, p = hungarian_assignment(f).T

@@ -12,35 +12,36 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from amodal_perception.evaluation.average_precision import PrecisionRecall, match
+from amodal_perception.evaluation.average_precision import PrecisionRecall
+from amodal_perception.evaluation.coco_matching import match_coco
 from amodal_perception.evaluation.comparison import Comparison
-from amodal_perception.evaluation.measures import Figures
 from amodal_perception.evaluation.protocols.coco import targets
+from amodal_perception.evaluation.weighted_metrics import WeightedMetrics
 
 BOUNDS = {"occ85": 0.85, "occ75": 0.75, "occ60": 0.60}
 """Visible rate up to which an object counts as occluded, both ends of the range included."""
 
 
-def vrsp(comparison: Comparison) -> Figures:
+def vrsp(comparison: Comparison) -> WeightedMetrics:
     """Measure AP by visible rate as VRSP's code does; ``AP_occ85`` is the papers' AP-occ."""
     return _figures(comparison, forgive=True)
 
 
-def strict(comparison: Comparison) -> Figures:
+def strict(comparison: Comparison) -> WeightedMetrics:
     """Measure AP by visible rate with every unmatched prediction a false alarm."""
     return _figures(comparison, forgive=False)
 
 
-def _figures(comparison: Comparison, *, forgive: bool) -> Figures:
+def _figures(comparison: Comparison, *, forgive: bool) -> WeightedMetrics:
     truth = comparison.truth
     true_rate = (truth.amodal_px - truth.hidden_px) / np.maximum(truth.amodal_px, 1)
-    figures: Figures = {}
+    figures: WeightedMetrics = {}
     for target in targets(comparison):
         for name, bound in BOUNDS.items():
             ignored = comparison.ignored | (true_rate > bound)
             if ignored.all():
                 continue
-            matches = match(comparison, comparison.overlaps.iou[target], ignored=ignored)
+            matches = match_coco(comparison, comparison.overlaps.iou[target], ignored=ignored)
             curve = PrecisionRecall(
                 comparison,
                 matches,

@@ -27,7 +27,7 @@ from amodal_perception.runtime.tensorrt.layer_types import engine_types, network
 from amodal_perception.runtime.tensorrt.library import (
     DTYPES,
     Backend,
-    brief,
+    error_lines,
     load_backend,
     make_logger,
 )
@@ -84,7 +84,7 @@ class Target:
 
 
 @dataclass(frozen=True)
-class Built:
+class BuiltEngine:
     """An engine that is ready.
 
     Attributes:
@@ -104,7 +104,7 @@ def build_engine(
     options: BuildOptions = BuildOptions(),
     *,
     force: bool = False,
-) -> Built:
+) -> BuiltEngine:
     """Build an engine and its manifest; nothing half-written is ever left.
 
     Whoever else builds into the same folder is waited for.
@@ -130,7 +130,7 @@ def build_engine(
             left.unlink()
         existing = None if force else _up_to_date(out, source, target, options)
         if existing is not None:
-            return Built(out, existing, is_new=False)
+            return BuiltEngine(out, existing, is_new=False)
         started = time.perf_counter()
         engine, types, arithmetic = _compile(source, target, options)
         seconds = time.perf_counter() - started
@@ -155,14 +155,14 @@ def build_engine(
             built_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         )
         try:
-            with files.replacing(out) as temporary:
+            with files.atomic_write(out) as temporary:
                 temporary.write_bytes(engine)
             # A reader between the two finds a manifest of another engine, and refuses.
             manifests.write(out, written)
         except OSError as error:
             error.filename = error.filename or str(out)  # of a full disk Python says not where
             raise
-    return Built(out, written, is_new=True)
+    return BuiltEngine(out, written, is_new=True)
 
 
 def _target(options: BuildOptions) -> Target:
@@ -237,7 +237,7 @@ def _compile(
     network = builder.create_network(0 if typed is None else 1 << int(typed))
     parser = trt.OnnxParser(network, logger)
     if not parser.parse(source.content):
-        reasons = [brief(parser.get_error(i).desc()) for i in range(parser.num_errors)]
+        reasons = [error_lines(parser.get_error(i).desc()) for i in range(parser.num_errors)]
         raise ModelFileError(
             f"{source.path}: TensorRT's parser refuses it: {'; '.join(reasons)[:300]}"
         )
@@ -257,7 +257,7 @@ def _compile(
     with _timing_cache(target, config):
         engine = _run_builder(target.backend, builder, network, config)
     if engine is None:
-        reason = "; ".join(map(brief, logger.errors))[:300] or "no reason given"
+        reason = "; ".join(map(error_lines, logger.errors))[:300] or "no reason given"
         raise ModelFileError(f"{source.path}: TensorRT cannot build it: {reason}")
     return engine, types, arithmetic
 
@@ -315,7 +315,7 @@ def _timing_cache(target: Target, config: Any) -> Iterator[None]:
     if not config.set_timing_cache(cache, ignore_mismatch=False):  # another GPU of the kind
         config.set_timing_cache(config.create_timing_cache(b""), ignore_mismatch=False)
     yield
-    with files.replacing(path) as temporary:
+    with files.atomic_write(path) as temporary:
         temporary.write_bytes(memoryview(config.get_timing_cache().serialize()))
 
 

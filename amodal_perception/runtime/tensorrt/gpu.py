@@ -48,8 +48,8 @@ def cuda_runtime() -> Any:
     return runtime
 
 
-def checked(result: tuple[Any, ...], what: str) -> Any:
-    """Return what a CUDA call gave, if it went well.
+def check_cuda(result: tuple[Any, ...], what: str) -> Any:
+    """Return what a CUDA call gave, or raise its error.
 
     Args:
         result: of a function of `cuda_runtime`: the error code, then values.
@@ -75,11 +75,11 @@ def compute_capability() -> int | None:
     """Return the first GPU's compute capability, such as 86, or None where there is no GPU."""
     try:
         cuda = cuda_runtime()
-        if checked(cuda.cudaGetDeviceCount(), "counting GPUs") == 0:
+        if check_cuda(cuda.cudaGetDeviceCount(), "counting GPUs") == 0:
             return None
         attributes = cuda.cudaDeviceAttr
         major, minor = (
-            checked(cuda.cudaDeviceGetAttribute(attribute, 0), "asking the GPU")
+            check_cuda(cuda.cudaDeviceGetAttribute(attribute, 0), "asking the GPU")
             for attribute in (
                 attributes.cudaDevAttrComputeCapabilityMajor,
                 attributes.cudaDevAttrComputeCapabilityMinor,

@@ -95,6 +95,6 @@ def make_logger(backend: Backend) -> Any:
     return Collector()
 
 
-def brief(message: str) -> str:
-    """Return the lines of TensorRT's messages that say what is wrong; its own sources follow."""
+def error_lines(message: str) -> str:
+    """Return the lines of a TensorRT message that say what is wrong; its own sources follow."""
     return " ".join(message.strip().splitlines()[:2]) or "no reason given"

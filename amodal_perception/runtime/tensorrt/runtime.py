@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from amodal_perception.errors import EngineError, ModelFileError
 from amodal_perception.runtime.contract import ModelMetadata, RawDetections, TensorSpec
 from amodal_perception.runtime.tensorrt import manifest as manifests
-from amodal_perception.runtime.tensorrt.gpu import checked, compute_capability, cuda_runtime
+from amodal_perception.runtime.tensorrt.gpu import check_cuda, compute_capability, cuda_runtime
 from amodal_perception.runtime.tensorrt.library import (
     DTYPES,
     Backend,
-    brief,
+    error_lines,
     load_backend,
     make_logger,
 )
@@ -69,7 +69,7 @@ class TensorRtRuntime:
         flags = self._cuda.cudaStreamNonBlocking
         self._owned = ExitStack()
         weakref.finalize(self, self._owned.close)
-        self._stream = checked(self._cuda.cudaStreamCreateWithFlags(flags), "making a stream")
+        self._stream = check_cuda(self._cuda.cudaStreamCreateWithFlags(flags), "making a stream")
         self._owned.callback(self._cuda.cudaStreamDestroy, self._stream)
         self._host: dict[str, NDArray[Any]] = {}
         self._device: dict[str, int] = {}
@@ -89,7 +89,7 @@ class TensorRtRuntime:
             EngineError: the engine failed otherwise.
         """
         np.copyto(self._host["image"], image)
-        checked(self._cuda.cudaGraphLaunch(self._graph, self._stream), "launching the engine")
+        check_cuda(self._cuda.cudaGraphLaunch(self._graph, self._stream), "launching the engine")
         self._wait()
         values = {name: self._host[name].copy() for name in self._outputs}
         return RawDetections.of_outputs(values)
@@ -98,12 +98,12 @@ class TensorRtRuntime:
         """Give a tensor memory on the GPU, and page-locked memory here to copy from or to."""
         shape = tuple(int(str(length)) for length in spec.shape)
         size = math.prod(shape) * np.dtype(spec.dtype).itemsize
-        pinned = checked(self._cuda.cudaMallocHost(size), f"allocating {name}")
+        pinned = check_cuda(self._cuda.cudaMallocHost(size), f"allocating {name}")
         self._owned.callback(self._cuda.cudaFreeHost, pinned)
         memory = (ctypes.c_ubyte * size).from_address(int(pinned))
         self._host[name] = np.ctypeslib.as_array(memory).view(spec.dtype).reshape(shape)
         self._host[name].fill(0)
-        device = checked(self._cuda.cudaMalloc(size), f"allocating {name}")
+        device = check_cuda(self._cuda.cudaMalloc(size), f"allocating {name}")
         self._owned.callback(self._cuda.cudaFree, device)
         self._device[name] = int(device)
         self._context.set_tensor_address(name, self._device[name])
@@ -123,31 +123,31 @@ class TensorRtRuntime:
             self._copy(here, there, host.nbytes, kinds.cudaMemcpyDeviceToHost)
 
     def _copy(self, to: int, source: int, size: int, kind: Any) -> None:
-        checked(self._cuda.cudaMemcpyAsync(to, source, size, kind, self._stream), "copying")
+        check_cuda(self._cuda.cudaMemcpyAsync(to, source, size, kind, self._stream), "copying")
 
     def _capture(self) -> Any:
         """Record a frame's work, so that it costs one launch."""
         cuda = self._cuda
         mode = cuda.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
-        checked(cuda.cudaStreamBeginCapture(self._stream, mode), "capturing the engine")
+        check_cuda(cuda.cudaStreamBeginCapture(self._stream, mode), "capturing the engine")
         self._enqueue()
-        graph = checked(cuda.cudaStreamEndCapture(self._stream), "capturing the engine")
+        graph = check_cuda(cuda.cudaStreamEndCapture(self._stream), "capturing the engine")
         self._owned.callback(cuda.cudaGraphDestroy, graph)
-        launchable = checked(cuda.cudaGraphInstantiate(graph, 0), "capturing the engine")
+        launchable = check_cuda(cuda.cudaGraphInstantiate(graph, 0), "capturing the engine")
         self._owned.callback(cuda.cudaGraphExecDestroy, launchable)
         return launchable
 
     def _wait(self) -> None:
-        checked(self._cuda.cudaStreamSynchronize(self._stream), "running the engine")
+        check_cuda(self._cuda.cudaStreamSynchronize(self._stream), "running the engine")
 
     def _reason(self) -> str:
-        return "; ".join(map(brief, list(self._logger.errors)[-1:])) or "no reason given"
+        return "; ".join(map(error_lines, list(self._logger.errors)[-1:])) or "no reason given"
 
 
 def _deserialize(path: Path, backend: Backend, logger: Any, content: bytes) -> Any:
     engine = backend.api.Runtime(logger).deserialize_cuda_engine(content)
     if engine is None:
-        reason = "; ".join(map(brief, logger.errors)) or "no reason given"
+        reason = "; ".join(map(error_lines, logger.errors)) or "no reason given"
         raise ModelFileError(f"{path}: {backend.name} cannot read it: {reason[:300]}")
     return engine
 

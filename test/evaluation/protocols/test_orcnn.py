@@ -15,7 +15,7 @@ from helpers.protocol_drawings import (
 )
 from helpers.scenes import amodal_file, annotation, mask
 
-from amodal_perception.evaluation.comparison import compare
+from amodal_perception.evaluation.comparison import compare_files
 from amodal_perception.evaluation.protocols.orcnn import orcnn
 
 
@@ -67,7 +67,8 @@ def test_occluded_only_leaves_out_predictions_of_whole_objects():
         annotation(back, seen, score=0.8),
         name="predictions.json",
     )
-    figures = {name: measure(None) for name, measure in orcnn(compare(truth, predictions)).items()}
+    metrics = orcnn(compare_files(truth, predictions))
+    figures = {name: metric(None) for name, metric in metrics.items()}
     assert figures["occluded.left_out_share"] == 0.5
     assert figures["occluded.ambiguous_share"] == 0
     assert figures["occluded.AP_V"] == pytest.approx(1)

@@ -1,18 +1,18 @@
 import pytest
 
 from amodal_perception.errors import EngineError, GpuLostError, GpuMemoryError
-from amodal_perception.ros.worker import is_out_of_memory
+from amodal_perception.ros.inference_thread import is_out_of_memory
 from amodal_perception.runtime.tensorrt import gpu
-from amodal_perception.runtime.tensorrt.gpu import checked
+from amodal_perception.runtime.tensorrt.gpu import check_cuda
 
 cuda = pytest.importorskip("cuda.bindings.runtime", reason="cuda-python is not installed")
 Error = cuda.cudaError_t
 
 
 def test_what_a_call_gives():
-    assert checked((Error.cudaSuccess, 7), "counting") == 7
-    assert checked((Error.cudaSuccess,), "counting") == ()
-    assert checked((Error.cudaSuccess, 1, 2), "counting") == (1, 2)
+    assert check_cuda((Error.cudaSuccess, 7), "counting") == 7
+    assert check_cuda((Error.cudaSuccess,), "counting") == ()
+    assert check_cuda((Error.cudaSuccess, 1, 2), "counting") == (1, 2)
 
 
 @pytest.mark.parametrize(
@@ -27,7 +27,7 @@ def test_what_a_call_gives():
 )
 def test_failures_are_told_apart(error, kind):
     with pytest.raises(kind, match=f"copying: .*{error.name}") as caught:
-        checked((error, None), "copying")
+        check_cuda((error, None), "copying")
     assert type(caught.value) is kind
     assert is_out_of_memory(caught.value) == (kind is GpuMemoryError)
 

@@ -47,8 +47,8 @@ def test_frames_do_not_leak_into_each_other(engine):
 def test_what_is_loaded_is_let_go(engine):
     cuda = gpu.cuda_runtime()
     load_runtime(engine)
-    free_before, _ = gpu.checked(cuda.cudaMemGetInfo(), "asking for memory")
+    free_before, _ = gpu.check_cuda(cuda.cudaMemGetInfo(), "asking for memory")
     for _ in range(5):
         load_runtime(engine)
-    free_after, _ = gpu.checked(cuda.cudaMemGetInfo(), "asking for memory")
+    free_after, _ = gpu.check_cuda(cuda.cudaMemGetInfo(), "asking for memory")
     assert free_before - free_after < 64 << 20

@@ -9,7 +9,7 @@ import pytest
 from helpers.paths import ROOT
 
 from amodal_perception.errors import DatasetError
-from amodal_perception.ordering import FOR_TRUTH, occlusion_graph
+from amodal_perception.ordering import TRUTH_CONFIG, occlusion_graph
 from amodal_perception.storage import amodal_coco
 from training.image_jobs import record_path
 from training.sim.generate import VIEWS, DatasetConfig, generate, merge
@@ -53,7 +53,7 @@ def test_truth_keeps_the_invariants_and_shares_the_definition_of_an_edge(dataset
         assert len(truth) > 0
         assert not (truth.visible & ~truth.amodal).any()
         assert truth.visible.sum(0).max() <= 1, "a pixel shows one object"
-        expected = occlusion_graph(truth, FOR_TRUTH).edges.tolist()
+        expected = occlusion_graph(truth, TRUTH_CONFIG).edges.tolist()
         assert sorted(coco.occlusions_of(image_id).tolist()) == sorted(expected)
 
 

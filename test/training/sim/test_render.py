@@ -84,7 +84,7 @@ def test_a_square_covers_the_pixels_geometry_says(gl):
 
 
 def test_front_object_hides_the_back_one_and_not_the_reverse(gl):
-    from amodal_perception.ordering import FOR_TRUTH, occlusion_graph
+    from amodal_perception.ordering import TRUTH_CONFIG, occlusion_graph
 
     front = ((0.2, 0.2, 0.02), (0.1, 0.0, 0.2))
     back = ((0.2, 0.2, 0.02), (0.0, 0.0, 0.0))
@@ -94,17 +94,17 @@ def test_front_object_hides_the_back_one_and_not_the_reverse(gl):
     assert np.array_equal(truth.visible[0], truth.amodal[0] & ~truth.amodal[1])
     assert np.array_equal(truth.visible[1], truth.amodal[1])
     assert 0.3 < truth.occlusion_rate[0] < 0.7
-    assert occlusion_graph(truth, FOR_TRUTH).edges.tolist() == [[1, 0]]
+    assert occlusion_graph(truth, TRUTH_CONFIG).edges.tolist() == [[1, 0]]
 
 
 def test_background_hides_without_an_edge(gl):
-    from amodal_perception.ordering import FOR_TRUTH, occlusion_graph
+    from amodal_perception.ordering import TRUTH_CONFIG, occlusion_graph
 
     back = ((0.2, 0.2, 0.02), (0.0, 0.0, 0.0))
     wall = ((0.2, 0.2, 0.02), (0.1, 0.0, 0.2))
     truth, _, _ = render(gl, make_scene([back], background=[wall]), overhead())
     assert 0.3 < truth.occlusion_rate[0] < 0.7
-    assert len(occlusion_graph(truth, FOR_TRUTH).edges) == 0
+    assert len(occlusion_graph(truth, TRUTH_CONFIG).edges) == 0
 
 
 def test_amodal_masks_end_at_the_image_border(gl):

@@ -279,7 +279,7 @@ def _stage(
         return tensors
     tensors, result = make()
     dense = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    with files.replacing(path) as temporary:
+    with files.atomic_write(path) as temporary:
         save_file(dense, temporary, {HEADER: json.dumps({**facts, **result})})
     return dense
 

@@ -9,8 +9,8 @@ import numpy as np
 from amodal_perception.errors import ModelFileError
 from amodal_perception.files import sha256_of
 from amodal_perception.pipeline import Pipeline
+from amodal_perception.ros.inference_thread import GuardedRuntime
 from amodal_perception.ros.parameters import NodeParameters
-from amodal_perception.ros.worker import GuardedRuntime
 from amodal_perception.runtime import DEFAULT_MODEL, load_runtime
 from amodal_perception.structures import Frame
 

@@ -7,7 +7,7 @@ from helpers.onnx_models import write_model
 
 from amodal_perception.errors import ModelFileError
 from amodal_perception.files import sha256_of
-from amodal_perception.ros.loading import load_pipeline, model_path
+from amodal_perception.ros.model_loading import load_pipeline, model_path
 from amodal_perception.ros.parameters import NodeParameters
 from amodal_perception.runtime import DEFAULT_MODEL
 

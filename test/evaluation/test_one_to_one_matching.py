@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from amodal_perception.evaluation.matching import match_greedily
+from amodal_perception.evaluation.one_to_one_matching import match_greedily
 
 
 def test_greedy_matching_takes_the_best_free_column():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from amodal_perception.evaluation.measures import MeanOf, Ratio
+from amodal_perception.evaluation.weighted_metrics import MeanOf, Ratio
 
 
 def test_mean_of_measures_leaves_out_those_of_nothing():

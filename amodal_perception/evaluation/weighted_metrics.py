@@ -1,7 +1,7 @@
 """Metrics as functions of image weights, so that the bootstrap can resample images.
 
-A measure is a function of the number of times that each image counts, [I]; None counts each once.
-It gives NaN where it has nothing to measure.
+A `WeightedMetric` is a function of the number of times that each image counts, [I]; None counts
+each once. It gives NaN where there is nothing to measure.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 Weights = NDArray[np.float64]
-Measure = Callable[["Weights | None"], float]
-Figures = dict[str, Measure]
-"""Measures by name, ``<target>.<metric>``."""
+WeightedMetric = Callable[["Weights | None"], float]
+WeightedMetrics = dict[str, WeightedMetric]
+"""By name, ``<target>.<metric>``."""
 
 NAN = float("nan")
 
@@ -28,32 +28,32 @@ class Ratio:
     denominator: NDArray
 
     def __call__(self, weights: Weights | None = None) -> float:
-        """Measure; NaN where the denominators sum to 0."""
+        """Compute it; NaN where the denominators sum to 0."""
         top, bottom = (total(v, weights) for v in (self.numerator, self.denominator))
         return top / bottom if bottom else NAN
 
 
 @dataclass(frozen=True, eq=False)
 class MeanOf:
-    """The unweighted mean of other measures, of those that measure anything."""
+    """The unweighted mean of other metrics, of those that are not NaN."""
 
-    parts: Sequence[Measure]
+    parts: Sequence[WeightedMetric]
 
     def __call__(self, weights: Weights | None = None) -> float:
-        """Measure; NaN where none of the parts can."""
+        """Compute it; NaN where all parts are."""
         values = [value for part in self.parts if not np.isnan(value := part(weights))]
         return float(np.mean(values)) if values else NAN
 
 
 @dataclass(frozen=True, eq=False)
 class Harmonic:
-    """The harmonic mean of two measures, such as F1 of precision and recall."""
+    """The harmonic mean of two metrics, such as F1 of precision and recall."""
 
-    a: Measure
-    b: Measure
+    a: WeightedMetric
+    b: WeightedMetric
 
     def __call__(self, weights: Weights | None = None) -> float:
-        """Measure; 0 where both are 0."""
+        """Compute it; 0 where both are 0."""
         a, b = self.a(weights), self.b(weights)
         return 2 * a * b / (a + b) if a + b else a + b
 

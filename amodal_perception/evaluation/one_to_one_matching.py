@@ -1,4 +1,8 @@
-"""One-to-one matching of predicted to true instances, for measures of single objects."""
+"""One-to-one matching of predicted to true instances at one IoU, for metrics of single objects.
+
+Greedy, best score first, among predictions of a lowest score. COCO's matching at many IoUs is
+`coco_matching`.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from amodal_perception.evaluation.average_precision import match
+from amodal_perception.evaluation.coco_matching import match_coco
 from amodal_perception.evaluation.comparison import Comparison, Int64
 from amodal_perception.structures import BoolArray, FloatArray, IntArray
 
@@ -17,7 +21,7 @@ MIN_IOU = 0.5
 
 
 @dataclass(frozen=True, eq=False)
-class ImageMatches:
+class ImagePairs:
     """Matched pairs of one image and how well they agree.
 
     Attributes:
@@ -47,8 +51,8 @@ class ImageMatches:
 
 
 @dataclass(frozen=True, eq=False)
-class ObjectMatches:
-    """Matched predictions and true objects over all images.
+class OneToOneMatches:
+    """One-to-one matches of predictions and true objects over all images.
 
     By descending score, each sure prediction takes the free true object of its class with the
     highest amodal IoU, if that is `MIN_IOU` at least; ignored objects only where no other fits.
@@ -65,10 +69,10 @@ class ObjectMatches:
     is_sure: BoolArray
 
 
-def match_objects(comparison: Comparison) -> ObjectMatches:
-    """Match instances one to one."""
+def match_one_to_one(comparison: Comparison) -> OneToOneMatches:
+    """Match predictions to true objects one to one; see `OneToOneMatches`."""
     is_sure = comparison.predictions.score >= MIN_SCORE
-    matches = match(
+    matches = match_coco(
         comparison,
         comparison.overlaps.iou["amodal_mask"],
         ignored=comparison.ignored,
@@ -78,11 +82,11 @@ def match_objects(comparison: Comparison) -> ObjectMatches:
     true_of = matches.true_of[0]
     pairs = comparison.overlaps
     is_pair = (true_of[pairs.predicted] == pairs.true) & ~comparison.ignored[pairs.true]
-    return ObjectMatches(true_of, np.flatnonzero(is_pair), is_sure)
+    return OneToOneMatches(true_of, np.flatnonzero(is_pair), is_sure)
 
 
-def by_image(comparison: Comparison, matches: ObjectMatches) -> Iterator[ImageMatches]:
-    """Yield the matched pairs of every image."""
+def pairs_by_image(comparison: Comparison, matches: OneToOneMatches) -> Iterator[ImagePairs]:
+    """Yield the matched pairs of every image, and how well they agree."""
     truth, pairs = comparison.truth, comparison.overlaps
     p, t = pairs.predicted[matches.pair], pairs.true[matches.pair]
     num_true = comparison.sum_by_image(truth.image[~comparison.ignored])
@@ -101,7 +105,7 @@ def by_image(comparison: Comparison, matches: ObjectMatches) -> Iterator[ImageMa
     )
     for i, image_id in enumerate(comparison.image_ids):
         part = slice(starts[i], starts[i + 1])
-        yield ImageMatches(
+        yield ImagePairs(
             image_id=image_id,
             num_true=int(num_true[i]),
             num_predicted=int(num_predicted[i]),

@@ -1,9 +1,9 @@
-"""Failures of the engine, as the node's worker tells them."""
+"""Failures of the engine, as the inference thread tells them."""
 
 import pytest
 
 from amodal_perception.errors import EngineError, GpuLostError
-from amodal_perception.ros.worker import GuardedRuntime
+from amodal_perception.ros.inference_thread import GuardedRuntime
 
 
 @pytest.mark.parametrize("kind", [GpuLostError, EngineError])

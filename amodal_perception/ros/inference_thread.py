@@ -85,7 +85,7 @@ class GuardedRuntime:
         return raw
 
 
-class Worker:
+class InferenceThread:
     """A thread that loads a pipeline and runs it on the newest image."""
 
     def __init__(
@@ -102,7 +102,7 @@ class Worker:
         self._loaded: Future[ModelMetadata] = Future()
         self._runtime: GuardedRuntime | None = None
         # A daemon: an engine that hangs must not keep the process from ending.
-        self._thread = threading.Thread(target=self._run, name="amodal worker", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="amodal inference", daemon=True)
 
     @property
     def busy_s(self) -> float:

@@ -1,0 +1,76 @@
+"""Evaluate a file of predictions against truth: the folder with figures, intervals and report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from amodal_perception import files
+from amodal_perception.errors import DatasetError
+from amodal_perception.evaluation import bootstrap, protocols
+from amodal_perception.evaluation.alignment import align, read_predictions
+from amodal_perception.evaluation.evaluate import HEADLINES, Evaluation, evaluate_aligned
+from amodal_perception.reports.evaluation_report import write_evaluation_report
+from amodal_perception.storage import amodal_coco
+
+
+def evaluate_files(
+    truth_path: Path,
+    predictions_path: Path,
+    out_dir: Path,
+    *,
+    names: Iterable[str] | None = None,
+    replicates: int = bootstrap.REPLICATES,
+    count_fully_hidden: bool = False,
+    images_dir: Path | None = None,
+) -> Evaluation:
+    """Measure a file of predictions; write figures and report.
+
+    Writes ``metrics.json`` (every figure), ``intervals.json`` (95 % intervals) and
+    ``report.html`` (tables, curves, pictures).
+
+    Args:
+        truth_path: amodal COCO.
+        predictions_path: amodal COCO, or a plain COCO list of results.
+        out_dir: folder, made where it is missing.
+        names: protocols, all of which must be possible; None takes those that are.
+        replicates: number of bootstrap draws; 0: no intervals.
+        count_fully_hidden: count objects of which nothing is visible, too.
+        images_dir: where the photographs are; None: beside the truth.
+
+    Raises:
+        DatasetError: a file that cannot be understood, or predictions of nothing.
+    """
+    names = None if names is None else list(names)
+    protocols.check_names(names)
+    truth = amodal_coco.read(Path(truth_path))
+    predictions = read_predictions(Path(predictions_path), truth)
+    if not predictions.annotations:
+        raise DatasetError(f"{predictions_path}: holds no predictions")
+    aligned = align(truth, predictions)
+    evaluation = evaluate_aligned(
+        truth, aligned, names, replicates=replicates, count_fully_hidden=count_fully_hidden
+    )
+    for name in names or ():
+        if name in evaluation.left_out:
+            raise DatasetError(f"protocol '{name}' cannot measure: {evaluation.left_out[name]}")
+    out_dir = Path(out_dir)
+    files.write_json(out_dir / "metrics.json", evaluation.metrics, indent=1)
+    files.write_json(out_dir / "intervals.json", evaluation.intervals, indent=1)
+    images_dir = images_dir or Path(truth_path).parent
+    write_evaluation_report(out_dir / "report.html", evaluation, truth, aligned, images_dir)
+    return evaluation
+
+
+def headline_text(evaluation: Evaluation, out_dir: Path) -> str:
+    """Return the headline figures, one to a line, and where all of them are."""
+    comparison, metrics = evaluation.comparison, evaluation.metrics
+    shown = [name for name in HEADLINES if name in metrics] or list(metrics)
+    width = max(map(len, shown), default=0)
+    lines = [f"{len(comparison.image_ids)} images, {len(comparison.truth)} true objects"]
+    lines += [f"{name:<{width}}  {metrics[name]:.3f}" for name in shown]
+    lines.append(f"{len(metrics)} figures: {Path(out_dir) / 'metrics.json'}")
+    lines += [
+        f"left out: {name}, because {obstacle}" for name, obstacle in evaluation.left_out.items()
+    ]
+    return "\n".join(lines)
