@@ -132,7 +132,7 @@ def predict(
         scene = pipeline(Frame(image))
         rows_of[image_id] = amodal_coco.scene_to_annotations(scene, image_id=image_id, first_id=0)
         if image_id in image_ids[:SHOWN_IMAGES]:
-            overlays[name] = draw_scene(image, _sure(scene))
+            overlays[name] = draw_scene(image, above_score_threshold(scene))
     shares = distributed.gather((rows_of, overlays))
     if not shares:
         return None
@@ -142,7 +142,7 @@ def predict(
     return merged(in_order, truth, runtime.metadata), dict(sorted(pictures.items()))
 
 
-def _sure(scene: Scene) -> Scene:
+def above_score_threshold(scene: Scene) -> Scene:
     """Keep the instances of a scene that pass the default score threshold."""
     instances = scene.instances[scene.instances.scores >= SHOWN_SCORE]
     return replace(scene, instances=instances, graph=occlusion_graph(instances))

@@ -12,13 +12,13 @@ from amodal_perception.errors import ConfigError
 from training.loop.config import TrainConfig
 from training.loop.muon import LEAST_SIDE, Muon
 
-TRUNK = ("backbone", "fpn", "detector")
+SHARED = ("backbone", "fpn", "detector")
 
 
 def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
     """Build the optimiser: AdamW, SGD with momentum as in the papers' schedules, or Muon.
 
-    Muon moves the matrices of the trunk, which all networks have, and AdamW the rest: with Muon
+    Muon updates the weight matrices of backbone, pyramid and detector, AdamW the rest: with Muon
     the mask heads, which see a few places of an image, did worse in the one comparison made.
 
     Biases and normalisation do not decay. (Detectron's schedules let biases decay: at 1e-4 that
@@ -34,7 +34,7 @@ def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimiz
         matrices = {
             id(p)
             for name, part in model.named_children()
-            if name in TRUNK
+            if name in SHARED
             for p in part.parameters()
             if p.ndim > 1 and min(p.flatten(1).shape) >= LEAST_SIDE
         }

@@ -23,10 +23,10 @@ from torch import Tensor, nn
 
 from training.distributed import all_reduce_mean
 from training.models.backbones.normalize import Normalize
-from training.models.detector import image_size_hw, with_masks
-from training.models.parts import LightParts, Parts, Trunk
+from training.models.detector_protocol import image_size_hw, with_masks
 from training.models.roi.mask_heads import MASK_CELLS, ROI_CELLS, initialise, mask_loss
 from training.models.roi.roi_align import crop_masks
+from training.models.shared_modules import LightSharedSettings, SharedModules, SharedSettings
 from training.structures import Batch, Detections
 
 BRANCH_CELLS = 7
@@ -95,13 +95,15 @@ class CodedMaskHead(nn.Module):
 class Asn(nn.Module):
     """See the module's docstring."""
 
-    def __init__(self, trunk: Trunk, amodal: CodedMaskHead, visible: CodedMaskHead) -> None:
+    def __init__(
+        self, shared: SharedModules, amodal: CodedMaskHead, visible: CodedMaskHead
+    ) -> None:
         super().__init__()
         self.normalize = Normalize()
-        self.backbone, self.fpn, self.detector = trunk.backbone, trunk.fpn, trunk.detector
-        self.pool = trunk.pool
-        self.occlusion = OcclusionBranch(trunk.channels)
-        self.extraction = Extraction(trunk.channels)
+        self.backbone, self.fpn, self.detector = shared.backbone, shared.fpn, shared.detector
+        self.pool = shared.pool
+        self.occlusion = OcclusionBranch(shared.channels)
+        self.extraction = Extraction(shared.channels)
         self.mask_heads = nn.ModuleDict({"amodal": amodal, "visible": visible})
 
     def forward(self, images: Tensor) -> Detections:
@@ -163,21 +165,21 @@ def _conv(in_channels: int, out_channels: int) -> nn.Conv2d:
 
 
 @dataclass(frozen=True)
-class AsnSettings(Parts):
+class AsnSettings(SharedSettings):
     """ASN as published."""
 
     def build(self, num_classes: int) -> Asn:
         """Build the network with random weights."""
-        trunk = self.trunk(num_classes)
+        shared = self.build_shared(num_classes)
         heads = [
             CodedMaskHead(
-                trunk.channels, self.build_mask_head(num_classes, convs=self.mask_convs - 1)
+                shared.channels, self.build_mask_head(num_classes, convs=self.mask_convs - 1)
             )
             for _ in range(2)
         ]
-        return Asn(trunk, *heads)
+        return Asn(shared, *heads)
 
 
 @dataclass(frozen=True)
-class AsnLightSettings(LightParts, AsnSettings):
+class AsnLightSettings(LightSharedSettings, AsnSettings):
     """ASN of the default model's size."""

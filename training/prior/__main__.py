@@ -60,7 +60,7 @@ def _settings(name: str, words: list[str]) -> PgexpSettings:
 
 
 def _report(folder: Path, seconds: float) -> None:
-    from training.models.pgexp.prior.stages import figures
+    from training.models.pgexp.prior_building.prior_stages import figures
 
     for name, facts in figures(folder).items():
         shown = {k: v for k, v in facts.items() if isinstance(v, float)}

@@ -32,8 +32,8 @@ from amodal_perception.structures import BoolArray, FloatArray, UInt8Array, View
 from training.evaluate import ANNOTATIONS, TorchRuntime, labels_of, load, write_figures
 from training.models.blade.blade import Blade
 from training.models.blade.condinst import MASK_STRIDE
-from training.models.detector import Proposals, image_size_hw
-from training.models.detectors.box_coding import box_iou
+from training.models.detector_protocol import Proposals, image_size_hw
+from training.models.detectors.box_geometry import box_iou
 from training.models.detectors.instance_points import Points
 
 KEYS = {"visible": "visible_bbox", "amodal": "bbox"}

@@ -37,7 +37,7 @@ from amodal_perception.storage.image_files import read_image
 from amodal_perception.structures import Frame, Scene, UInt8Array
 from training.evaluate import ANNOTATIONS, TorchRuntime, labels_of, load, merged, write_figures
 from training.models.blade.blade import Blade
-from training.models.detector import Proposals
+from training.models.detector_protocol import Proposals
 
 PROTOCOLS = (*QUICK, "orcnn", "bayesian_amodal")
 
@@ -52,7 +52,7 @@ class OracleDetector(nn.Module):
         return self.proposals
 
 
-class _CertainScores:
+class _UnitScores:
     """A runtime with oracle boxes: whatever the network makes of their scores, they are 1."""
 
     def __init__(self, runtime: Runtime) -> None:
@@ -97,7 +97,7 @@ def scenes_with_oracle_boxes(runtime: Runtime, truth: AmodalCoco) -> Iterator[tu
     """
     label_of = labels_of(truth, runtime.metadata)
     pipeline = Pipeline(
-        _CertainScores(runtime),
+        _UnitScores(runtime),
         PipelineConfig(
             postprocess=PostprocessConfig(overlap_threshold=1.0, max_instances=sys.maxsize)
         ),

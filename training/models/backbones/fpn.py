@@ -7,7 +7,7 @@ import torchvision
 from torch import Tensor, nn
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP6P7
 
-from training.models.backbones.light import conv_norm
+from training.models.backbones.conv_norm import conv_norm
 
 
 class FeaturePyramid(nn.Module):

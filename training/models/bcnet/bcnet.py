@@ -28,11 +28,11 @@ from training.models.bcnet.occluder_targets import (
     balanced,
     occluder_masks,
 )
-from training.models.detector import Proposals, image_size_hw, with_masks
-from training.models.mask_rcnn import boxes_of_masks
-from training.models.parts import LightParts, Parts, Trunk
+from training.models.detector_protocol import Proposals, image_size_hw, with_masks
+from training.models.detectors.box_geometry import boxes_of_masks
 from training.models.roi.mask_heads import MASK_CELLS, ROI_CELLS, mask_loss
 from training.models.roi.roi_align import crop_masks
+from training.models.shared_modules import LightSharedSettings, SharedModules, SharedSettings
 from training.structures import Batch, Detections
 
 VISIBLE_MASKS = ("difference", "tail", "amodal")
@@ -43,12 +43,12 @@ VISIBLE_WEIGHT = 1.0
 class Bcnet(nn.Module):
     """See the module's docstring."""
 
-    def __init__(self, trunk: Trunk, head: BilayerHead, settings: BcnetSettings) -> None:
+    def __init__(self, shared: SharedModules, head: BilayerHead, settings: BcnetSettings) -> None:
         super().__init__()
         self.settings = settings
         self.normalize = Normalize()
-        self.backbone, self.fpn, self.detector = trunk.backbone, trunk.fpn, trunk.detector
-        self.pool = trunk.pool
+        self.backbone, self.fpn, self.detector = shared.backbone, shared.fpn, shared.detector
+        self.pool = shared.pool
         self.mask_heads = head
 
     def forward(self, images: Tensor) -> Detections:
@@ -136,7 +136,7 @@ def layer_losses(
 
 
 @dataclass(frozen=True)
-class BcnetSettings(Parts, BilayerSettings):
+class BcnetSettings(SharedSettings, BilayerSettings):
     """BCNet as released where the paper is silent or its code runs better.
 
     Attributes:
@@ -198,16 +198,16 @@ class BcnetSettings(Parts, BilayerSettings):
 
     def build(self, num_classes: int) -> Bcnet:
         """Build the network with random weights."""
-        trunk = self.trunk(
+        shared = self.build_shared(
             num_classes,
             fcos={"box_weight": self.box_weight, "score_threshold": self.score_threshold},
         )
         head = BilayerHead(
-            trunk.channels, self.mask_width, self, visible_tail=self.visible_mask == "tail"
+            shared.channels, self.mask_width, self, visible_tail=self.visible_mask == "tail"
         )
-        return Bcnet(trunk, head, self)
+        return Bcnet(shared, head, self)
 
 
 @dataclass(frozen=True)
-class BcnetLightSettings(LightParts, BcnetSettings):
+class BcnetLightSettings(LightSharedSettings, BcnetSettings):
     """BCNet of the default model's size; its one-stage detector stands in for FCOS."""

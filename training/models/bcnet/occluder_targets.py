@@ -10,8 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from training.models.detectors.box_coding import box_iou
-from training.models.mask_rcnn import boxes_of_masks
+from training.models.detectors.box_geometry import box_iou, boxes_of_masks
 from training.structures import Batch
 
 NEIGHBOUR_MASKS = ("visible", "amodal")

@@ -15,9 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.models.backbones.light import conv_norm
-from training.models.detectors.instance_points import Points
-from training.models.detectors.light import grid_points
+from training.models.backbones.conv_norm import conv_norm
+from training.models.detectors.instance_points import Points, grid_points
 
 FEATURE_STRIDE = 8
 MASK_STRIDE = 4

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from training.models.detectors.box_coding import box_iou
+from training.models.detectors.box_geometry import box_iou
 
 
 @torch.no_grad()

@@ -12,11 +12,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from training.distributed import all_reduce_mean
-from training.models.detector import Proposals, Rois, concatenate_rois, image_size_hw
+from training.models.detector_protocol import Proposals, Rois, concatenate_rois, image_size_hw
 from training.models.detectors.anchor_matching import match_anchors, sample_anchors
-from training.models.detectors.box_coding import clip_boxes, decode_boxes, encode_boxes
+from training.models.detectors.box_coding import decode_boxes, encode_boxes
+from training.models.detectors.box_geometry import clip_boxes
 from training.models.detectors.nms import select
-from training.models.detectors.rpn import RegionProposals
+from training.models.detectors.rpn import RegionProposalNetwork
 from training.models.roi.roi_align import RoiPooler
 from training.structures import Batch
 
@@ -57,7 +58,7 @@ class FasterRcnn(nn.Module):
         self.proposals = proposals
         self.rois_per_image = rois_per_image
         self.pool = RoiPooler(first=2, count=4)
-        self.rpn = RegionProposals(channels)
+        self.rpn = RegionProposalNetwork(channels)
         self.fc6 = nn.Linear(channels * CELLS**2, WIDTH)
         self.fc7 = nn.Linear(WIDTH, WIDTH)
         self.classes = nn.Linear(WIDTH, num_classes + 1)  # the first one is the background

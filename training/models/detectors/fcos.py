@@ -16,11 +16,10 @@ import torchvision
 from torch import Tensor, nn
 
 from training.distributed import all_reduce_mean
-from training.models.detector import Proposals, Rois, concatenate_rois, image_size_hw
+from training.models.detector_protocol import Proposals, Rois, concatenate_rois, image_size_hw
 from training.models.detectors.anchor_matching import match_anchors
-from training.models.detectors.box_coding import box_area, clip_boxes, generalized_box_iou
-from training.models.detectors.instance_points import Points, PointTargets
-from training.models.detectors.light import grid_points
+from training.models.detectors.box_geometry import box_area, clip_boxes, generalized_box_iou
+from training.models.detectors.instance_points import Points, PointTargets, grid_points
 from training.models.detectors.nms import select
 from training.structures import Batch
 

@@ -11,7 +11,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from training.models.detector import Proposals
+from training.models.detector_protocol import Proposals
 from training.structures import Batch
 
 
@@ -73,6 +73,14 @@ class PointDetector(Protocol):
     ) -> tuple[dict[str, Tensor], Points, PointTargets]:
         """Return the weighted terms of the detector's loss, and which points to train heads on."""
         ...
+
+
+def grid_points(features: Tensor, stride: int) -> Tensor:
+    """Return the centres of a map's cells, [H * W, 2] xy float32 input pixels, row by row."""
+    height, width = int(features.shape[2]), int(features.shape[3])
+    y = (torch.arange(height, dtype=torch.float32, device=features.device) + 0.5) * stride
+    x = (torch.arange(width, dtype=torch.float32, device=features.device) + 0.5) * stride
+    return torch.stack([x.repeat(height), y.repeat_interleave(width)], -1)
 
 
 @torch.no_grad()

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from training.models.detector import Proposals
-from training.models.detectors.box_coding import box_iou
+from training.models.detector_protocol import Proposals
+from training.models.detectors.box_geometry import box_iou
 
 ITERATIONS = 10
 """Exact for chains of suppression of up to this many links (A removes B, which would have removed

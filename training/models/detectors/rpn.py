@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from training.distributed import all_reduce_mean
 from training.models.detectors.anchor_matching import match_anchors, sample_anchors
-from training.models.detectors.box_coding import clip_boxes, decode_boxes, encode_boxes
+from training.models.detectors.box_coding import decode_boxes, encode_boxes
+from training.models.detectors.box_geometry import clip_boxes
 from training.models.detectors.nms import matrix_nms
 from training.structures import Batch
 
@@ -47,7 +48,7 @@ class Anchors(NamedTuple):
     boxes_xyxy: Tensor
 
 
-class RegionProposals(nn.Module):
+class RegionProposalNetwork(nn.Module):
     """A convolution shared by all levels, then objectness and box of three anchors a cell."""
 
     def __init__(self, channels: int) -> None:

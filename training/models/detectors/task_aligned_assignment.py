@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from training.models.detectors.box_coding import box_iou
+from training.models.detectors.box_geometry import box_iou
 
 POINTS_PER_OBJECT = 10
 SCORE_POWER = 0.5

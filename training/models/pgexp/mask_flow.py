@@ -1,7 +1,7 @@
 """Flow network S^f: optical flow from a visible mask to an amodal one.
 
 A small network in the manner of FlowNet (Dosovitskiy et al., ICCV 2015). The paper (PGExp, section
-3.1) gives neither its layers nor its loss; both are ours, see `pgexp.prior.learning`.
+3.1) gives neither its layers nor its loss; both are ours, see `prior_building.prior_training`.
 """
 
 from __future__ import annotations

@@ -24,15 +24,16 @@ from torch import Tensor, nn
 from amodal_perception.errors import ConfigError
 from training.distributed import all_reduce_mean
 from training.models.backbones.normalize import Normalize
-from training.models.detector import Rois, image_size_hw, with_masks
-from training.models.detectors.box_coding import clip_boxes, decode_boxes, encode_boxes
-from training.models.parts import LightParts, Parts, Trunk
-from training.models.pgexp.heads import BOX_CELLS, AmodalBoxHead, PixelExpansion
+from training.models.detector_protocol import Rois, image_size_hw, with_masks
+from training.models.detectors.box_coding import decode_boxes, encode_boxes
+from training.models.detectors.box_geometry import clip_boxes
+from training.models.pgexp.expansion_heads import BOX_CELLS, AmodalBoxHead, PixelExpansion
 from training.models.pgexp.mask_encoder import CONVS_OF_CODE
 from training.models.pgexp.mask_flow import resample
 from training.models.pgexp.prior_lookup import ExpansionPrior
 from training.models.roi.mask_heads import MASK_CELLS, ROI_CELLS, mask_loss
 from training.models.roi.roi_align import crop_masks
+from training.models.shared_modules import LightSharedSettings, SharedModules, SharedSettings
 from training.structures import Batch, Detections
 
 BOX_EXPANSIONS = ("prior", "plain", "none")
@@ -50,7 +51,7 @@ class Pgexp(nn.Module):
     """See the module's docstring.
 
     Args:
-        trunk: everything up to the heads.
+        shared: backbone, pyramid, detector and RoIAlign.
         heads: the ``visible`` and the ``amodal`` mask head.
         prior: what is looked up; None if the settings use none.
         settings: the rest.
@@ -60,7 +61,7 @@ class Pgexp(nn.Module):
 
     def __init__(
         self,
-        trunk: Trunk,
+        shared: SharedModules,
         heads: nn.ModuleDict,
         prior: ExpansionPrior | None,
         settings: PgexpSettings,
@@ -68,16 +69,16 @@ class Pgexp(nn.Module):
         super().__init__()
         self.settings = settings
         self.normalize = Normalize()
-        self.backbone, self.fpn, self.detector = trunk.backbone, trunk.fpn, trunk.detector
-        self.pool = trunk.pool
+        self.backbone, self.fpn, self.detector = shared.backbone, shared.fpn, shared.detector
+        self.pool = shared.pool
         self.mask_heads = heads
         self.prior = prior
         self.box_head = self.expand = None
         if settings.box_expansion != "none":
             expanded = settings.priors if settings.box_expansion == "prior" else 1
-            self.box_head = AmodalBoxHead(trunk.channels, expanded, settings.box_width)
+            self.box_head = AmodalBoxHead(shared.channels, expanded, settings.box_width)
         if settings.mask_expansion == "prior":
-            self.expand = PixelExpansion(trunk.channels, settings.priors)
+            self.expand = PixelExpansion(shared.channels, settings.priors)
         # Counts training steps, in checkpoints too; see `mixed_steps`.
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
 
@@ -253,7 +254,7 @@ def boxes_of_visible(visible: Tensor, boxes_xyxy: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class PgexpSettings(Parts):
+class PgexpSettings(SharedSettings):
     """PGExp as published; the default where the paper is silent is said with each.
 
     The paper's Table 1 is `box_expansion` and `mask_expansion`: #1 ``none``, ``plain``; #2
@@ -336,7 +337,7 @@ class PgexpSettings(Parts):
                 code=self.code,
                 flow_width=self.flow_width,
             )
-        return Pgexp(self.trunk(num_classes), heads, prior, self)
+        return Pgexp(self.build_shared(num_classes), heads, prior, self)
 
     def prepare(self, data: Path, run: Path, seed: int, device: torch.device) -> dict[str, Tensor]:
         """Make the bank, the encoder and the flow network, or read what is there.
@@ -347,7 +348,7 @@ class PgexpSettings(Parts):
         if not self.uses_prior:
             return {}
         try:
-            from training.models.pgexp.prior.stages import PriorConfig, prepare
+            from training.models.pgexp.prior_building.prior_stages import PriorConfig, prepare
         except ModuleNotFoundError as error:
             raise ConfigError(
                 f"PGExp's bank needs {error.name}; pip install -r requirements/training.txt"
@@ -367,7 +368,7 @@ class PgexpSettings(Parts):
 
 
 @dataclass(frozen=True)
-class PgexpLightSettings(LightParts, PgexpSettings):
+class PgexpLightSettings(LightSharedSettings, PgexpSettings):
     """PGExp of the default model's size.
 
     Its box head refines B^o, which after a short training is nearer to the truth than B^v is.

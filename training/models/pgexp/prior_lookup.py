@@ -18,7 +18,7 @@ from training.models.pgexp.mask_encoder import MaskEncoder
 from training.models.pgexp.mask_flow import MaskFlow
 
 
-class ExpansionBank(nn.Module):
+class MemoryBankModule(nn.Module):
     """The memory bank as constants of the network.
 
     Args:
@@ -111,7 +111,7 @@ class ExpansionPrior(nn.Module):
         super().__init__()
         self.priors = priors
         self.encoder = MaskEncoder(code)
-        self.bank = ExpansionBank(num_classes, slots, code)
+        self.bank = MemoryBankModule(num_classes, slots, code)
         self.flow = MaskFlow(flow_width)
         self.requires_grad_(False)
 
@@ -122,7 +122,7 @@ class ExpansionPrior(nn.Module):
             visible: [R, 28, 28] probabilities inside an estimate of the amodal box. They are
                 made 0 or 1, as the keys are, at 0.5 (the paper does not say).
             labels: [R] int64.
-            own_ids: see `ExpansionBank.search`.
+            own_ids: see `MemoryBankModule.search`.
 
         Returns:
             [R, K] int64, indices of slots, the nearest first.

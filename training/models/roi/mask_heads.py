@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from training.distributed import all_reduce_mean
-from training.models.backbones.light import conv_norm
+from training.models.backbones.conv_norm import conv_norm
 
 ROI_CELLS = 14
 MASK_CELLS = 28

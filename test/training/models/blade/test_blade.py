@@ -25,7 +25,7 @@ from training.models.blade.blade import (
     BoxInstLightSettings,
     BoxInstSettings,
 )
-from training.models.mask_rcnn import boxes_of_masks
+from training.models.detectors.box_geometry import boxes_of_masks
 from training.structures import Batch
 
 TERMS = {

@@ -13,8 +13,7 @@ from training.models.blade.condinst import (
     relative_places,
     upsample,
 )
-from training.models.detectors.instance_points import Points
-from training.models.detectors.light import grid_points
+from training.models.detectors.instance_points import Points, grid_points
 
 
 @pytest.mark.parametrize(

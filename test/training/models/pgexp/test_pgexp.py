@@ -26,7 +26,7 @@ from training.models.pgexp.pgexp import (
     box_loss,
     boxes_of_visible,
 )
-from training.models.pgexp.prior_lookup import ExpansionBank
+from training.models.pgexp.prior_lookup import MemoryBankModule
 
 SMALL = replace(
     PgexpLightSettings(),
@@ -54,7 +54,7 @@ def network(num_classes: int = 2, **changes) -> Pgexp:
     return model
 
 
-def fill(bank: ExpansionBank, classes: list[int]) -> None:
+def fill(bank: MemoryBankModule, classes: list[int]) -> None:
     generator = torch.Generator().manual_seed(1)
     for c in classes:
         part = slice(c * bank.slots, (c + 1) * bank.slots)

@@ -17,9 +17,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from training.distributed import all_reduce_mean
-from training.models.detector import Proposals, Rois, concatenate_rois, image_size_hw
-from training.models.detectors.box_coding import clip_boxes, generalized_box_iou
-from training.models.detectors.instance_points import Points, PointTargets
+from training.models.detector_protocol import Proposals, Rois, concatenate_rois, image_size_hw
+from training.models.detectors.box_geometry import clip_boxes, generalized_box_iou
+from training.models.detectors.instance_points import Points, PointTargets, grid_points
 from training.models.detectors.nms import select
 from training.models.detectors.task_aligned_assignment import (
     Assignment,
@@ -180,14 +180,6 @@ class LightDetector(nn.Module):
             ]
         )
         return Points(points_xy, stride, features)
-
-
-def grid_points(features: Tensor, stride: int) -> Tensor:
-    """Return the centres of a map's cells, [H * W, 2] xy float32 input pixels, row by row."""
-    height, width = int(features.shape[2]), int(features.shape[3])
-    y = (torch.arange(height, dtype=torch.float32, device=features.device) + 0.5) * stride
-    x = (torch.arange(width, dtype=torch.float32, device=features.device) + 0.5) * stride
-    return torch.stack([x.repeat(height), y.repeat_interleave(width)], -1)
 
 
 def detection_losses(

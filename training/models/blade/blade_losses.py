@@ -43,7 +43,7 @@ class BladeLossSettings:
     detach_visible_in_losses: bool = True
 
 
-class MapLogits(NamedTuple):
+class BladeMaskLogits(NamedTuple):
     """Logits of the whole image at stride 4, each [..., H / 4, W / 4]; None: no such head."""
 
     visible: Tensor
@@ -78,7 +78,7 @@ def box_targets(
 
 
 def mask_losses(
-    logits: MapLogits,
+    logits: BladeMaskLogits,
     targets: BoxTargets,
     similar: list[Tensor],
     image: Tensor,

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from amodal_perception.masks import mask_windows
-from training.models.pgexp.prior.crops import crop_both
+from training.models.pgexp.prior_building.mask_crops import crop_both
 
 KMEANS_ITERATIONS = 20
 SCALE = 0.1
@@ -52,7 +52,7 @@ def medoids(codes: NDArray[np.float32], count: int, seed: int) -> NDArray[np.int
     return np.sort(np.concatenate([chosen, extra])).astype(np.int64)
 
 
-def moved_copy(
+def augmented_copy(
     masks: NDArray[np.bool_], rng: np.random.Generator
 ) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
     """Augment an object's masks: flip, rotate and jitter the box, as estimated boxes miss it.

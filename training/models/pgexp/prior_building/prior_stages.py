@@ -36,9 +36,9 @@ from training.datasets.packed_objects import Objects, read_objects
 from training.models.detectors.box_coding import encode_boxes
 from training.models.pgexp.mask_encoder import MaskEncoder
 from training.models.pgexp.mask_flow import MaskFlow
-from training.models.pgexp.prior.building import medoids, moved_copy
-from training.models.pgexp.prior.crops import Crops, both_masks, crop_objects
-from training.models.pgexp.prior.learning import encode, train_encoder, train_flow
+from training.models.pgexp.prior_building.bank_slots import augmented_copy, medoids
+from training.models.pgexp.prior_building.mask_crops import Crops, both_masks, crop_objects
+from training.models.pgexp.prior_building.prior_training import encode, train_encoder, train_flow
 
 SHOWN = 12
 SHOWN_NEAR = 3
@@ -219,7 +219,7 @@ def _fill(
         getattr(bank, name)[c, :n] = getattr(chosen, name)
     bank.ids[c, :n] = chosen.id
     for slot, row in enumerate(copied_rows, n):
-        masks, boxes = moved_copy(both_masks(objects, row)[0], rng)
+        masks, boxes = augmented_copy(both_masks(objects, row)[0], rng)
         bank.amodal[c, slot], bank.visible[c, slot] = pack_masks(masks)
         bank.amodal_xyxy[c, slot], bank.visible_xyxy[c, slot] = boxes
         bank.ids[c, slot], bank.moved[c, slot] = objects.id[row], True
@@ -248,7 +248,7 @@ def _show(bank: MemoryBank, flow: MaskFlow, device: torch.device) -> None:
 
 
 def bank_tensors(bank: MemoryBank) -> dict[str, Tensor]:
-    """Return the tensors of `training.models.pgexp.prior_lookup.ExpansionBank`."""
+    """Return the tensors of `training.models.pgexp.prior_lookup.MemoryBankModule`."""
     filled = bank.objects > 0
     amodal, visible = (
         torch.from_numpy(boxes).flatten(0, 1) for boxes in (bank.amodal_xyxy, bank.visible_xyxy)

@@ -3,8 +3,8 @@ import torch
 
 from training.datasets.packed_objects import read_objects
 from training.models.pgexp.mask_flow import MaskFlow
-from training.models.pgexp.prior.crops import crop_objects
-from training.models.pgexp.prior.learning import flow_loss, held_out, neighbours
+from training.models.pgexp.prior_building.mask_crops import crop_objects
+from training.models.pgexp.prior_building.prior_training import flow_loss, held_out, neighbours
 
 
 def test_neighbours_are_the_nearest_others_of_the_class():

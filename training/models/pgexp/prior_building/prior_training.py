@@ -14,7 +14,7 @@ from tqdm import trange
 
 from training.models.pgexp.mask_encoder import MaskDecoder, MaskEncoder
 from training.models.pgexp.mask_flow import MaskFlow, warp
-from training.models.pgexp.prior.crops import Crops
+from training.models.pgexp.prior_building.mask_crops import Crops
 
 BATCH = 64
 LEARNING_RATE = 1e-3

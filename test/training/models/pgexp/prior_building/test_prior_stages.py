@@ -15,8 +15,8 @@ from training.datasets.packed_objects import read_objects
 from training.loop import checkpoints
 from training.loop.config import from_mapping
 from training.models.detectors.box_coding import decode_boxes
-from training.models.pgexp.prior.crops import both_masks
-from training.models.pgexp.prior.stages import PriorConfig, prepare
+from training.models.pgexp.prior_building.mask_crops import both_masks
+from training.models.pgexp.prior_building.prior_stages import PriorConfig, prepare
 from training.models.pgexp.prior_lookup import ExpansionPrior
 from training.prior.__main__ import main
 from training.train import train
