@@ -38,7 +38,7 @@ from training.loop.config import TrainConfig, model_name
 
 ANNOTATIONS = "annotations.json"
 SCORE_THRESHOLD = 0.02
-"""Average precision wants the unsure detections too; below this they change nothing."""
+"""Average precision counts low-scored detections too; below this they change nothing."""
 SHOWN_SCORE = 0.5
 SHOWN_IMAGES = 4
 
@@ -126,7 +126,7 @@ def predict(
     own = image_ids[distributed.rank() :: distributed.world_size()]
     silent = distributed.rank() > 0
     rows_of, overlays = {}, {}
-    for image_id in tqdm(own, "seeing", unit="image", delay=2, leave=False, disable=silent):
+    for image_id in tqdm(own, "predicting", unit="image", delay=2, leave=False, disable=silent):
         name = truth.images[image_id]["file_name"]
         image = read_image(truth.path.parent / name)
         scene = pipeline(Frame(image))
@@ -240,7 +240,7 @@ def validate(
         the first.
     """
     found = predict(torch_runtime(model, config, class_names, device), truth)
-    return found and (figures(truth, found[0], config.best), found[1])
+    return found and (figures(truth, found[0], config.best_metric), found[1])
 
 
 def evaluate(

@@ -10,7 +10,7 @@ from torch import nn
 
 from amodal_perception.errors import ConfigError
 from training.loop.config import TrainConfig
-from training.loop.muon import LEAST_SIDE, Muon
+from training.loop.muon import MIN_SIDE, Muon
 
 SHARED = ("backbone", "fpn", "detector")
 
@@ -36,7 +36,7 @@ def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimiz
             for name, part in model.named_children()
             if name in SHARED
             for p in part.parameters()
-            if p.ndim > 1 and min(p.flatten(1).shape) >= LEAST_SIDE
+            if p.ndim > 1 and min(p.flatten(1).shape) >= MIN_SIDE
         }
         groups[0]["params"] = [p for p in decaying if id(p) not in matrices]
         groups.append(
@@ -79,7 +79,7 @@ def learning_rate(config: TrainConfig, iteration: int) -> float:
 
 
 @torch.no_grad()
-def update_average(ema: nn.Module, model: nn.Module, config: TrainConfig, iteration: int) -> None:
+def update_ema(ema: nn.Module, model: nn.Module, config: TrainConfig, iteration: int) -> None:
     """Update the exponential moving average (EMA) of weights and normalisation statistics.
 
     Early weights are far from good: the average is over a window that grows with the run.

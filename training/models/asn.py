@@ -107,7 +107,7 @@ class Asn(nn.Module):
         self.mask_heads = nn.ModuleDict({"amodal": amodal, "visible": visible})
 
     def forward(self, images: Tensor) -> Detections:
-        """Find the objects in [B, H, W, 3] uint8 RGB images."""
+        """Detect and segment objects in [B, H, W, 3] uint8 RGB images."""
         levels = self.fpn(self.backbone(self.normalize(images)))
         proposals = self.detector.detect(levels, image_size_hw(images))
         small = self.pool(levels, proposals.boxes_xyxy, cells=BRANCH_CELLS)
@@ -132,7 +132,7 @@ class Asn(nn.Module):
 
         Args:
             batch: images and truth.
-            generator: draws what the detector and the heads are trained on.
+            generator: of random sampling: anchors, proposals and RoIs to train on.
         """
         levels = self.fpn(self.backbone(self.normalize(batch.images)))
         losses, rois = self.detector.loss_and_rois(levels, batch, generator)

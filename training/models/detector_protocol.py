@@ -1,7 +1,6 @@
-"""Interface of object detectors: proposals when used, losses and RoIs when trained.
+"""Detector protocol: `detect` returns `Proposals`, `loss_and_rois` losses and `Rois`.
 
-A detector is a module with two methods; `training.models.detectors.light_detector`, `fcos` and
-`faster_rcnn` are the ones there are.
+Implemented by `training.models.detectors.light_detector`, `fcos` and `faster_rcnn`.
 """
 
 from __future__ import annotations
@@ -32,12 +31,12 @@ class Proposals(NamedTuple):
 
 
 class Rois(NamedTuple):
-    """Boxes on which heads are trained, R in all images together.
+    """Regions of interest on which heads are trained, R in all images together.
 
     Attributes:
         boxes_xyxy: [R, 4] float32, input pixels.
         image: [R] int64, which image of the batch.
-        instance: [R] int64, which instance of that image the box is for.
+        instance: [R] int64, the ground-truth instance that the box is assigned to.
     """
 
     boxes_xyxy: Tensor
@@ -53,10 +52,10 @@ class Detector(Protocol):
     """Detects objects in a feature pyramid."""
 
     def detect(self, levels: list[Tensor], size_hw: tuple[int, int]) -> Proposals:
-        """Find the objects, by static operations only.
+        """Detect objects, by operations of static shape only (exportable).
 
         Args:
-            levels: all maps of the pyramid that belongs to the detector.
+            levels: all maps [B, C, H_l, W_l] of the pyramid that belongs to the detector.
             size_hw: of the input image, pixels.
         """
         ...
@@ -69,7 +68,7 @@ class Detector(Protocol):
 
 
 def concatenate_rois(rois: list[tuple[Tensor, Tensor]]) -> Rois:
-    """Join the RoIs of the images, each given as boxes [n, 4] and instances [n]."""
+    """Concatenate the RoIs of the images, each given as boxes [n, 4] and instances [n]."""
     boxes = torch.cat([b for b, _ in rois])
     image = torch.cat([torch.full_like(i, number) for number, (_, i) in enumerate(rois)])
     return Rois(boxes, image, torch.cat([i for _, i in rois]))
@@ -83,7 +82,7 @@ def image_size_hw(images: Tensor) -> tuple[int, int]:
 def with_masks(
     proposals: Proposals, *, amodal: Tensor, visible: Tensor, occluder: Tensor | None = None
 ) -> Detections:
-    """Join proposals with the probabilities of their masks, each [B * N, m, m]."""
+    """Build detections from proposals and the probabilities of their masks, each [B * N, m, m]."""
     shape = proposals.scores.shape  # [B, N]
     return Detections(
         proposals.boxes_xyxy,

@@ -8,7 +8,7 @@
 
 Trained on visible masks it is the plain baseline; on amodal masks and boxes it is ORCNN's and
 BCNet's baseline AmodalMRCNN, and with eight convolutions in the mask head PGExp's MRCNN-8. It has
-one mask, so that one stands for the other too (the rule of ORCNN, section 3.3, for scoring).
+one mask, which is returned as amodal and as visible mask (ORCNN, section 3.3, scores it so).
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class MaskRcnn(nn.Module):
         self.mask_heads = nn.ModuleDict({target: head})
 
     def forward(self, images: Tensor) -> Detections:
-        """Find the objects in [B, H, W, 3] uint8 RGB images."""
+        """Detect and segment objects in [B, H, W, 3] uint8 RGB images."""
         levels = self.fpn(self.backbone(self.normalize(images)))
         proposals = self.detector.detect(levels, image_size_hw(images))
         features = self.pool(levels, proposals.boxes_xyxy, cells=ROI_CELLS)
@@ -58,7 +58,7 @@ class MaskRcnn(nn.Module):
 
         Args:
             batch: images and truth.
-            generator: draws what the detector and the mask head are trained on.
+            generator: of random sampling: anchors, proposals and RoIs to train on.
         """
         if self.target == "visible":
             batch = batch._replace(boxes_xyxy=boxes_of_masks(batch.visible))

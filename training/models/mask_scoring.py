@@ -11,7 +11,7 @@ def rescore_by_maskness(found: Detections) -> Detections:
     """Mask scoring: multiply scores by the maskness of both masks, and sort again.
 
     Maskness is the mean probability of a mask's pixels (Wang et al., "SOLO: A Simple Framework
-    for Instance Segmentation", TPAMI 2021). A detector's scores know nothing of masks.
+    for Instance Segmentation", TPAMI 2021). A detector's scores do not depend on masks.
     """
     scores = found.scores * _maskness(found.amodal) * _maskness(found.visible)
     scores, order = scores.topk(int(scores.shape[1]), dim=1)

@@ -26,7 +26,7 @@ from training.structures import Batch, Detections
 
 
 class OrcnnMaskLogits(NamedTuple):
-    """Logits inside the amodal box, each [R, m, m]."""
+    """Mask logits inside the amodal boxes of R RoIs, each [R, 28, 28]."""
 
     amodal: Tensor
     visible: Tensor
@@ -39,8 +39,8 @@ class OrcnnMaskHeads(nn.Module):
     Args:
         amodal: a mask head.
         visible: another of the same kind; it starts with the weights of the first.
-        independent: let no gradient pass from visible and occluded masks to the amodal head and
-            to the features (the paper's "independent").
+        independent: no gradient from visible and occluded masks to the amodal head and to the
+            features (the paper's "independent").
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class Orcnn(nn.Module):
         self.mask_heads = heads
 
     def forward(self, images: Tensor) -> Detections:
-        """Find the objects in [B, H, W, 3] uint8 RGB images."""
+        """Detect and segment objects in [B, H, W, 3] uint8 RGB images."""
         levels = self.fpn(self.backbone(self.normalize(images)))
         proposals = self.detector.detect(levels, image_size_hw(images))
         features = self.pool(levels, proposals.boxes_xyxy, cells=ROI_CELLS)
@@ -89,7 +89,7 @@ class Orcnn(nn.Module):
 
         Args:
             batch: images and truth.
-            generator: draws what the detector and the mask heads are trained on.
+            generator: of random sampling: anchors, proposals and RoIs to train on.
         """
         levels = self.fpn(self.backbone(self.normalize(batch.images)))
         losses, rois = self.detector.loss_and_rois(levels, batch, generator)
@@ -139,8 +139,8 @@ class OrcnnSettings(SharedSettings):
         hidden_weight: of hidden pixels in L_A and L_V; the paper's is 1. They are few (6 % of the
             amodal boxes' area in the simulated scenes), and all that is known of the order of
             objects comes from them.
-        independent: L_V and L_IV do not reach the amodal head and the features.
-        mask_scores: an unsure mask lowers the score of its object, see `rescore_by_maskness`; the
+        independent: no gradient of L_V and L_IV to the amodal head and the features.
+        mask_scores: multiply scores by the maskness of the masks, see `rescore_by_maskness`; the
             paper's scores are the detector's.
     """
 

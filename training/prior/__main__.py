@@ -1,7 +1,8 @@
-"""Make PGExp's prior: ``python -m training.prior DATA --out FOLDER [key=value ...]``.
+"""Build PGExp's expansion prior: ``python -m training.prior DATA --out FOLDER [key=value ...]``.
 
 DATA is a folder in the amodal COCO format. The words are settings of ``model``, as ``slots=500``;
-``model.prior=FOLDER`` lets training runs use the result. What is there already is not made again.
+``model.prior=FOLDER`` lets training runs use the result.
+Stages whose files are there are not repeated.
 """
 
 from __future__ import annotations

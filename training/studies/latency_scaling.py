@@ -24,7 +24,7 @@ from amodal_perception.replay.jobs import ModelSettings
 from amodal_perception.reports.benchmark_report import scaling_section
 from amodal_perception.reports.page import write_page
 from amodal_perception.storage.amodal_coco import Json
-from training.export.onnx_export import FORMAT_VERSION, SingleImage, describe, to_onnx
+from training.export.onnx_export import FORMAT_VERSION, SingleImage, store_metadata, to_onnx
 from training.loop.config import TrainConfig, load, model_name
 
 SCALES = (0.5, 0.75, 1.0, 1.5)
@@ -78,7 +78,7 @@ def write_model(config: TrainConfig, size: Size, folder: Path) -> Path:
             "training_data": "none: random weights",
             "metrics": "{}",
         }
-        describe(temporary, metadata)
+        store_metadata(temporary, metadata)
     return path
 
 

@@ -52,7 +52,7 @@ class Bcnet(nn.Module):
         self.mask_heads = head
 
     def forward(self, images: Tensor) -> Detections:
-        """Find the objects in [B, H, W, 3] uint8 RGB images."""
+        """Detect and segment objects in [B, H, W, 3] uint8 RGB images."""
         proposals, z = self.layers(images)
         amodal = z.occludee_mask.sigmoid()
         occluder = None if z.occluder_mask is None else z.occluder_mask.sigmoid()
@@ -79,7 +79,7 @@ class Bcnet(nn.Module):
 
         Args:
             batch: images and truth.
-            generator: draws what the detector and the occluder's layer are trained on.
+            generator: of random sampling: anchors, proposals and RoIs to train on.
         """
         settings = self.settings
         if settings.target == "visible":
@@ -144,7 +144,7 @@ class BcnetSettings(SharedSettings, BilayerSettings):
         box_weight: of FCOS's regression: 1.25 as released, 1 as published.
         score_threshold: of FCOS's classes.
         target: what the occludee is: ``amodal`` (KINS, COCOA) or ``visible`` (modal training, as
-            on COCO: visible boxes, and one mask that stands for both).
+            on COCO: visible boxes, and one mask, returned as both).
         neighbour_masks: whose union the occluder is: ``visible``, the surface that hides (later
             re-implementations), or ``amodal`` (the authors, on amodal data).
         order_aware: only neighbours in front (ours); else any that overlaps (released).
@@ -154,7 +154,7 @@ class BcnetSettings(SharedSettings, BilayerSettings):
         visible_mask: the paper has none on amodal data. ``difference``: amodal and not occluder,
             without further layers: what of a neighbour is seen inside an object hides it. It
             holds if `neighbour_masks` is ``visible`` or `order_aware` is true, and there is an
-            occluder's mask; otherwise the amodal mask stands for both. ``tail``: a third
+            occluder's mask; otherwise the amodal mask is returned as both. ``tail``: a third
             tail of the occludee's branch (ours). ``amodal``: the amodal mask.
         deliver_occluder: give the occluder's mask out, as the contract's ``occluder``.
     """
@@ -210,4 +210,4 @@ class BcnetSettings(SharedSettings, BilayerSettings):
 
 @dataclass(frozen=True)
 class BcnetLightSettings(LightSharedSettings, BcnetSettings):
-    """BCNet of the default model's size; its one-stage detector stands in for FCOS."""
+    """BCNet of the default model's size; with the light one-stage detector instead of FCOS."""

@@ -55,8 +55,8 @@ from training.structures import Batch, Detections
 BOX_TARGETS = ("visible", "amodal")
 
 
-class Maps(NamedTuple):
-    """Probabilities of the whole image at stride 4, each [B, N, H / 4, W / 4].
+class BladeMasks(NamedTuple):
+    """Mask probabilities over the whole image at stride 4, each [B, N, H / 4, W / 4].
 
     Attributes:
         visible: m_v.
@@ -89,7 +89,7 @@ class Blade(nn.Module):
         self.register_buffer("num_batches_tracked", torch.tensor(0))
 
     def forward(self, images: Tensor) -> Detections:
-        """Find the objects in [B, H, W, 3] uint8 RGB images."""
+        """Detect and segment objects in [B, H, W, 3] uint8 RGB images."""
         levels = self.levels(images)
         proposals, points = self.detector.detect_points(levels, image_size_hw(images))
         maps = self.segment(levels, points, proposals.index)
@@ -107,22 +107,22 @@ class Blade(nn.Module):
         """Return the feature pyramid of [B, H, W, 3] uint8 RGB images."""
         return self.fpn(self.backbone(self.normalize(images)))
 
-    def segment(self, levels: list[Tensor], points: Points, index: Tensor) -> Maps:
-        """Predict the masks of the instances at points [B, N]."""
+    def segment(self, levels: list[Tensor], points: Points, index: Tensor) -> BladeMasks:
+        """Predict the masks of the instances at points [B, N]: each [B, N, H / 4, W / 4]."""
         z = self.heads(self.mask_branch(levels), points, index)
         visible = z.visible.sigmoid()
         if z.amodal is None:
-            return Maps(visible, visible)
+            return BladeMasks(visible, visible)
         amodal = z.amodal.sigmoid()
         if z.region is None:
-            return Maps(visible, amodal)
+            return BladeMasks(visible, amodal)
         region = z.region.sigmoid()
         if self.settings.hard_region:
             region = (region > 0.5).to(region.dtype)
-        return Maps(visible, fuse(visible, amodal, region))
+        return BladeMasks(visible, fuse(visible, amodal, region))
 
     def heads(self, features: Tensor, points: Points, index: Tensor) -> BladeMaskLogits:
-        """Apply the dynamic heads of the instances at points [B, N] to the mask features."""
+        """Apply the dynamic heads of the instances at points [B, N] to features [B, C_m, h, w]."""
         parameters = self.controller(points.features, index).split(self.settings.head_sizes(), -1)
         places = relative_places(points, index, features)
         visible = dynamic_head(parameters[0], features, places)  # [B, N, H / 8, W / 8]
@@ -194,7 +194,7 @@ class BladeSettings(BladeLossSettings, SharedSettings):
 
     Attributes:
         expansion: with amodal and region heads; without, this is BoxInst (BLADE's base), which
-            learns the boxes that `box_target` names, and whose mask stands for both.
+            learns the boxes that `box_target` names, and whose mask is returned as both.
         box_target: the boxes that the detector learns. Ours: ``visible``, as those are
             the prompts at test time; the contract's amodal boxes are then those around the masks.
             ``amodal``: those boxes are the contract's.
@@ -255,7 +255,7 @@ class BladeSettings(BladeLossSettings, SharedSettings):
 
 @dataclass(frozen=True)
 class BladeLightSettings(LightSharedSettings, BladeSettings):
-    """BLADE of the default model's size; its one-stage detector stands in for FCOS."""
+    """BLADE of the default model's size; with the light one-stage detector instead of FCOS."""
 
     branch_width: int = 64
     masks_per_image: int = 32

@@ -44,7 +44,7 @@ class BladeLossSettings:
 
 
 class BladeMaskLogits(NamedTuple):
-    """Logits of the whole image at stride 4, each [..., H / 4, W / 4]; None: no such head."""
+    """Mask logits over the whole image at stride 4, each [..., H / 4, W / 4]; None: no head."""
 
     visible: Tensor
     amodal: Tensor | None

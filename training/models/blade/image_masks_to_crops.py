@@ -1,4 +1,4 @@
-"""Convert image-sized masks to boxes with mask crops, by static operations, for export."""
+"""Convert image-sized masks to boxes and mask crops inside them, exportable (static shapes)."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Pixel-pair affinities (BoxInst): log-probability that two neighbours have the same label.
 
-An undirected edge is counted once: 4 of the 8 directions stand for all.
+An undirected edge is counted once: 4 of the 8 directions cover all.
 """
 
 from __future__ import annotations

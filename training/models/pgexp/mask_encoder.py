@@ -15,7 +15,7 @@ WIDTH = 8
 
 
 class MaskEncoder(nn.Module):
-    """Maps masks to codes, between which distances are taken.
+    """Encoder of masks; nearest neighbours are by Euclidean distance of its codes.
 
     Args:
         code: length of a code, a key of `CONVS_OF_CODE`.

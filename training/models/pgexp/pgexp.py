@@ -2,11 +2,12 @@
 
     image -> Mask R-CNN -> class, original amodal box B^o, visible mask M^v
                                         |
-      M^v -> bank -> regressions T^r -> box head -> expanded amodal box B^a
+      M^v -> memory bank -> regressions T^r -> box head -> expanded amodal box B^a
                                         |
-      M^v in B^a -> bank -> flows T^f -> mask head -> amodal mask M^a
+      M^v in B^a -> memory bank -> flows T^f -> mask head -> amodal mask M^a
 
-The bank is made from the training data before the network learns (`training.prior`). No code of
+The memory bank is built from the training data before the network is trained, by
+`prior_building`; ``python -m training.prior`` runs that alone. No code of
 the authors is known; what the paper leaves open is said where it is decided.
 """
 
@@ -53,7 +54,7 @@ class Pgexp(nn.Module):
     Args:
         shared: backbone, pyramid, detector and RoIAlign.
         heads: the ``visible`` and the ``amodal`` mask head.
-        prior: what is looked up; None if the settings use none.
+        prior: memory bank lookup; None if the settings use none.
         settings: the rest.
     """
 
@@ -83,7 +84,7 @@ class Pgexp(nn.Module):
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
 
     def forward(self, images: Tensor) -> Detections:
-        """Find the objects in [B, H, W, 3] uint8 RGB images."""
+        """Detect and segment objects in [B, H, W, 3] uint8 RGB images."""
         levels = self.fpn(self.backbone(self.normalize(images)))
         proposals = self.detector.detect(levels, image_size_hw(images))
         B, N = int(proposals.scores.shape[0]), int(proposals.scores.shape[1])
@@ -112,7 +113,7 @@ class Pgexp(nn.Module):
 
         Args:
             batch: images and truth.
-            generator: draws what the detector and the heads are trained on.
+            generator: of random sampling: anchors, proposals, RoIs and `mixed_steps`' true boxes.
         """
         size_hw = image_size_hw(batch.images)
         levels = self.fpn(self.backbone(self.normalize(batch.images)))
@@ -162,7 +163,7 @@ class Pgexp(nn.Module):
             original_xyxy: [R, 4], B^o.
             visible: [R, 28, 28] probabilities inside B^o.
             labels: [R] int64.
-            own_ids: [R] int64, annotations that must not be found.
+            own_ids: [R] int64, annotations whose slots the lookup skips; None: none.
 
         Returns:
             Deltas and the boxes they refer to, each [R, 4].
@@ -170,7 +171,7 @@ class Pgexp(nn.Module):
         assert self.box_head is not None
         seen = boxes_of_visible(visible, original_xyxy)  # B^v
         reference = seen if self.settings.box_reference == "visible" else original_xyxy
-        # Without the prior Mask R-CNN's box stands for the expanded ones: the same head otherwise.
+        # Without the prior, Mask R-CNN's box replaces the expanded ones: the same head otherwise.
         expanded = original_xyxy[:, None]
         if self.settings.box_expansion == "prior":
             expanded = self.prior_boxes(seen, visible, labels, own_ids)
@@ -198,7 +199,7 @@ class Pgexp(nn.Module):
             features: [R, C, 14, 14] inside B^a, F^e.
             visible: [R, 28, 28] probabilities inside B^a.
             labels: [R] int64.
-            own_ids: [R] int64, annotations that must not be found.
+            own_ids: [R] int64, annotations whose slots the lookup skips; None: none.
 
         Returns:
             [R, 28, 28]
@@ -231,7 +232,7 @@ def box_loss(deltas: Tensor, wanted: Tensor) -> Tensor:
 
 
 def boxes_of_visible(visible: Tensor, boxes_xyxy: Tensor) -> Tensor:
-    """Clip visible masks: return the box of the cells above 0.5, static and exportable.
+    """Return the tight boxes B^v of visible mask crops, cells above 0.5; static, for export.
 
     Args:
         visible: [R, m, m] probabilities inside the boxes.

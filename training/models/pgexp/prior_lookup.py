@@ -4,8 +4,8 @@
                                                           -> their amodal masks
     visible mask and amodal masks -> flow network -> flow transformations
 
-All of it is frozen while the system trains; `training.prior` makes it from the training data. A
-class without a slot has the identity as its prior: boxes and pixels stay where they are.
+All of it is frozen while the system trains; `prior_building` makes it from the training data. A
+class without a slot has the identity as its prior: zero deltas and zero flow.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from training.models.pgexp.mask_flow import MaskFlow
 
 
 class MemoryBankModule(nn.Module):
-    """The memory bank as constants of the network.
+    """The memory bank as buffers of the network, with nearest-neighbour search.
 
     Args:
         num_classes: number of sub-banks.
@@ -55,15 +55,15 @@ class MemoryBankModule(nn.Module):
     def search(
         self, codes: Tensor, labels: Tensor, count: int, own_ids: Tensor | None = None
     ) -> Tensor:
-        """Find the nearest slots of each query's class, by Euclidean distance of codes.
+        """Nearest-neighbour search in the slots of each query's class, by Euclidean distance.
 
         Args:
             codes: [R, code] float32, of the queries.
             labels: [R] int64, their classes.
             count: how many slots of each.
-            own_ids: [R] int64: slots of this annotation are passed over, so that in training no
-                object finds itself (the paper does not say); None: none. Where a class has
-                nothing else, they are found after all.
+            own_ids: [R] int64: slots of this annotation are skipped, so that in training no
+                object retrieves itself (the paper does not say); None: none. Where a class
+                has no other slots, they are returned all the same.
 
         Returns:
             [R, count] int64, indices of slots, the nearest first.

@@ -14,9 +14,9 @@ from amodal_perception.errors import ConfigError
 from training.export.onnx_export import (
     COMPARED_SCORE,
     SingleImage,
-    describe,
     drawn_images,
     largest_differences,
+    store_metadata,
     to_onnx,
 )
 from training.models.pgexp.pgexp import (
@@ -190,7 +190,7 @@ def exported(tmp_path_factory) -> tuple[SingleImage, Path]:
     torch.nn.init.zeros_(model.detector.score.bias)
     single, path = SingleImage(model, 0.3).eval(), tmp_path_factory.mktemp("pgexp") / "m.onnx"
     to_onnx(single, path, (64, 96))
-    describe(path, {})
+    store_metadata(path, {})
     return single, path
 
 
