@@ -7,7 +7,7 @@ import math
 import torch
 
 from training.loop.config import from_mapping
-from training.models.backbones.fpn import FeaturePyramid
+from training.models.backbones.fpn import LightPyramid
 from training.models.backbones.light_backbone import LightBackbone
 from training.models.detectors.light_detector import LightDetector
 from training.models.orcnn import Orcnn, OrcnnMaskHeads, OrcnnSettings
@@ -30,7 +30,7 @@ def small_orcnn(
     backbone = LightBackbone(stem_width=8, widths=(8, 16, 16, 16), depths=(1, 1, 1, 1))
     shared = SharedModules(
         backbone,
-        FeaturePyramid(backbone.channels, 16),
+        LightPyramid(backbone.channels, 16),
         LightDetector(16, num_classes, instances=32),
         RoiPooler(first=2, count=2),
         16,

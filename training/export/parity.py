@@ -310,7 +310,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def describe(parity: ParityResult) -> str:
-    """Put the figures into one line."""
+    """Format the figures as one line."""
     values = {item.name: getattr(parity, item.name) for item in fields(parity)}
     return ", ".join(f"{name} {value:.4g}" for name, value in values.items() if value is not None)
 

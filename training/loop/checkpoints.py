@@ -41,13 +41,13 @@ BEST = "best.safetensors"
 
 
 class Learner(NamedTuple):
-    """All that changes while a network learns: what a checkpoint holds.
+    """Training state: network, EMA, optimiser, loss scaler; what a checkpoint holds.
 
     Attributes:
         model: the network being trained.
         ema: its averaged weights, in evaluation mode.
         optimizer: with its moments.
-        scaler: of the loss, at 16-bit floats; else it does nothing.
+        scaler: of the loss, for fp16; disabled otherwise.
     """
 
     model: Network

@@ -20,7 +20,7 @@ class RunLog:
 
     Args:
         run: run folder.
-        first: iterations already done; what an interrupted run wrote of later ones is dropped.
+        first: iterations already done; log entries of later ones are dropped.
         total: iterations of the whole run.
         silent: write nothing: another process does.
     """
@@ -98,7 +98,7 @@ class RunLog:
 
 
 def cut_log(run: Path, iteration: int) -> None:
-    """Drop what the log says of steps after `iteration`: they will be done again."""
+    """Truncate the log after `iteration`: later steps will be repeated."""
     path = run / "log.jsonl"
     lines = path.read_text().splitlines(keepends=True) if path.exists() else []
     # A killed run may leave its last line unfinished.

@@ -36,7 +36,7 @@ OCCLUDED_RATE = 0.05
 
 
 class OcclusionBranch(nn.Module):
-    """Tells occluded objects from whole ones, from 7 x 7 features."""
+    """Occlusion branch: classifies RoIs as occluded or not, from 7 x 7 features."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ class OcclusionBranch(nn.Module):
 
 
 class Extraction(nn.Module):
-    """Brings the 7 x 7 features of both branches to the mask heads' 14 x 14."""
+    """Multi-level coding: features of both branches, 7 x 7, to the mask heads' 14 x 14."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -70,7 +70,7 @@ class Extraction(nn.Module):
 
 
 class CodedMaskHead(nn.Module):
-    """A mask head whose first convolution's result is combined with the codes."""
+    """Mask head that merges the codes into its features after the first convolution."""
 
     def __init__(self, channels: int, rest: nn.Module) -> None:
         super().__init__()
@@ -93,7 +93,7 @@ class CodedMaskHead(nn.Module):
 
 
 class Asn(nn.Module):
-    """See the module's docstring."""
+    """ASN: a detector, an occlusion branch, and mask heads that its features guide."""
 
     def __init__(
         self, shared: SharedModules, amodal: CodedMaskHead, visible: CodedMaskHead
@@ -152,7 +152,7 @@ class Asn(nn.Module):
 
 @torch.no_grad()
 def is_occluded(batch: Batch) -> Tensor:
-    """Tell which instances are occluded, [B, M] float32, 0 or 1."""
+    """Return which instances are occluded, [B, M] float32, 0 or 1."""
     amodal = batch.amodal.flatten(2).sum(2, dtype=torch.float32)
     visible = batch.visible.flatten(2).sum(2, dtype=torch.float32)
     return (amodal - visible > OCCLUDED_RATE * amodal).to(torch.float32)

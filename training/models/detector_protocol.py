@@ -49,7 +49,7 @@ class Rois(NamedTuple):
 
 
 class Detector(Protocol):
-    """Detects objects in a feature pyramid."""
+    """Protocol of object detectors on a feature pyramid."""
 
     def detect(self, levels: list[Tensor], size_hw: tuple[int, int]) -> Proposals:
         """Detect objects, by operations of static shape only (exportable).

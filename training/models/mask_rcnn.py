@@ -28,7 +28,7 @@ from training.structures import Batch, Detections
 
 
 class MaskRcnn(nn.Module):
-    """See the module's docstring.
+    """Mask R-CNN with one mask head, for visible or for amodal masks.
 
     Args:
         shared: backbone, pyramid, detector and RoIAlign.

@@ -26,7 +26,7 @@ def _maskness(masks: Tensor) -> Tensor:
 
 
 def _reordered(values: Tensor, order: Tensor) -> Tensor:
-    """Take [B, N, ...] values in another order, [B, N]."""
+    """Gather [B, N, ...] values in the order of indices [B, N]."""
     while order.ndim < values.ndim:
         order = order[..., None]
     return values.gather(1, order.expand(values.shape))

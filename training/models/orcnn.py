@@ -63,7 +63,7 @@ class OrcnnMaskHeads(nn.Module):
 
 
 class Orcnn(nn.Module):
-    """Occlusion R-CNN; see the module's docstring."""
+    """Occlusion R-CNN: a detector, then amodal, visible and occluded mask of every RoI."""
 
     def __init__(
         self, shared: SharedModules, heads: OrcnnMaskHeads, settings: OrcnnSettings
@@ -103,7 +103,7 @@ class Orcnn(nn.Module):
 def occlusion_losses(
     logits: OrcnnMaskLogits, amodal: Tensor, visible: Tensor, settings: OrcnnSettings
 ) -> dict[str, Tensor]:
-    """Return L_A, L_V and L_IV, weighted; a term of weight 0 is left out.
+    """ORCNN's mask losses L_A, L_V and L_IV, weighted; a term of weight 0 is left out.
 
     Args:
         logits: of R >= 0 RoIs.

@@ -1,4 +1,4 @@
-"""LightBackbone, feature pyramid (FPN), detector and RoIAlign of every system, and their settings.
+"""Backbone, feature pyramid (FPN), detector and RoIAlign of every system, and their settings.
 
 images -> Normalize -> backbone -> pyramid -> detector -> boxes
                                       |                     |
@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from amodal_perception.errors import ConfigError
-from training.models.backbones.fpn import FeaturePyramid, StandardPyramid
+from training.models.backbones.fpn import LightPyramid, StandardPyramid
 from training.models.backbones.light_backbone import LightBackbone
 from training.models.backbones.torchvision_backbones import MobileNet, ResNet
 from training.models.detector_protocol import Detector
@@ -111,7 +111,7 @@ class SharedSettings:
         if self.detector == "light":
             return SharedModules(
                 backbone,
-                FeaturePyramid(backbone.channels, self.channels),
+                LightPyramid(backbone.channels, self.channels),
                 LightDetector(self.channels, num_classes, instances=self.instances),
                 RoiPooler(first=2, count=2),  # few boxes at a light model's input would go higher
                 self.channels,
@@ -135,7 +135,7 @@ class SharedSettings:
         return SharedModules(backbone, pyramid, detector, detector.pool, self.channels)
 
     def prepare(self, data: Path, run: Path, seed: int, device: torch.device) -> dict[str, Tensor]:
-        """Make tensors of the network from the training data, before it learns: none.
+        """Compute buffers of the network from the training data, before training: none.
 
         Args:
             data: folder of the training data.

@@ -1,10 +1,10 @@
-"""Visualize BLADE's directed expansion.
+"""Heat maps of BLADE: how does directed expansion turn a visible into an amodal mask?
 
     python -m training.studies.blade_expansion RUN --data DIR --out DIR
 
-A page after the paper's figure 4: for the most hidden objects of some images, what is seen of
-them, the overlapping region, how the neighbour loss pulls the amodal mask (the active band), and
-what comes of it. BLADE only, prompted with the true boxes; true masks are not used.
+Writes a page after the paper's figure 4: for the most occluded objects of some images the visible
+mask, the overlapping region, the gradient of the neighbour loss on the amodal mask (the active
+band) and the result. BLADE only, prompted with the true boxes; true masks are not used.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""Measure latency scaling: ``python -m training.studies.latency_scaling CONFIG.yaml --out DIR``.
+"""Latency scaling: how does latency grow with image size, instances and classes?
+
+    python -m training.studies.latency_scaling CONFIG.yaml --out DIR
 
 A configuration's network, with random weights (speed needs no training), at several image sizes,
 instance counts and class counts, one varied at a time; all are timed in turn by the same code as

@@ -9,7 +9,7 @@ from training.models.backbones.conv_norm import conv_norm
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions around a shortcut.
+    """ResNet's basic block: two 3x3 convolutions and a shortcut.
 
     Plain convolutions on purpose: on CPUs with wide vectors they run several times nearer to the
     arithmetic peak than depthwise ones, which wait for memory.

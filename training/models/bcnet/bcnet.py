@@ -25,7 +25,7 @@ from training.models.bcnet.gcn import NORMS
 from training.models.bcnet.occluder_targets import (
     BALANCES,
     NEIGHBOUR_MASKS,
-    balanced,
+    balanced_rois,
     occluder_masks,
 )
 from training.models.detector_protocol import Proposals, image_size_hw, with_masks
@@ -41,7 +41,7 @@ VISIBLE_WEIGHT = 1.0
 
 
 class Bcnet(nn.Module):
-    """See the module's docstring."""
+    """BCNet: a detector and the bilayer head, on boxes [B, N, 4] of [B, H, W, 3] images."""
 
     def __init__(self, shared: SharedModules, head: BilayerHead, settings: BcnetSettings) -> None:
         super().__init__()
@@ -60,7 +60,7 @@ class Bcnet(nn.Module):
         if z.visible is not None:
             visible = z.visible.sigmoid()
         elif self.settings.hides and occluder is not None:
-            visible = torch.minimum(amodal, 1 - occluder)  # seen: of the object and not covered
+            visible = torch.minimum(amodal, 1 - occluder)  # of the object and not covered
         return with_masks(
             proposals,
             amodal=amodal,
@@ -69,7 +69,7 @@ class Bcnet(nn.Module):
         )
 
     def layers(self, images: Tensor) -> tuple[Proposals, BilayerLogits]:
-        """Find boxes in [B, H, W, 3] images, and both layers of all B * N of them."""
+        """Detect boxes in [B, H, W, 3] images; predict both layers of all B * N RoIs."""
         levels = self.fpn(self.backbone(self.normalize(images)))
         proposals = self.detector.detect(levels, image_size_hw(images))
         return proposals, self.mask_heads(self.pool(levels, proposals.boxes_xyxy, cells=ROI_CELLS))
@@ -96,7 +96,7 @@ class Bcnet(nn.Module):
             overlap_iou=settings.overlap_iou,
         )
         occluder = crop_masks(neighbours, rois, cells=MASK_CELLS)
-        chosen = balanced(occluder, settings.balance, generator)
+        chosen = balanced_rois(occluder, settings.balance, generator)
         return {**losses, **layer_losses(z, occluder, occludee, visible, chosen, settings)}
 
 
@@ -108,7 +108,7 @@ def layer_losses(
     chosen: Tensor,
     settings: BcnetSettings,
 ) -> dict[str, Tensor]:
-    """Return equations 10 and 11, weighted; a term without logits is left out.
+    """BCNet's mask and contour losses (equations 10, 11), weighted; none without logits.
 
     Args:
         logits: of R RoIs.
@@ -156,7 +156,7 @@ class BcnetSettings(SharedSettings, BilayerSettings):
             holds if `neighbour_masks` is ``visible`` or `order_aware` is true, and there is an
             occluder's mask; otherwise the amodal mask is returned as both. ``tail``: a third
             tail of the occludee's branch (ours). ``amodal``: the amodal mask.
-        deliver_occluder: give the occluder's mask out, as the contract's ``occluder``.
+        deliver_occluder: return the occluder's mask, as the contract's ``occluder``.
     """
 
     detector: str = "fcos"

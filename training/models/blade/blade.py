@@ -41,7 +41,7 @@ from training.models.blade.condinst import (
     MaskBranch,
     dynamic_head,
     head_parameters,
-    relative_places,
+    relative_coordinates,
     upsample,
 )
 from training.models.blade.image_masks_to_crops import boxes_of_image_masks, crop_image_masks
@@ -68,7 +68,7 @@ class BladeMasks(NamedTuple):
 
 
 class Blade(nn.Module):
-    """See the module's docstring."""
+    """BLADE: one-stage detector, mask branch, dynamic visible, amodal and region heads."""
 
     num_batches_tracked: Tensor
 
@@ -124,7 +124,7 @@ class Blade(nn.Module):
     def heads(self, features: Tensor, points: Points, index: Tensor) -> BladeMaskLogits:
         """Apply the dynamic heads of the instances at points [B, N] to features [B, C_m, h, w]."""
         parameters = self.controller(points.features, index).split(self.settings.head_sizes(), -1)
-        places = relative_places(points, index, features)
+        places = relative_coordinates(points, index, features)
         visible = dynamic_head(parameters[0], features, places)  # [B, N, H / 8, W / 8]
         amodal = region = None
         if self.settings.expansion:
@@ -187,7 +187,7 @@ def _size_hw(logits: BladeMaskLogits) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class BladeSettings(BladeLossSettings, SharedSettings):
-    """BLADE as published; what the paper leaves open is said to be ours.
+    """BLADE as published; choices where the paper is silent are marked "Ours".
 
     The paper's ablation (table 2) is in `uniform_weight` 0, `neighbour_weight` 0, `fusion` false
     and the three weights of equation 8. Settings of RoIs and mask heads mean nothing here.

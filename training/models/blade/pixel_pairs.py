@@ -17,7 +17,7 @@ DILATION = 2
 
 
 def both_ends(maps: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield, for each direction, the values at one end and at the other of all pairs inside.
+    """Yield, for each direction, the values at both ends of all pairs inside the image.
 
     Args:
         maps: [..., H, W].

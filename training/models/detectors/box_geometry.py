@@ -13,7 +13,7 @@ def box_area(boxes_xyxy: Tensor) -> Tensor:
 
 
 def intersection_and_union(a_xyxy: Tensor, b_xyxy: Tensor) -> tuple[Tensor, Tensor]:
-    """Return areas of intersection and union of boxes whose leading shapes broadcast."""
+    """Return areas of intersection and union of [..., 4] boxes; leading shapes broadcast."""
     # Coordinate by coordinate: pairs of numbers as last dimension would be several times slower.
     a_x0, a_y0, a_x1, a_y1 = a_xyxy.unbind(-1)
     b_x0, b_y0, b_x1, b_y1 = b_xyxy.unbind(-1)
@@ -30,7 +30,7 @@ def box_iou(a_xyxy: Tensor, b_xyxy: Tensor) -> Tensor:
 
 
 def generalized_box_iou(a_xyxy: Tensor, b_xyxy: Tensor) -> Tensor:
-    """Return GIoU (Rezatofighi et al., CVPR 2019) of broadcasting boxes, in [-1, 1]."""
+    """Return GIoU (Rezatofighi et al., CVPR 2019), in [-1, 1]; leading shapes broadcast."""
     intersection, union = intersection_and_union(a_xyxy, b_xyxy)
     hull_size = torch.maximum(a_xyxy[..., 2:], b_xyxy[..., 2:]) - torch.minimum(
         a_xyxy[..., :2], b_xyxy[..., :2]
@@ -40,7 +40,7 @@ def generalized_box_iou(a_xyxy: Tensor, b_xyxy: Tensor) -> Tensor:
 
 
 def clip_boxes(boxes_xyxy: Tensor, size_hw: tuple[int, int]) -> Tensor:
-    """Clip boxes to the image."""
+    """Clip boxes [..., 4] to the image."""
     x0, y0, x1, y1 = boxes_xyxy.unbind(-1)
     height, width = size_hw
     return torch.stack(

@@ -33,7 +33,7 @@ CANDIDATES_PER_INSTANCE = 4
 
 
 class FasterRcnn(nn.Module):
-    """See the module's docstring.
+    """Two-stage detector: RPN, RoIAlign, then class and box of every proposal.
 
     Args:
         channels: of the pyramid's maps P2 to P6.

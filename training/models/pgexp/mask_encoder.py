@@ -37,7 +37,7 @@ class MaskEncoder(nn.Module):
 
 
 class MaskDecoder(nn.Module):
-    """Maps codes back to masks; only needed to train the encoder.
+    """Decoder of the mask autoencoder; only needed to train the encoder.
 
     Args:
         code: length of a code, a key of `CONVS_OF_CODE`.

@@ -49,7 +49,7 @@ Pool = Callable[[Tensor, int], Tensor]
 
 
 class Pgexp(nn.Module):
-    """See the module's docstring.
+    """PGExp network: Mask R-CNN, then box and mask heads guided by the expansion prior.
 
     Args:
         shared: backbone, pyramid, detector and RoIAlign.
@@ -212,7 +212,7 @@ class Pgexp(nn.Module):
         return self.mask_heads["amodal"](features, labels)
 
     def _mixed(self, boxes: Tensor, true_xyxy: Tensor, generator: torch.Generator) -> Tensor:
-        """Put true boxes in half of the places, until `mixed_steps` steps are done."""
+        """Replace half of the boxes by true ones, during the first `mixed_steps` steps."""
         chance = torch.rand(len(boxes), 1, generator=generator).to(boxes.device)
         true = (chance < TRUE_BOX_SHARE) & (self.steps < self.settings.mixed_steps)
         return torch.where(true, true_xyxy, boxes)
@@ -226,7 +226,7 @@ def _full_precision(like: Tensor) -> AbstractContextManager:
 
 
 def box_loss(deltas: Tensor, wanted: Tensor) -> Tensor:
-    """Return equation 5, the L1 distance of [R, 4] deltas summed and divided by R; 0 without."""
+    """L1 loss of box deltas [R, 4] (equation 5): summed and divided by R; 0 if R is 0."""
     count = all_reduce_mean(deltas.new_tensor(float(len(deltas)))).clamp(min=1.0)
     return (deltas - wanted).abs().sum() / count
 
@@ -275,8 +275,8 @@ class PgexpSettings(SharedSettings):
         flow_width: of the flow network; the paper says "lightweight" only.
         box_width: of the box head's hidden layers; the paper does not say.
         amodal_box_weight: of L_box^a in the loss; the paper's is 1.
-        mixed_steps: in the first so many steps, half of the amodal masks are learnt inside true
-            boxes, as B^a means nothing yet (ours).
+        mixed_steps: during this many first steps half of the amodal masks are learnt inside true
+            boxes, as B^a is random at first (ours).
         prior: folder with the bank, the encoder and the flow network, made where it is missing;
             empty for ``prior`` in the run folder. Runs on the same data can share one.
         encoder_iterations: training steps of the encoder.
@@ -321,7 +321,7 @@ class PgexpSettings(SharedSettings):
 
     @property
     def uses_prior(self) -> bool:
-        """Whether anything is looked up."""
+        """Whether a head uses the expansion prior."""
         return "prior" in (self.box_expansion, self.mask_expansion)
 
     def build(self, num_classes: int) -> Pgexp:
@@ -341,7 +341,7 @@ class PgexpSettings(SharedSettings):
         return Pgexp(self.build_shared(num_classes), heads, prior, self)
 
     def prepare(self, data: Path, run: Path, seed: int, device: torch.device) -> dict[str, Tensor]:
-        """Make the bank, the encoder and the flow network, or read what is there.
+        """Build the memory bank, the encoder and the flow network, or read those in `prior`.
 
         Raises:
             AmodalError: `prior` is of other data or settings, or damaged.

@@ -95,7 +95,7 @@ class MemoryBankModule(nn.Module):
 
 
 class ExpansionPrior(nn.Module):
-    """Encoder, bank and flow network; see the module's docstring.
+    """Expansion prior: mask encoder, memory bank and flow network, frozen.
 
     Args:
         num_classes: of the data.
@@ -116,7 +116,7 @@ class ExpansionPrior(nn.Module):
         self.requires_grad_(False)
 
     def search(self, visible: Tensor, labels: Tensor, own_ids: Tensor | None = None) -> Tensor:
-        """Look up the slots of visible masks.
+        """Retrieve the nearest memory-bank slots of visible masks.
 
         Args:
             visible: [R, 28, 28] probabilities inside an estimate of the amodal box. They are

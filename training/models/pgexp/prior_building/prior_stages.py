@@ -213,7 +213,7 @@ def _fill(
     copied_rows: NDArray[np.int64] | list,
     rng: np.random.Generator,
 ) -> None:
-    """Put objects into a class's slots, and moved copies of some into those that are left."""
+    """Fill a class's slots with objects, and the rest with augmented copies of some."""
     n = len(chosen)
     for name in ("visible", "amodal", "visible_xyxy", "amodal_xyxy"):
         getattr(bank, name)[c, :n] = getattr(chosen, name)
