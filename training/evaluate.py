@@ -1,7 +1,7 @@
-"""Measure a network: ``python -m training.evaluate RUN|M.onnx --data DIR --out DIR``.
+"""Evaluate a network: ``python -m training.evaluate RUN|M.onnx --data DIR --out DIR``.
 
 RUN is a run folder (its newest averaged weights), one of its checkpoints, or its
-``best.safetensors``. Every image takes the way it takes on a robot, `amodal_perception.pipeline`.
+``best.safetensors``. Every image goes through `amodal_perception.pipeline`, as on a robot.
 ``torchrun --nproc_per_node=N -m training.evaluate ...`` shares the images among N processes; the
 figures are the same.
 """
@@ -39,7 +39,7 @@ from training.loop.config import TrainConfig, model_name
 
 ANNOTATIONS = "annotations.json"
 SCORE_THRESHOLD = 0.02
-"""Average precision wants the unsure detections too; below this they change nothing."""
+"""Average precision counts low-scored detections too; below this they change nothing."""
 SHOWN_SCORE = 0.5
 SHOWN_IMAGES = 4
 
@@ -68,7 +68,7 @@ def torch_runtime(
     device: torch.device,
     sha256: str = "",
 ) -> TorchRuntime:
-    """Wrap a network as a runtime; `sha256` is that of its weights' file."""
+    """Wrap a PyTorch network as a `TorchRuntime`; `sha256` is that of its weights' file."""
     metadata = ModelMetadata(
         name=model_name(config),
         sha256=sha256,
@@ -84,7 +84,7 @@ def load(path: Path, device: torch.device, num_threads: int = 0) -> Runtime:
     """Load a run, a checkpoint or a model file.
 
     Raises:
-        ModelFileError: it is none, or damaged.
+        ModelFileError: it is neither, or damaged.
     """
     if path.is_file() and path.suffix != ".safetensors":
         return load_runtime(path, num_threads=num_threads)
@@ -127,13 +127,13 @@ def predict(
     own = image_ids[distributed.rank() :: distributed.world_size()]
     silent = distributed.rank() > 0
     rows_of, overlays = {}, {}
-    for image_id in tqdm(own, "seeing", unit="image", delay=2, leave=False, disable=silent):
+    for image_id in tqdm(own, "predicting", unit="image", delay=2, leave=False, disable=silent):
         name = truth.images[image_id]["file_name"]
         image = read_image(truth.path.parent / name)
         scene = pipeline(Frame(image))
         rows_of[image_id] = amodal_coco.scene_to_annotations(scene, image_id=image_id, first_id=0)
         if image_id in image_ids[:SHOWN_IMAGES]:
-            overlays[name] = draw_scene(image, _sure(scene))
+            overlays[name] = draw_scene(image, above_score_threshold(scene))
     shares = distributed.gather((rows_of, overlays))
     if not shares:
         return None
@@ -143,8 +143,8 @@ def predict(
     return merged(in_order, truth, runtime.metadata), dict(sorted(pictures.items()))
 
 
-def _sure(scene: Scene) -> Scene:
-    """Keep the instances of a scene that pass the default score threshold."""
+def above_score_threshold(scene: Scene) -> Scene:
+    """Keep the instances with a score of at least 0.5, and their occlusion graph."""
     instances = scene.instances[scene.instances.scores >= SHOWN_SCORE]
     return replace(scene, instances=instances, graph=occlusion_graph(instances))
 
@@ -152,7 +152,7 @@ def _sure(scene: Scene) -> Scene:
 def merged(
     scenes: list[tuple[list[Json], list[Json]]], truth: AmodalCoco, metadata: ModelMetadata
 ) -> AmodalCoco:
-    """Merge the predictions of images into one file; ids go on from image to image."""
+    """Merge the predictions of images into one data set, with consecutive ids."""
     annotations: dict[int, Json] = {}
     occlusions: list[Json] = []
     for rows, edges in scenes:
@@ -175,14 +175,14 @@ def labels_of(truth: AmodalCoco, metadata: ModelMetadata) -> dict[int, int]:
     """Return the network's label of every category of a data set, by their names.
 
     Raises:
-        ConfigError: a class that the network does not know.
+        ConfigError: the network has no such class.
     """
     names = list(metadata.class_names)
     for row in truth.categories.values():
         if row["name"] not in names:
             raise ConfigError(
-                f"{truth.path}: class '{row['name']}' is unknown to {metadata.model_id}, which "
-                f"knows {', '.join(names)}"
+                f"{truth.path}: class '{row['name']}' is unknown to {metadata.model_id}, whose "
+                f"classes are {', '.join(names)}"
             )
     return {number: names.index(row["name"]) for number, row in truth.categories.items()}
 
@@ -190,7 +190,7 @@ def labels_of(truth: AmodalCoco, metadata: ModelMetadata) -> dict[int, int]:
 def write_figures(
     out: Path, truth: AmodalCoco, predictions: AmodalCoco, names: Sequence[str] | None = None
 ) -> None:
-    """Write ``predictions.json``, and what `amodal evaluate` makes of it, into a folder.
+    """Write ``predictions.json`` and `amodal evaluate`'s results for it into a folder.
 
     Args:
         out: the folder, made where it is missing.
@@ -228,7 +228,7 @@ def validate(
     class_names: tuple[str, ...],
     device: torch.device,
 ) -> tuple[dict[str, float], dict[str, UInt8Array]] | None:
-    """Measure a network that is being trained on the validation data.
+    """Evaluate a network during training, on the validation data.
 
     Args:
         model: in evaluation mode.
@@ -242,7 +242,7 @@ def validate(
         the first.
     """
     found = predict(torch_runtime(model, config, class_names, device), truth)
-    return found and (figures(truth, found[0], config.best), found[1])
+    return found and (figures(truth, found[0], config.best_metric), found[1])
 
 
 def evaluate(
@@ -257,7 +257,7 @@ def evaluate(
     """Write ``predictions.json``, and what `amodal evaluate` writes: all figures and a report.
 
     Args:
-        path: what to measure; see the module's docstring.
+        path: run folder, checkpoint, ``best.safetensors`` or model file.
         data: folder with ``annotations.json`` and the images it names.
         out: folder, made where it is missing.
         device: of a PyTorch network; a model file has its own engine.

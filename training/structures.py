@@ -1,4 +1,4 @@
-"""The training batch (images and truth) and the detections that a network returns."""
+"""Training batch (images and ground truth) and detections, the network's output."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Batch(NamedTuple):
 
 
 class Detections(NamedTuple):
-    """The network's contract: N instances an image, best first, padded with score 0.
+    """Output of every network: N instances an image, by descending score, padded with score 0.
 
     Attributes:
         boxes: [B, N, 4] float32 xyxy, amodal, input pixels, inside the image.

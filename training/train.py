@@ -60,7 +60,7 @@ def _train(config: TrainConfig, device: torch.device) -> None:
     dataset = DATASETS[config.dataset](Path(config.data), config.input_hw, config.cache_mb)
     truth = amodal_coco.read(Path(config.val) / evaluate.ANNOTATIONS) if config.val else None
     if truth and leads:
-        check_best(config.best, truth)
+        check_best_metric(config.best_metric, truth)
     checkpoint = distributed.broadcast(
         checkpoints.start_run(config, dataset.class_names, device) if leads else None
     )
@@ -87,24 +87,25 @@ def _train(config: TrainConfig, device: torch.device) -> None:
                 found = evaluate.validate(learner.ema, truth, config, dataset.class_names, device)
                 if found is not None:
                     metrics, overlays = found
-                    kept = checkpoints.keep_best(run, done, learner.ema, metrics, config.best)
-                    log.evaluation(done, metrics, overlays, best=config.best, kept=kept)
+                    best = config.best_metric
+                    kept = checkpoints.keep_best(run, done, learner.ema, metrics, best)
+                    log.evaluation(done, metrics, overlays, best_metric=best, kept=kept)
             if leads and (done % config.checkpoint_every == 0 or last):
-                checkpoints.save(run, done, learner, config.keep)
+                checkpoints.save(run, done, learner, config.keep_checkpoints)
 
 
-def check_best(best: str, truth: amodal_coco.AmodalCoco) -> None:
-    """Check the name of the figure that the best weights are kept by, before training.
+def check_best_metric(name: str, truth: amodal_coco.AmodalCoco) -> None:
+    """Check the name of the metric that chooses the best weights, before training.
 
     Raises:
         ConfigError: there is no such protocol or figure, or this truth does not allow it.
         DatasetError: a truth without objects.
     """
-    names, obstacle = figure_names(truth, best.split(".")[0])
+    names, obstacle = figure_names(truth, name.split(".")[0])
     if obstacle:
-        raise ConfigError(f"best={best} cannot be measured: {obstacle}")
-    if best not in names:
-        raise ConfigError(f"best={best} is unknown; valid: {', '.join(names)}")
+        raise ConfigError(f"best_metric={name} cannot be measured: {obstacle}")
+    if name not in names:
+        raise ConfigError(f"best_metric={name} is unknown; valid: {', '.join(names)}")
     if all(row.get("iscrowd") for row in truth.annotations.values()):
         raise DatasetError(f"{truth.path}: holds no object to measure against")
 

@@ -7,13 +7,13 @@ import math
 import torch
 
 from training.loop.config import from_mapping
-from training.models.backbones.fpn import FeaturePyramid
-from training.models.backbones.light import Backbone
-from training.models.detectors.light import LightDetector
-from training.models.orcnn import OcclusionMaskHeads, Orcnn, OrcnnSettings
-from training.models.parts import Trunk
+from training.models.backbones.fpn import LightPyramid
+from training.models.backbones.light_backbone import LightBackbone
+from training.models.detectors.light_detector import LightDetector
+from training.models.orcnn import Orcnn, OrcnnMaskHeads, OrcnnSettings
 from training.models.roi.mask_heads import LightMaskHead
 from training.models.roi.roi_align import RoiPooler
+from training.models.shared_modules import SharedModules
 from training.structures import Batch
 from training.train import train
 
@@ -27,20 +27,20 @@ def small_orcnn(
 ) -> Orcnn:
     torch.manual_seed(0)
     settings = settings or OrcnnSettings()
-    backbone = Backbone(stem_width=8, widths=(8, 16, 16, 16), depths=(1, 1, 1, 1))
-    trunk = Trunk(
+    backbone = LightBackbone(stem_width=8, widths=(8, 16, 16, 16), depths=(1, 1, 1, 1))
+    shared = SharedModules(
         backbone,
-        FeaturePyramid(backbone.channels, 16),
+        LightPyramid(backbone.channels, 16),
         LightDetector(16, num_classes, instances=32),
         RoiPooler(first=2, count=2),
         16,
     )
-    heads = OcclusionMaskHeads(
+    heads = OrcnnMaskHeads(
         LightMaskHead(16, 8, 8, out_channels=out_channels),
         LightMaskHead(16, 8, 8, out_channels=out_channels),
         independent=settings.independent,
     )
-    return Orcnn(trunk, heads, settings)
+    return Orcnn(shared, heads, settings)
 
 
 def random_batch(num_objects: int, num_classes: int = 1) -> Batch:

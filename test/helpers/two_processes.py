@@ -13,7 +13,7 @@ from training import distributed
 from training.datasets.amodal_coco import AmodalCocoDataset
 from training.datasets.sample import collate
 from training.evaluate import evaluate
-from training.models.detectors.light import detection_losses
+from training.models.detectors.light_detector import detection_losses
 from training.models.detectors.task_aligned_assignment import task_aligned_assignment
 from training.models.orcnn import OrcnnLightSettings
 from training.structures import Batch

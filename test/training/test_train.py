@@ -169,14 +169,17 @@ def test_evaluation_in_the_loop_keeps_the_best_weights(data, tmp_path):
 @pytest.mark.parametrize(
     ("best", "message"),
     [
-        ("coco.amodal.AP", r"best=coco\.amodal\.AP is unknown; valid: coco\.amodal_mask\.AP, "),
+        (
+            "coco.amodal.AP",
+            r"best_metric=coco\.amodal\.AP is unknown; valid: coco\.amodal_mask\.AP, ",
+        ),
         ("AP", "unknown protocol AP"),
     ],
 )
 def test_unknown_figure_to_keep_the_best_by_is_found_before_training(
     data, tmp_path, best, message
 ):
-    values = settings(data, tmp_path / "run", iterations=1, val=str(data), best=best)
+    values = settings(data, tmp_path / "run", iterations=1, val=str(data), best_metric=best)
     with pytest.raises(AmodalError, match=message):
         train(from_mapping(values, source="test"))
     assert not (tmp_path / "run").exists()

@@ -25,7 +25,7 @@ from amodal_perception.runtime.onnx_runtime import OnnxRuntime
 from amodal_perception.structures import UInt8Array
 from training.export.fp16 import to_fp16
 from training.export.int8 import ENGINES, to_int8
-from training.export.parity import AP, Parity, average_precision, describe, gate, images_of
+from training.export.parity import AP, ParityResult, average_precision, describe, gate, images_of
 
 PRECISIONS = ("fp16", "int8")
 CALIBRATION_IMAGES = 32
@@ -41,7 +41,7 @@ def write_lower_precision(
     calibration_images: int = CALIBRATION_IMAGES,
     engine: str = "cpu",
     num_threads: int = 0,
-) -> Parity:
+) -> ParityResult:
     """Write a model in a lower precision, if it passes the parity gate.
 
     Args:
@@ -58,7 +58,7 @@ def write_lower_precision(
         How the two differ.
 
     Raises:
-        ConfigError: int8 without calibration images, or images on which it is also judged.
+        ConfigError: int8 without calibration images, or with those that it is compared on.
         ModelFileError: the model is missing, damaged, or not in float32; or its converted version
             fails the gate, and nothing was written.
     """
@@ -72,7 +72,7 @@ def write_lower_precision(
         if calibration is None:
             raise ConfigError("int8 needs --calibration, a folder of images like those to be seen")
         if calibration.resolve() == data.resolve():
-            raise ConfigError("--calibration and --data are the same images; judge by others")
+            raise ConfigError("--calibration and --data are the same images; compare on others")
         converted = to_int8(
             graph,
             _inputs(calibration, calibration_images, reference.metadata.input_hw),
@@ -120,7 +120,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         if options.data is None:
-            raise ConfigError("--data is missing: a folder of images and truth to judge by")
+            raise ConfigError("--data is missing: a folder of images and truth to compare on")
         parity = write_lower_precision(
             options.model,
             options.out,

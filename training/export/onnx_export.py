@@ -182,8 +182,8 @@ def _reads_parameter(node: ir.Node) -> bool:
     return any(value and (value.name or "").startswith(PARAMETER_PREFIX) for value in node.inputs)
 
 
-def describe(path: Path, metadata: dict[str, str]) -> None:
-    """Check the file by ONNX's own rules and store the metadata in it."""
+def store_metadata(path: Path, metadata: dict[str, str]) -> None:
+    """Store the metadata in an ONNX file, and check it by ONNX's own rules."""
     graph = onnx.load(path)
     onnx.helper.set_model_props(graph, metadata)
     onnx.checker.check_model(graph, full_check=True)
@@ -351,7 +351,7 @@ def export(
     model, metadata, input_hw = build(run, overrides, operating_point)
     with files.atomic_write(out) as temporary:
         to_onnx(model, temporary, input_hw)
-        describe(temporary, {**metadata, "metrics": json.dumps(metrics or {})})
+        store_metadata(temporary, {**metadata, "metrics": json.dumps(metrics or {})})
         images = drawn_images(input_hw)
         worst = largest_differences(model, temporary, images)
         failures = _beyond_tolerance(worst)
@@ -436,7 +436,7 @@ def _export_with(options: argparse.Namespace) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         is_final = options.precision == "fp32"
         if not is_final and options.data is None:
-            raise ConfigError(f"--precision {options.precision} needs --data to be judged by")
+            raise ConfigError(f"--precision {options.precision} needs --data to compare on")
         full = options.out if is_final else Path(folder, options.out.name)
         worst = export(
             options.run,

@@ -1,4 +1,4 @@
-"""Compare engines: ``python -m training.export.parity REFERENCE CANDIDATE... --data DIR``.
+"""Parity of engines: ``python -m training.export.parity REFERENCE CANDIDATE... --data DIR``.
 
 Each is a run folder (PyTorch), an ``.onnx`` file (ONNX Runtime) or an ``.engine`` (TensorRT, where
 its GPU is). Compared are the predicted scenes: boxes, scores, masks and occlusion edges, on the
@@ -36,15 +36,15 @@ AP = "coco.amodal_mask.AP"
 
 
 @dataclass(frozen=True)
-class Limits:
-    """How far a candidate may be from the reference.
+class Tolerances:
+    """Largest differences from the reference that a candidate may have.
 
     Attributes:
         lost: share of instances, of either, that the other lacks.
         box_px: mean difference of the boxes' corners, camera pixels.
         score: mean difference of the scores.
-        mask_iou: least mean IoU of the amodal masks, and of the visible ones.
-        graph: least agreement of the occlusion graphs, 0..1.
+        mask_iou: lowest mean IoU of the amodal masks, and of the visible ones.
+        graph: lowest F1 of the occlusion edges, 0..1.
         ap: loss of average precision, 0..1.
         margin: instances with scores so near the threshold may be lost.
     """
@@ -58,17 +58,17 @@ class Limits:
     margin: float
 
 
-LIMITS = {
-    "fp32": Limits(0.0, 0.02, 1e-4, 0.999, 0.995, 0.0005, 0.002),
-    "fp16": Limits(0.005, 0.05, 0.002, 0.995, 0.98, 0.001, 0.01),
-    "int8": Limits(0.02, 1.5, 0.025, 0.93, 0.9, 0.005, 0.05),
+TOLERANCES = {
+    "fp32": Tolerances(0.0, 0.02, 1e-4, 0.999, 0.995, 0.0005, 0.002),
+    "fp16": Tolerances(0.005, 0.05, 0.002, 0.995, 0.98, 0.001, 0.01),
+    "int8": Tolerances(0.02, 1.5, 0.025, 0.93, 0.9, 0.005, 0.05),
 }
 """By the precision that a model file says it has."""
 
 
 @dataclass(frozen=True)
-class Parity:
-    """How a candidate differs from the reference; see `Limits`.
+class ParityResult:
+    """How a candidate differs from the reference; see `Tolerances`.
 
     Attributes:
         instances: of the reference.
@@ -94,33 +94,38 @@ class Parity:
     ap: float | None = None
     ap_loss: float | None = None
 
-    def failures(self, limits: Limits) -> list[str]:
-        """Name the limits that the candidate exceeds; empty: it passes."""
+    def failures(self, tolerances: Tolerances) -> list[str]:
+        """Name the tolerances that the candidate exceeds; empty: it passes."""
         checks = [
-            ("lost", self.lost, self.lost <= limits.lost, limits.lost),
-            ("box_px", self.box_px, self.box_px <= limits.box_px, limits.box_px),
-            ("score", self.score, self.score <= limits.score, limits.score),
-            ("amodal_iou", self.amodal_iou, self.amodal_iou >= limits.mask_iou, limits.mask_iou),
+            ("lost", self.lost, self.lost <= tolerances.lost, tolerances.lost),
+            ("box_px", self.box_px, self.box_px <= tolerances.box_px, tolerances.box_px),
+            ("score", self.score, self.score <= tolerances.score, tolerances.score),
+            (
+                "amodal_iou",
+                self.amodal_iou,
+                self.amodal_iou >= tolerances.mask_iou,
+                tolerances.mask_iou,
+            ),
             (
                 "visible_iou",
                 self.visible_iou,
-                self.visible_iou >= limits.mask_iou,
-                limits.mask_iou,
+                self.visible_iou >= tolerances.mask_iou,
+                tolerances.mask_iou,
             ),
-            ("graph", self.graph, self.graph >= limits.graph, limits.graph),
+            ("graph", self.graph, self.graph >= tolerances.graph, tolerances.graph),
         ]
         if self.ap_loss is not None:
-            checks.append(("ap_loss", self.ap_loss, self.ap_loss <= limits.ap, limits.ap))
+            checks.append(("ap_loss", self.ap_loss, self.ap_loss <= tolerances.ap, tolerances.ap))
         return [
-            f"{name} is {value:.4g} (limit {limit:g})"
-            for name, value, is_good, limit in checks
+            f"{name} is {value:.4g} (tolerance {tolerance:g})"
+            for name, value, is_good, tolerance in checks
             if not is_good
         ]
 
 
 @dataclass
-class _Tally:
-    """Sums over images."""
+class _Sums:
+    """Sums of counts and differences over images."""
 
     instances: int = 0
     common: int = 0
@@ -134,9 +139,9 @@ class _Tally:
     common_edges: int = 0
 
 
-def compare(
+def compare_engines(
     reference: Runtime, candidate: Runtime, images: Iterable[UInt8Array], *, margin: float = 0.0
-) -> Parity:
+) -> ParityResult:
     """Compare two engines on images.
 
     Args:
@@ -149,45 +154,45 @@ def compare(
         ModelFileError: the reference finds nothing in any image, so there is nothing to compare.
     """
     config = PipelineConfig(postprocess=PostprocessConfig(SCORE_THRESHOLD))
-    see, see_too = Pipeline(reference, config), Pipeline(candidate, config)
-    tally = _Tally()
+    run_reference, run_candidate = Pipeline(reference, config), Pipeline(candidate, config)
+    sums = _Sums()
     for image in images:
-        _add(tally, see(Frame(image)), see_too(Frame(image)), margin)
-    if not tally.instances:
+        _add(sums, run_reference(Frame(image)), run_candidate(Frame(image)), margin)
+    if not sums.instances:
         raise ModelFileError(
             f"{reference.metadata.model_id}: finds no object in the images, so nothing can be "
             "compared; give images like those it was trained on"
         )
-    common = max(tally.common, 1)
-    all_edges = tally.edges + tally.candidate_edges
-    return Parity(
-        instances=tally.instances,
-        edges=tally.edges,
-        lost=tally.lost / (tally.common + tally.lost),
-        box_px=tally.box_px / common,
-        score=tally.score / common,
-        amodal_iou=tally.amodal_iou / common,
-        visible_iou=tally.visible_iou / common,
-        graph=2 * tally.common_edges / all_edges if all_edges else 1.0,
+    common = max(sums.common, 1)
+    all_edges = sums.edges + sums.candidate_edges
+    return ParityResult(
+        instances=sums.instances,
+        edges=sums.edges,
+        lost=sums.lost / (sums.common + sums.lost),
+        box_px=sums.box_px / common,
+        score=sums.score / common,
+        amodal_iou=sums.amodal_iou / common,
+        visible_iou=sums.visible_iou / common,
+        graph=2 * sums.common_edges / all_edges if all_edges else 1.0,
     )
 
 
-def _add(tally: _Tally, a: Scene, b: Scene, margin: float) -> None:
-    """Count one image, as the reference (a) and the candidate (b) see it."""
+def _add(sums: _Sums, a: Scene, b: Scene, margin: float) -> None:
+    """Add one image's scenes, of the reference (a) and of the candidate (b)."""
     iou = mask_iou(a.instances.amodal, b.instances.amodal)
     rows, columns = linear_sum_assignment(iou, maximize=True)
     matched = iou[rows, columns] >= MATCHED_IOU
     rows, columns = rows[matched], columns[matched]
-    tally.instances += len(a.instances)
-    tally.common += len(rows)
+    sums.instances += len(a.instances)
+    sums.common += len(rows)
     for scene, found in ((a, rows), (b, columns)):
         alone = np.setdiff1d(np.arange(len(scene.instances)), found)
-        tally.lost += int((scene.instances.scores[alone] > SCORE_THRESHOLD + margin).sum())
+        sums.lost += int((scene.instances.scores[alone] > SCORE_THRESHOLD + margin).sum())
     of_a, of_b = a.instances[rows], b.instances[columns]
-    tally.box_px += float(np.abs(of_a.boxes_xyxy - of_b.boxes_xyxy).mean(axis=1).sum())
-    tally.score += float(np.abs(of_a.scores - of_b.scores).sum())
-    tally.amodal_iou += float(iou[rows, columns].sum())
-    tally.visible_iou += float(mask_iou(of_a.visible, of_b.visible).diagonal().sum())
+    sums.box_px += float(np.abs(of_a.boxes_xyxy - of_b.boxes_xyxy).mean(axis=1).sum())
+    sums.score += float(np.abs(of_a.scores - of_b.scores).sum())
+    sums.amodal_iou += float(iou[rows, columns].sum())
+    sums.visible_iou += float(mask_iou(of_a.visible, of_b.visible).diagonal().sum())
     number_of = dict(zip(columns.tolist(), rows.tolist()))
     shared = set(rows.tolist())
     edges = {(i, j) for i, j in a.graph.edges.tolist() if {i, j} <= shared}
@@ -196,9 +201,9 @@ def _add(tally: _Tally, a: Scene, b: Scene, margin: float) -> None:
         for i, j in b.graph.edges.tolist()
         if i in number_of and j in number_of
     }
-    tally.edges += len(edges)
-    tally.candidate_edges += len(others)
-    tally.common_edges += len(edges & others)
+    sums.edges += len(edges)
+    sums.candidate_edges += len(others)
+    sums.common_edges += len(edges & others)
 
 
 def mask_iou(a: BoolArray, b: BoolArray) -> FloatArray:
@@ -230,8 +235,8 @@ def gate(
     *,
     limit: int = 0,
     reference_ap: float | None = None,
-) -> tuple[Parity, list[str]]:
-    """Compare a candidate on a data set, by the limits of its precision.
+) -> tuple[ParityResult, list[str]]:
+    """Compare a candidate on a data set, by the tolerances of its precision.
 
     Args:
         reference: the better one.
@@ -244,18 +249,22 @@ def gate(
         The figures, and in what it fails; empty: it passes.
 
     Raises:
-        ConfigError: a precision without limits.
+        ConfigError: a precision without tolerances.
         AmodalError: the folder or an image is missing or damaged.
     """
     precision = candidate.metadata.precision
-    if precision not in LIMITS:
-        raise ConfigError(f"no limits for precision {precision!r}; known: {', '.join(LIMITS)}")
-    limits = LIMITS[precision]
-    parity = compare(reference, candidate, images_of(data, limit), margin=limits.margin)
+    if precision not in TOLERANCES:
+        raise ConfigError(
+            f"no tolerances for precision {precision!r}; known: {', '.join(TOLERANCES)}"
+        )
+    tolerances = TOLERANCES[precision]
+    parity = compare_engines(
+        reference, candidate, images_of(data, limit), margin=tolerances.margin
+    )
     if reference_ap is not None:
         ap = average_precision(candidate, data)
         parity = replace(parity, ap=ap, ap_loss=reference_ap - ap)
-    return parity, parity.failures(limits)
+    return parity, parity.failures(tolerances)
 
 
 def images_of(data: Path, limit: int = 0) -> Iterable[UInt8Array]:
@@ -300,8 +309,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1 if any(result["failures"] for result in results.values()) else 0
 
 
-def describe(parity: Parity) -> str:
-    """Put the figures into one line."""
+def describe(parity: ParityResult) -> str:
+    """Format the figures as one line."""
     values = {item.name: getattr(parity, item.name) for item in fields(parity)}
     return ", ".join(f"{name} {value:.4g}" for name, value in values.items() if value is not None)
 

@@ -41,13 +41,13 @@ BEST = "best.safetensors"
 
 
 class Learner(NamedTuple):
-    """All that changes while a network learns: what a checkpoint holds.
+    """Training state: network, EMA, optimiser, loss scaler; what a checkpoint holds.
 
     Attributes:
         model: the network being trained.
         ema: its averaged weights, in evaluation mode.
         optimizer: with its moments.
-        scaler: of the loss, at 16-bit floats; else it does nothing.
+        scaler: of the loss, for fp16; disabled otherwise.
     """
 
     model: Network
@@ -164,7 +164,7 @@ def restore(checkpoint: Path, learner: Learner) -> int:
 
 
 def keep_best(
-    run: Path, iteration: int, ema: nn.Module, metrics: dict[str, float], best: str
+    run: Path, iteration: int, ema: nn.Module, metrics: dict[str, float], best_metric: str
 ) -> bool:
     """Replace the best weights and their figures if these are better; tell whether they are.
 
@@ -175,9 +175,9 @@ def keep_best(
         iteration: steps done.
         ema: the averaged weights.
         metrics: their figures; while nothing is found, some have no value.
-        best: name of the figure that decides.
+        best_metric: name of the metric that chooses; higher is better.
     """
-    if metrics.get(best, -math.inf) <= best_metrics(run).get(best, -math.inf):
+    if metrics.get(best_metric, -math.inf) <= best_metrics(run).get(best_metric, -math.inf):
         return False
     # One entry, as the format keeps several in no fixed order.
     header = {"best": json.dumps({"iteration": iteration, "metrics": metrics})}

@@ -24,9 +24,9 @@ CHOICES = {
     "device": ("auto", "cpu", "cuda"),
     "dataset": tuple(DATASETS),
 }
-LEAST = {
-    **dict.fromkeys(("iterations", "batch_size", "processes", "keep"), 1),
-    **dict.fromkeys(("evaluate_every", "checkpoint_every", "log_every"), 1),
+MINIMUM = {
+    **dict.fromkeys(("iterations", "batch_size", "processes"), 1),
+    **dict.fromkeys(("evaluate_every", "checkpoint_every", "keep_checkpoints", "log_every"), 1),
     **dict.fromkeys(("learning_rate", "warmup", "clip_norm", "threads", "workers", "cache_mb"), 0),
 }
 
@@ -52,7 +52,7 @@ class TrainConfig:
         batch_size: images a step, over all processes.
         optimizer: ``adamw``, ``sgd`` or ``muon``.
         learning_rate: the highest, reached after `warmup` steps.
-        warmup: steps of linear rise.
+        warmup: steps of linear warm-up.
         schedule: ``cosine``, falling to 0, or ``step``, times `gamma` at each of `steps`.
         steps: iterations at which the rate falls, for ``schedule: step``.
         gamma: factor of each such fall.
@@ -64,8 +64,8 @@ class TrainConfig:
         sync_batchnorm: take statistics of normalisation over all processes' images, not over each
             one's own.
         augment: change images at random: mirror every second one, and what the next four say.
-        scale_jitter: least and greatest factor of an image's size; ``[1, 1]`` keeps it.
-        aspect_jitter: least and greatest factor of width to height; ``[1, 1]`` keeps it.
+        scale_jitter: smallest and largest factor of an image's size; ``[1, 1]`` keeps it.
+        aspect_jitter: smallest and largest factor of width to height; ``[1, 1]`` keeps it.
         recolour: change colours, and blur and roughen some images.
         copy_paste: how often whole objects of another image are pasted in front, 0..1.
         precision: of the convolutions: ``fp32``; ``bf16``, twice as fast on CPUs and GPUs that
@@ -73,9 +73,9 @@ class TrainConfig:
             the loss scaled; ``auto``: bf16 where the device has it. A run keeps what was chosen.
         seed: of the initial weights, the order of the images and every random choice.
         evaluate_every: steps between evaluations on `val`.
-        best: figure by which the best weights are kept; higher is better.
+        best_metric: validation metric by which ``best.safetensors`` is chosen; higher is better.
         checkpoint_every: steps between checkpoints.
-        keep: newest checkpoints that stay.
+        keep_checkpoints: how many of the newest checkpoints stay.
         log_every: steps between lines of the log.
         device: ``cpu``, ``cuda``, or ``auto``: a GPU where there is one.
         processes: share every batch and average their gradients. Started here if greater than 1;
@@ -116,9 +116,9 @@ class TrainConfig:
     precision: str = "auto"
     seed: int = 0
     evaluate_every: int = 500
-    best: str = "coco.amodal_mask.AP"
+    best_metric: str = "coco.amodal_mask.AP"
     checkpoint_every: int = 500
-    keep: int = 2
+    keep_checkpoints: int = 2
     log_every: int = 20
     device: str = "auto"
     processes: int = 1
@@ -127,9 +127,9 @@ class TrainConfig:
     cache_mb: int = CACHE_MB
 
     def __post_init__(self) -> None:
-        for key, least in LEAST.items():
-            if not getattr(self, key) >= least:
-                raise ConfigError(f"{key} must be at least {least}, but is {getattr(self, key)}")
+        for key, minimum in MINIMUM.items():
+            if not getattr(self, key) >= minimum:
+                raise ConfigError(f"{key} must be at least {minimum}, but is {getattr(self, key)}")
         for key, valid in CHOICES.items():
             if getattr(self, key) not in valid:
                 raise ConfigError(
@@ -144,7 +144,7 @@ class TrainConfig:
         for key in ("scale_jitter", "aspect_jitter"):
             jitter = getattr(self, key)
             if len(jitter) != 2 or not 0 < jitter[0] <= jitter[1]:
-                raise ConfigError(f"{key} must be [least, greatest] above 0, but is {jitter}")
+                raise ConfigError(f"{key} must be [minimum, maximum] above 0, but is {jitter}")
         if not 0 <= self.copy_paste <= 1:
             raise ConfigError(f"copy_paste must be 0 to 1, but is {self.copy_paste}")
         if len(self.input_hw) != 2 or any(n < 32 or n % 32 for n in self.input_hw):
@@ -153,11 +153,11 @@ class TrainConfig:
             )
 
 
-MODEL_OF_DEFAULT = "orcnn_light"
+DEFAULT_MODEL = "orcnn_light"
 
 RESUMABLE = (
-    *("val", "out", "iterations", "evaluate_every", "best", "checkpoint_every", "keep"),
-    *("log_every", "device", "threads", "workers", "cache_mb"),
+    *("val", "out", "iterations", "evaluate_every", "best_metric", "checkpoint_every"),
+    *("keep_checkpoints", "log_every", "device", "threads", "workers", "cache_mb"),
 )
 """Keys that may differ when a run is resumed; another value of any other needs a new run."""
 
@@ -169,7 +169,7 @@ def from_mapping(values: Mapping[str, Any], *, source: str) -> TrainConfig:
         ConfigError: an unknown key or a value of the wrong type; names `source`.
     """
     values = dict(values)
-    model = _model_from(values.pop("model", MODEL_OF_DEFAULT), source)
+    model = _model_from(values.pop("model", DEFAULT_MODEL), source)
     return TrainConfig(model=model, **_typed(TrainConfig, values, source))
 
 
@@ -229,7 +229,7 @@ def load(path: Path, overrides: Sequence[str]) -> TrainConfig:
             raise ConfigError(f"'{word}' is not of the form key=value")
         value = yaml.safe_load(text) if text else ""
         if key.startswith("model."):
-            model = values.get("model", MODEL_OF_DEFAULT)
+            model = values.get("model", DEFAULT_MODEL)
             model = model if isinstance(model, dict) else {"name": model}
             values["model"] = {**model, key.removeprefix("model."): value}
         else:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from amodal_perception.errors import ConfigError, ModelFileError
 from training import distributed
 from training.loop import checkpoints
-from training.models.backbones import pretrained
+from training.models.backbones import pretrained_weights
 
 ONNX_PREFIX = "model."
 """Before the names of the network's tensors in an exported file."""
@@ -29,7 +29,7 @@ def start_from(model: nn.Module, path: Path, made: Collection[str] = ()) -> None
     Args:
         model: changed in place.
         path: run folder, checkpoint, ``.onnx`` file that `training.export` wrote, or a file of
-            torchvision's weights (`training.models.backbones.pretrained`).
+            torchvision's weights (`training.models.backbones.pretrained_weights`).
         made: names of tensors that come from elsewhere, and are neither taken nor missing.
 
     Raises:
@@ -39,11 +39,11 @@ def start_from(model: nn.Module, path: Path, made: Collection[str] = ()) -> None
     if path.suffix == ".onnx":
         loaded = read_onnx(path)
     elif path.suffix in (".pth", ".pt", ".safetensors"):
-        loaded = pretrained.read(path)
+        loaded = pretrained_weights.read(path)
     else:
         loaded = checkpoints.averaged_weights(path)
     own = model.state_dict()
-    loaded = pretrained.fill_mask_heads(loaded, own)
+    loaded = pretrained_weights.fill_mask_heads(loaded, own)
     own = {name: value for name, value in own.items() if name not in made}
     taken = {k: v for k, v in loaded.items() if k in own and own[k].shape == v.shape}
     if not taken:

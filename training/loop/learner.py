@@ -1,4 +1,4 @@
-"""Build what learns: network, averaged weights (EMA), optimiser and loss scaler."""
+"""Build the training state: network, averaged weights (EMA), optimiser and loss scaler."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def make_learner(
     Args:
         config: the settings.
         num_classes: of the data.
-        device: to learn on.
+        device: to train on.
         prepared: tensors made from the training data, which replace those started from.
     """
     torch.manual_seed(config.seed)

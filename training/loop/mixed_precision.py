@@ -23,7 +23,7 @@ def precision_of(run: Path, device: torch.device) -> str:
 
 
 def has_bf16(device: torch.device) -> bool:
-    """Tell whether a device computes in bfloat16; others imitate it, many times slower."""
+    """Return whether a device computes in bfloat16; others emulate it, many times slower."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     flags = {word for name in ("flags", "Features") for word in cpu_info(name).split()}

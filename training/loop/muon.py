@@ -16,7 +16,7 @@ MOMENTUM = 0.95
 ADAM_RMS = 0.2
 """Size of an update's elements, root mean square: AdamW's, so that its rates serve here too (Liu
 et al., "Muon is scalable for LLM training", 2025, section 2.2)."""
-LEAST_SIDE = 16
+MIN_SIDE = 16
 """Matrices with fewer rows or columns have no rare directions to speak of."""
 
 

@@ -10,15 +10,15 @@ from torch import nn
 
 from amodal_perception.errors import ConfigError
 from training.loop.config import TrainConfig
-from training.loop.muon import LEAST_SIDE, Muon
+from training.loop.muon import MIN_SIDE, Muon
 
-TRUNK = ("backbone", "fpn", "detector")
+SHARED = ("backbone", "fpn", "detector")
 
 
 def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
     """Build the optimiser: AdamW, SGD with momentum as in the papers' schedules, or Muon.
 
-    Muon moves the matrices of the trunk, which all networks have, and AdamW the rest: with Muon
+    Muon updates the weight matrices of backbone, pyramid and detector, AdamW the rest: with Muon
     the mask heads, which see a few places of an image, did worse in the one comparison made.
 
     Biases and normalisation do not decay. (Detectron's schedules let biases decay: at 1e-4 that
@@ -34,9 +34,9 @@ def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimiz
         matrices = {
             id(p)
             for name, part in model.named_children()
-            if name in TRUNK
+            if name in SHARED
             for p in part.parameters()
-            if p.ndim > 1 and min(p.flatten(1).shape) >= LEAST_SIDE
+            if p.ndim > 1 and min(p.flatten(1).shape) >= MIN_SIDE
         }
         groups[0]["params"] = [p for p in decaying if id(p) not in matrices]
         groups.append(
@@ -79,7 +79,7 @@ def learning_rate(config: TrainConfig, iteration: int) -> float:
 
 
 @torch.no_grad()
-def update_average(ema: nn.Module, model: nn.Module, config: TrainConfig, iteration: int) -> None:
+def update_ema(ema: nn.Module, model: nn.Module, config: TrainConfig, iteration: int) -> None:
     """Update the exponential moving average (EMA) of weights and normalisation statistics.
 
     Early weights are far from good: the average is over a window that grows with the run.

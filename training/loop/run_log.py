@@ -20,7 +20,7 @@ class RunLog:
 
     Args:
         run: run folder.
-        first: iterations already done; what an interrupted run wrote of later ones is dropped.
+        first: iterations already done; log entries of later ones are dropped.
         total: iterations of the whole run.
         silent: write nothing: another process does.
     """
@@ -68,16 +68,16 @@ class RunLog:
         metrics: dict[str, float],
         pictures: dict[str, UInt8Array],
         *,
-        best: str,
+        best_metric: str,
         kept: bool,
     ) -> None:
-        """Log figures on the validation data, and print the one that decides.
+        """Log metrics on the validation data, and print the one that chooses the best weights.
 
         Args:
             iteration: steps done.
             metrics: figures by name.
             pictures: [H, W, 3] uint8 RGB by name.
-            best: name of the figure that decides.
+            best_metric: name of the metric that chooses the best weights.
             kept: these weights are the best so far.
         """
         if self.silent:
@@ -88,7 +88,9 @@ class RunLog:
             self._board.add_image(name, picture, iteration, dataformats="HWC")
         self._write({"iteration": iteration, "metrics": metrics})
         # Not printed directly, which would break the bar.
-        self._bar.write(f"{iteration}: {best} {metrics.get(best, 0):.4f}{' (best)' * kept}")
+        self._bar.write(
+            f"{iteration}: {best_metric} {metrics.get(best_metric, 0):.4f}{' (best)' * kept}"
+        )
 
     def _write(self, record: dict[str, Any]) -> None:
         self._lines.write(json.dumps({**record, "time_s": round(time.time(), 1)}) + "\n")
@@ -96,7 +98,7 @@ class RunLog:
 
 
 def cut_log(run: Path, iteration: int) -> None:
-    """Drop what the log says of steps after `iteration`: they will be done again."""
+    """Truncate the log after `iteration`: later steps will be repeated."""
     path = run / "log.jsonl"
     lines = path.read_text().splitlines(keepends=True) if path.exists() else []
     # A killed run may leave its last line unfinished.

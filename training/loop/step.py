@@ -13,7 +13,7 @@ from training import distributed
 from training.loop.batch_pictures import save_batch
 from training.loop.checkpoints import Learner
 from training.loop.config import TrainConfig
-from training.loop.optim import learning_rate, update_average
+from training.loop.optim import learning_rate, update_ema
 from training.models import Network
 from training.structures import Batch
 
@@ -63,7 +63,7 @@ def step(
     learner.scaler.step(learner.optimizer)
     learner.scaler.update()
     if distributed.rank() == 0:
-        update_average(learner.ema, learner.model, config, iteration)
+        update_ema(learner.ema, learner.model, config, iteration)
     return terms
 
 

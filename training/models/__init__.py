@@ -36,19 +36,19 @@ Network = Asn | Bcnet | Blade | MaskRcnn | Orcnn | Pgexp
 
 
 class ModelSettings(Protocol):
-    """What decides how a network is built and what it minimises."""
+    """Settings of a network: its modules and the weights of its loss."""
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
 
     @property
     def instances(self) -> int:
-        """How many objects are returned."""
+        """Number of detections that are returned, N of the contract."""
 
     def build(self, num_classes: int) -> Network:
         """Build the network with random weights."""
 
     def prepare(self, data: Path, run: Path, seed: int, device: torch.device) -> dict[str, Tensor]:
-        """Make tensors of the network from the training data, before it learns."""
+        """Compute buffers of the network from the training data, before training."""
 
 
 MODELS: dict[str, type[ModelSettings]] = {

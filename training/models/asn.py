@@ -23,10 +23,10 @@ from torch import Tensor, nn
 
 from training.distributed import all_reduce_mean
 from training.models.backbones.normalize import Normalize
-from training.models.detector import image_size_hw, with_masks
-from training.models.parts import LightParts, Parts, Trunk
+from training.models.detector_protocol import image_size_hw, with_masks
 from training.models.roi.mask_heads import MASK_CELLS, ROI_CELLS, initialise, mask_loss
 from training.models.roi.roi_align import crop_masks
+from training.models.shared_modules import LightSharedSettings, SharedModules, SharedSettings
 from training.structures import Batch, Detections
 
 BRANCH_CELLS = 7
@@ -36,7 +36,7 @@ OCCLUDED_RATE = 0.05
 
 
 class OcclusionBranch(nn.Module):
-    """Tells occluded objects from whole ones, from 7 x 7 features."""
+    """Occlusion branch: classifies RoIs as occluded or not, from 7 x 7 features."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ class OcclusionBranch(nn.Module):
 
 
 class Extraction(nn.Module):
-    """Brings the 7 x 7 features of both branches to the mask heads' 14 x 14."""
+    """Multi-level coding: features of both branches, 7 x 7, to the mask heads' 14 x 14."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -70,7 +70,7 @@ class Extraction(nn.Module):
 
 
 class CodedMaskHead(nn.Module):
-    """A mask head whose first convolution's result is combined with the codes."""
+    """Mask head that merges the codes into its features after the first convolution."""
 
     def __init__(self, channels: int, rest: nn.Module) -> None:
         super().__init__()
@@ -93,19 +93,21 @@ class CodedMaskHead(nn.Module):
 
 
 class Asn(nn.Module):
-    """See the module's docstring."""
+    """ASN: a detector, an occlusion branch, and mask heads that its features guide."""
 
-    def __init__(self, trunk: Trunk, amodal: CodedMaskHead, visible: CodedMaskHead) -> None:
+    def __init__(
+        self, shared: SharedModules, amodal: CodedMaskHead, visible: CodedMaskHead
+    ) -> None:
         super().__init__()
         self.normalize = Normalize()
-        self.backbone, self.fpn, self.detector = trunk.backbone, trunk.fpn, trunk.detector
-        self.pool = trunk.pool
-        self.occlusion = OcclusionBranch(trunk.channels)
-        self.extraction = Extraction(trunk.channels)
+        self.backbone, self.fpn, self.detector = shared.backbone, shared.fpn, shared.detector
+        self.pool = shared.pool
+        self.occlusion = OcclusionBranch(shared.channels)
+        self.extraction = Extraction(shared.channels)
         self.mask_heads = nn.ModuleDict({"amodal": amodal, "visible": visible})
 
     def forward(self, images: Tensor) -> Detections:
-        """Find the objects in [B, H, W, 3] uint8 RGB images."""
+        """Detect and segment objects in [B, H, W, 3] uint8 RGB images."""
         levels = self.fpn(self.backbone(self.normalize(images)))
         proposals = self.detector.detect(levels, image_size_hw(images))
         small = self.pool(levels, proposals.boxes_xyxy, cells=BRANCH_CELLS)
@@ -130,7 +132,7 @@ class Asn(nn.Module):
 
         Args:
             batch: images and truth.
-            generator: draws what the detector and the heads are trained on.
+            generator: of random sampling: anchors, proposals and RoIs to train on.
         """
         levels = self.fpn(self.backbone(self.normalize(batch.images)))
         losses, rois = self.detector.loss_and_rois(levels, batch, generator)
@@ -150,7 +152,7 @@ class Asn(nn.Module):
 
 @torch.no_grad()
 def is_occluded(batch: Batch) -> Tensor:
-    """Tell which instances are occluded, [B, M] float32, 0 or 1."""
+    """Return which instances are occluded, [B, M] float32, 0 or 1."""
     amodal = batch.amodal.flatten(2).sum(2, dtype=torch.float32)
     visible = batch.visible.flatten(2).sum(2, dtype=torch.float32)
     return (amodal - visible > OCCLUDED_RATE * amodal).to(torch.float32)
@@ -163,21 +165,21 @@ def _conv(in_channels: int, out_channels: int) -> nn.Conv2d:
 
 
 @dataclass(frozen=True)
-class AsnSettings(Parts):
+class AsnSettings(SharedSettings):
     """ASN as published."""
 
     def build(self, num_classes: int) -> Asn:
         """Build the network with random weights."""
-        trunk = self.trunk(num_classes)
+        shared = self.build_shared(num_classes)
         heads = [
             CodedMaskHead(
-                trunk.channels, self.build_mask_head(num_classes, convs=self.mask_convs - 1)
+                shared.channels, self.build_mask_head(num_classes, convs=self.mask_convs - 1)
             )
             for _ in range(2)
         ]
-        return Asn(trunk, *heads)
+        return Asn(shared, *heads)
 
 
 @dataclass(frozen=True)
-class AsnLightSettings(LightParts, AsnSettings):
+class AsnLightSettings(LightSharedSettings, AsnSettings):
     """ASN of the default model's size."""

@@ -8,7 +8,7 @@
 
 Trained on visible masks it is the plain baseline; on amodal masks and boxes it is ORCNN's and
 BCNet's baseline AmodalMRCNN, and with eight convolutions in the mask head PGExp's MRCNN-8. It has
-one mask, so that one stands for the other too (the rule of ORCNN, section 3.3, for scoring).
+one mask, which is returned as amodal and as visible mask (ORCNN, section 3.3, scores it so).
 """
 
 from __future__ import annotations
@@ -19,32 +19,33 @@ import torch
 from torch import Tensor, nn
 
 from training.models.backbones.normalize import Normalize
-from training.models.detector import image_size_hw, with_masks
-from training.models.parts import LightParts, Parts, Trunk
+from training.models.detector_protocol import image_size_hw, with_masks
+from training.models.detectors.box_geometry import boxes_of_masks
 from training.models.roi.mask_heads import MASK_CELLS, ROI_CELLS, mask_loss
 from training.models.roi.roi_align import crop_masks
+from training.models.shared_modules import LightSharedSettings, SharedModules, SharedSettings
 from training.structures import Batch, Detections
 
 
 class MaskRcnn(nn.Module):
-    """See the module's docstring.
+    """Mask R-CNN with one mask head, for visible or for amodal masks.
 
     Args:
-        trunk: everything up to the mask head.
+        shared: backbone, pyramid, detector and RoIAlign.
         head: the mask head.
         target: ``visible`` or ``amodal``, which boxes and masks it learns.
     """
 
-    def __init__(self, trunk: Trunk, head: nn.Module, *, target: str) -> None:
+    def __init__(self, shared: SharedModules, head: nn.Module, *, target: str) -> None:
         super().__init__()
         self.target = target
         self.normalize = Normalize()
-        self.backbone, self.fpn, self.detector = trunk.backbone, trunk.fpn, trunk.detector
-        self.pool = trunk.pool
+        self.backbone, self.fpn, self.detector = shared.backbone, shared.fpn, shared.detector
+        self.pool = shared.pool
         self.mask_heads = nn.ModuleDict({target: head})
 
     def forward(self, images: Tensor) -> Detections:
-        """Find the objects in [B, H, W, 3] uint8 RGB images."""
+        """Detect and segment objects in [B, H, W, 3] uint8 RGB images."""
         levels = self.fpn(self.backbone(self.normalize(images)))
         proposals = self.detector.detect(levels, image_size_hw(images))
         features = self.pool(levels, proposals.boxes_xyxy, cells=ROI_CELLS)
@@ -57,7 +58,7 @@ class MaskRcnn(nn.Module):
 
         Args:
             batch: images and truth.
-            generator: draws what the detector and the mask head are trained on.
+            generator: of random sampling: anchors, proposals and RoIs to train on.
         """
         if self.target == "visible":
             batch = batch._replace(boxes_xyxy=boxes_of_masks(batch.visible))
@@ -70,44 +71,31 @@ class MaskRcnn(nn.Module):
         return {**losses, self.target: loss}
 
 
-@torch.no_grad()
-def boxes_of_masks(masks: Tensor) -> Tensor:
-    """Return the tight boxes [..., 4] xyxy float32 of masks [..., H, W]; 0 where one is empty."""
-    low_high = []
-    for across in (-2, -1):  # columns that have a pixel give x, rows give y
-        used = masks.amax(across).to(torch.float32)  # [..., W] or [..., H]
-        length = used.shape[-1]
-        low_high.append((used.argmax(-1), length - used.flip(-1).argmax(-1)))
-    (x0, x1), (y0, y1) = low_high
-    boxes = torch.stack([x0, y0, x1, y1], -1).to(torch.float32)
-    return boxes * (masks.flatten(-2).amax(-1) > 0)[..., None]
-
-
 @dataclass(frozen=True)
-class MaskRcnnSettings(Parts):
+class MaskRcnnSettings(SharedSettings):
     """Mask R-CNN on visible boxes and masks."""
 
     def build(self, num_classes: int) -> MaskRcnn:
         """Build the network with random weights."""
         head = self.build_mask_head(num_classes)
-        return MaskRcnn(self.trunk(num_classes), head, target="visible")
+        return MaskRcnn(self.build_shared(num_classes), head, target="visible")
 
 
 @dataclass(frozen=True)
-class MaskRcnnLightSettings(LightParts, MaskRcnnSettings):
+class MaskRcnnLightSettings(LightSharedSettings, MaskRcnnSettings):
     """Mask R-CNN of the default model's size."""
 
 
 @dataclass(frozen=True)
-class AmodalMaskRcnnSettings(Parts):
+class AmodalMaskRcnnSettings(SharedSettings):
     """Mask R-CNN on amodal boxes and masks (AmodalMRCNN); ``mask_convs: 8`` makes it MRCNN-8."""
 
     def build(self, num_classes: int) -> MaskRcnn:
         """Build the network with random weights."""
         head = self.build_mask_head(num_classes)
-        return MaskRcnn(self.trunk(num_classes), head, target="amodal")
+        return MaskRcnn(self.build_shared(num_classes), head, target="amodal")
 
 
 @dataclass(frozen=True)
-class AmodalMaskRcnnLightSettings(LightParts, AmodalMaskRcnnSettings):
+class AmodalMaskRcnnLightSettings(LightSharedSettings, AmodalMaskRcnnSettings):
     """AmodalMRCNN of the default model's size."""

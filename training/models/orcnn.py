@@ -17,29 +17,30 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from training.models.backbones.normalize import Normalize
-from training.models.detector import image_size_hw, scored_by_masks, with_masks
-from training.models.parts import LightParts, Parts, Trunk
+from training.models.detector_protocol import image_size_hw, with_masks
+from training.models.mask_scoring import rescore_by_maskness
 from training.models.roi.mask_heads import MASK_CELLS, ROI_CELLS, mask_loss
 from training.models.roi.roi_align import crop_masks
+from training.models.shared_modules import LightSharedSettings, SharedModules, SharedSettings
 from training.structures import Batch, Detections
 
 
-class MaskLogits(NamedTuple):
-    """Logits inside the amodal box, each [R, m, m]."""
+class OrcnnMaskLogits(NamedTuple):
+    """Mask logits inside the amodal boxes of R RoIs, each [R, 28, 28]."""
 
     amodal: Tensor
     visible: Tensor
     occluded: Tensor
 
 
-class OcclusionMaskHeads(nn.Module):
+class OrcnnMaskHeads(nn.Module):
     """Two unshared heads on the same RoI features; the occluded mask is their difference.
 
     Args:
         amodal: a mask head.
         visible: another of the same kind; it starts with the weights of the first.
-        independent: let no gradient pass from visible and occluded masks to the amodal head and
-            to the features (the paper's "independent").
+        independent: no gradient from visible and occluded masks to the amodal head and to the
+            features (the paper's "independent").
     """
 
     def __init__(
@@ -51,42 +52,44 @@ class OcclusionMaskHeads(nn.Module):
         self.independent = independent
         visible.load_state_dict(amodal.state_dict())
 
-    def forward(self, roi_features: Tensor, labels: Tensor) -> MaskLogits:
+    def forward(self, roi_features: Tensor, labels: Tensor) -> OrcnnMaskLogits:
         """Predict the three masks of RoIs from [R, C, 14, 14], for their classes [R]."""
         z_A = self.amodal(roi_features, labels)
         features = roi_features.detach() if self.independent else roi_features
         z_V = self.visible(features, labels)
         whole = z_A.detach() if self.independent else z_A
         # Without the ReLU a confident "not visible" would turn background into "occluded".
-        return MaskLogits(z_A, z_V, whole - F.relu(z_V))
+        return OrcnnMaskLogits(z_A, z_V, whole - F.relu(z_V))
 
 
 class Orcnn(nn.Module):
-    """Occlusion R-CNN; see the module's docstring."""
+    """Occlusion R-CNN: a detector, then amodal, visible and occluded mask of every RoI."""
 
-    def __init__(self, trunk: Trunk, heads: OcclusionMaskHeads, settings: OrcnnSettings) -> None:
+    def __init__(
+        self, shared: SharedModules, heads: OrcnnMaskHeads, settings: OrcnnSettings
+    ) -> None:
         super().__init__()
         self.settings = settings
         self.normalize = Normalize()
-        self.backbone, self.fpn, self.detector = trunk.backbone, trunk.fpn, trunk.detector
-        self.pool = trunk.pool
+        self.backbone, self.fpn, self.detector = shared.backbone, shared.fpn, shared.detector
+        self.pool = shared.pool
         self.mask_heads = heads
 
     def forward(self, images: Tensor) -> Detections:
-        """Find the objects in [B, H, W, 3] uint8 RGB images."""
+        """Detect and segment objects in [B, H, W, 3] uint8 RGB images."""
         levels = self.fpn(self.backbone(self.normalize(images)))
         proposals = self.detector.detect(levels, image_size_hw(images))
         features = self.pool(levels, proposals.boxes_xyxy, cells=ROI_CELLS)
         z = self.mask_heads(features, proposals.labels.flatten())
         seen = with_masks(proposals, amodal=z.amodal.sigmoid(), visible=z.visible.sigmoid())
-        return scored_by_masks(seen) if self.settings.mask_scores else seen
+        return rescore_by_maskness(seen) if self.settings.mask_scores else seen
 
     def losses(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         """Return the named terms of the training loss, weighted; their sum is minimised.
 
         Args:
             batch: images and truth.
-            generator: draws what the detector and the mask heads are trained on.
+            generator: of random sampling: anchors, proposals and RoIs to train on.
         """
         levels = self.fpn(self.backbone(self.normalize(batch.images)))
         losses, rois = self.detector.loss_and_rois(levels, batch, generator)
@@ -98,9 +101,9 @@ class Orcnn(nn.Module):
 
 
 def occlusion_losses(
-    logits: MaskLogits, amodal: Tensor, visible: Tensor, settings: OrcnnSettings
+    logits: OrcnnMaskLogits, amodal: Tensor, visible: Tensor, settings: OrcnnSettings
 ) -> dict[str, Tensor]:
-    """Return L_A, L_V and L_IV, weighted; a term of weight 0 is left out.
+    """ORCNN's mask losses L_A, L_V and L_IV, weighted; a term of weight 0 is left out.
 
     Args:
         logits: of R >= 0 RoIs.
@@ -121,7 +124,7 @@ def occlusion_losses(
 
 
 @dataclass(frozen=True)
-class OrcnnSettings(Parts):
+class OrcnnSettings(SharedSettings):
     """ORCNN as published.
 
     The paper's variants: ``w/o L_IV`` is ``occluded_weight: 0``, ``w/o L_V`` is
@@ -136,8 +139,8 @@ class OrcnnSettings(Parts):
         hidden_weight: of hidden pixels in L_A and L_V; the paper's is 1. They are few (6 % of the
             amodal boxes' area in the simulated scenes), and all that is known of the order of
             objects comes from them.
-        independent: L_V and L_IV do not reach the amodal head and the features.
-        mask_scores: an unsure mask lowers the score of its object, see `scored_by_masks`; the
+        independent: no gradient of L_V and L_IV to the amodal head and the features.
+        mask_scores: multiply scores by the maskness of the masks, see `rescore_by_maskness`; the
             paper's scores are the detector's.
     """
 
@@ -149,14 +152,14 @@ class OrcnnSettings(Parts):
 
     def build(self, num_classes: int) -> Orcnn:
         """Build the network with random weights."""
-        heads = OcclusionMaskHeads(
+        heads = OrcnnMaskHeads(
             self.build_mask_head(num_classes),
             self.build_mask_head(num_classes),
             independent=self.independent,
         )
-        return Orcnn(self.trunk(num_classes), heads, self)
+        return Orcnn(self.build_shared(num_classes), heads, self)
 
 
 @dataclass(frozen=True)
-class OrcnnLightSettings(LightParts, OrcnnSettings):
+class OrcnnLightSettings(LightSharedSettings, OrcnnSettings):
     """The default model."""

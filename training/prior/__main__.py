@@ -1,7 +1,8 @@
-"""Make PGExp's prior: ``python -m training.prior DATA --out FOLDER [key=value ...]``.
+"""Build PGExp's expansion prior: ``python -m training.prior DATA --out FOLDER [key=value ...]``.
 
 DATA is a folder in the amodal COCO format. The words are settings of ``model``, as ``slots=500``;
-``model.prior=FOLDER`` lets training runs use the result. What is there already is not made again.
+``model.prior=FOLDER`` lets training runs use the result.
+Stages whose files are there are not repeated.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ def _settings(name: str, words: list[str]) -> PgexpSettings:
 
 
 def _report(folder: Path, seconds: float) -> None:
-    from training.models.pgexp.prior.stages import figures
+    from training.models.pgexp.prior_building.prior_stages import figures
 
     for name, facts in figures(folder).items():
         shown = {k: v for k, v in facts.items() if isinstance(v, float)}

@@ -1,1 +1,1 @@
-"""Measurements made once, to answer a question about models."""
+"""Studies: measurements that each answer one question about models; each file names its own."""

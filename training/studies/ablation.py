@@ -1,4 +1,4 @@
-"""Ablation tables: train and evaluate systems of one size on one data set.
+"""Ablation tables: what does each part of a paper's system contribute, at the light models' size?
 
     python -m training.studies.ablation data=DIR val=DIR
 
@@ -6,7 +6,7 @@ Trains the rows of ORCNN's Table 6 (and the baselines), or with ``--table`` thos
 (``bcnet``), PGExp's Table 1 and Figure 4 (``pgexp``) or BLADE's tables (``blade``), one after the
 other, from the same seed and for the same budget, evaluates each, and prints the table, which also
 goes to ``OUT/table.md``.
-Running it again goes on where it stopped. Words ``key=value`` are settings over
+The same command resumes an interrupted study. Words ``key=value`` are settings over
 ``config/train/orcnn_light.yaml`` for all rows.
 """
 
@@ -205,13 +205,13 @@ def run_row(name: str, out: Path, words: Sequence[str]) -> dict[str, float]:
         assert found is not None
         figures = evaluate_predictions(truth, found[0], PROTOCOLS)
         assert isinstance(runtime, evaluate.TorchRuntime)
-        for title, measured in _with_known_boxes(runtime, truth).items():
+        for title, measured in _figures_with_true_boxes(runtime, truth).items():
             figures |= {f"{title}.{key}": value for key, value in measured.items()}
         files.write_json(path, figures, indent=2)
     return json.loads(path.read_text())
 
 
-def _with_known_boxes(
+def _figures_with_true_boxes(
     runtime: evaluate.TorchRuntime, truth: amodal_coco.AmodalCoco
 ) -> dict[str, dict[str, float]]:
     if not isinstance(runtime.model, Blade):

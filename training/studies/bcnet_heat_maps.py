@@ -1,9 +1,9 @@
-"""Visualize BCNet's two layers as heat maps.
+"""Heat maps of BCNet: where does it see the occluder and where the occludee in a RoI?
 
     python -m training.studies.bcnet_heat_maps RUN --data DIR --out DIR
 
-A page like the paper's figure 7: for objects that something hides, the RoI, where the network sees
-the occluder's contour and mask in it, and where the occludee's. BCNet only.
+Writes a page like the paper's figure 7: for occluded objects the RoI, and the predicted contour
+and mask of occluder and occludee in it. BCNet only.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""Visualize BLADE's directed expansion.
+"""Heat maps of BLADE: how does directed expansion turn a visible into an amodal mask?
 
     python -m training.studies.blade_expansion RUN --data DIR --out DIR
 
-A page after the paper's figure 4: for the most hidden objects of some images, what is seen of
-them, the overlapping region, how the neighbour loss pulls the amodal mask (the active band), and
-what comes of it. BLADE only, prompted with the true boxes; true masks are not used.
+Writes a page after the paper's figure 4: for the most occluded objects of some images the visible
+mask, the overlapping region, the gradient of the neighbour loss on the amodal mask (the active
+band) and the result. BLADE only, prompted with the true boxes; true masks are not used.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ from amodal_perception.storage.image_files import read_image
 from amodal_perception.structures import FloatArray, UInt8Array
 from training.evaluate import ANNOTATIONS
 from training.models.blade.blade import Blade
+from training.models.blade.blade_losses import BladeMaskLogits, box_targets
 from training.models.blade.condinst import MASK_STRIDE
-from training.models.blade.losses import MapLogits, box_targets
 from training.models.blade.overlap_regions import neighbour_loss
-from training.models.detector import image_size_hw
+from training.models.detector_protocol import image_size_hw
 from training.studies.box_prompts import load_blade, points_for
 from training.studies.object_strips import figure, heat, resized, section, strip, tile
 
@@ -45,7 +45,7 @@ MARGIN = 0.15
 
 
 def pull_of_neighbours(
-    logits: MapLogits, visible_xyxy: Tensor, amodal_xyxy: Tensor, *, threshold: float
+    logits: BladeMaskLogits, visible_xyxy: Tensor, amodal_xyxy: Tensor, *, threshold: float
 ) -> Tensor:
     """Return how the neighbour loss moves the logits of m_a: its gradient, turned round.
 

@@ -1,9 +1,9 @@
-"""Evaluate with box prompts: segment objects given their boxes.
+"""Box prompts: how good are BLADE's and BoxInst's masks of objects whose boxes are given?
 
-    python -m training.studies.box_prompts RUN --data DIR
+    python -m training.studies.box_prompts RUN --data DIR --out DIR
 
-The test of BLADE's paper: the prompt is the visible box of an object (B_test), and the mask that
-the network returns is measured, by level of occlusion. ``--box amodal`` prompts with the amodal
+The test of BLADE's paper: the prompt is the visible box of an object (B_test); the predicted mask
+is measured by level of occlusion. ``--box amodal`` prompts with the amodal
 box instead ("known centre"), as the paper does for its baseline BoxInst. For runs of these two.
 """
 
@@ -32,8 +32,8 @@ from amodal_perception.structures import BoolArray, FloatArray, LetterboxTransfo
 from training.evaluate import ANNOTATIONS, TorchRuntime, labels_of, load, write_figures
 from training.models.blade.blade import Blade
 from training.models.blade.condinst import MASK_STRIDE
-from training.models.detector import Proposals, image_size_hw
-from training.models.detectors.box_coding import box_iou
+from training.models.detector_protocol import Proposals, image_size_hw
+from training.models.detectors.box_geometry import box_iou
 from training.models.detectors.instance_points import Points
 
 KEYS = {"visible": "visible_bbox", "amodal": "bbox"}
@@ -166,6 +166,7 @@ def _segmented(
     prompts_xywh: FloatArray,
     labels: Tensor,
 ) -> list[Json]:
+    """Segment an image's prompts [G, 4] xywh, camera pixels; return the annotations' masks."""
     camera = xywh_to_xyxy(prompts_xywh.astype(np.float32))
     boxes = camera * np.tile(transform.scale_xy, 2) + np.tile(transform.offset_xy, 2)
     assert isinstance(runtime.model, Blade)
@@ -176,11 +177,11 @@ def _segmented(
         torch.from_numpy(boxes.astype(np.float32)).to(device),
         labels.to(device),
     )
-    answers = []
+    annotations = []
     for whole_map, part_map in zip(amodal.cpu().numpy(), visible.cpu().numpy()):
         whole, part = to_camera(whole_map, transform), to_camera(part_map, transform)
         x, y, width, height = cv2.boundingRect(whole.view(np.uint8))
-        answers.append(
+        annotations.append(
             {
                 "segmentation": encode_mask(whole),
                 "visible_segmentation": encode_mask(part & whole),
@@ -189,7 +190,7 @@ def _segmented(
                 "iscrowd": 0,
             }
         )
-    return answers
+    return annotations
 
 
 def load_blade(run: Path, device: torch.device, num_threads: int = 0) -> TorchRuntime:
@@ -207,9 +208,9 @@ def load_blade(run: Path, device: torch.device, num_threads: int = 0) -> TorchRu
     return runtime
 
 
-def figures(truth: AmodalCoco, answers: AmodalCoco) -> dict[str, float]:
+def figures(truth: AmodalCoco, predictions: AmodalCoco) -> dict[str, float]:
     """Measure predictions by the protocols of box prompts."""
-    return evaluate(truth, answers, PROTOCOLS)
+    return evaluate(truth, predictions, PROTOCOLS)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -229,8 +230,8 @@ def main(arguments: list[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> None:
     runtime = load_blade(options.run, torch.device("cpu"), options.threads)
     truth = amodal_coco.read(options.data / ANNOTATIONS)
-    answers = predict_prompted(runtime, truth, box=options.box)
-    write_figures(options.out, truth, answers, PROTOCOLS)
+    predictions = predict_prompted(runtime, truth, box=options.box)
+    write_figures(options.out, truth, predictions, PROTOCOLS)
 
 
 if __name__ == "__main__":

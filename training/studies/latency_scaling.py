@@ -1,4 +1,6 @@
-"""Measure latency scaling: ``python -m training.studies.latency_scaling CONFIG.yaml --out DIR``.
+"""Latency scaling: how does latency grow with image size, instances and classes?
+
+    python -m training.studies.latency_scaling CONFIG.yaml --out DIR
 
 A configuration's network, with random weights (speed needs no training), at several image sizes,
 instance counts and class counts, one varied at a time; all are timed in turn by the same code as
@@ -24,7 +26,7 @@ from amodal_perception.replay.jobs import ModelSettings
 from amodal_perception.reports.benchmark_report import scaling_section
 from amodal_perception.reports.page import write_page
 from amodal_perception.storage.amodal_coco import Json
-from training.export.onnx_export import FORMAT_VERSION, SingleImage, describe, to_onnx
+from training.export.onnx_export import FORMAT_VERSION, SingleImage, store_metadata, to_onnx
 from training.loop.config import TrainConfig, load, model_name
 
 SCALES = (0.5, 0.75, 1.0, 1.5)
@@ -78,7 +80,7 @@ def write_model(config: TrainConfig, size: Size, folder: Path) -> Path:
             "training_data": "none: random weights",
             "metrics": "{}",
         }
-        describe(temporary, metadata)
+        store_metadata(temporary, metadata)
     return path
 
 

@@ -1,4 +1,4 @@
-"""Strips: what a network sees of an object, as small pictures side by side, for pages of them."""
+"""Tiles and strips for HTML pages: crops and heat maps of an object side by side."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ GAP_PX = 4
 
 
 def strip(tiles: Sequence[UInt8Array]) -> UInt8Array:
-    """Put tiles [TILE_PX, TILE_PX, 3] side by side, with white gaps between them."""
+    """Concatenate tiles [128, 128, 3] side by side, with white gaps: [128, W, 3] uint8 RGB."""
     gap = np.full((TILE_PX, GAP_PX, 3), 255, np.uint8)
     return np.concatenate([part for tile in tiles for part in (tile, gap)][:-1], 1)
 
 
 def tile(picture: UInt8Array) -> UInt8Array:
-    """Shrink a picture [H, W, 3] to a tile."""
+    """Resize a picture [H, W, 3] to a tile [128, 128, 3]."""
     size = (TILE_PX, TILE_PX)
     return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA))
 

@@ -1,11 +1,11 @@
-"""Compare occlusion orders from the visible mask and from the occluder's mask.
+"""Occlusion order: is it better from the visible mask or from the predicted occluder's mask?
 
     python -m training.studies.occluder_order RUN --data DIR
 
 The order of objects comes from what is hidden of each: amodal and not visible. A system that
-predicts an occluder's mask has a second opinion of what is hidden: amodal and occluder. This
-compares the edges that come of either, of both and of any of them. It needs a run whose visible
-mask is not itself made of the occluder's: BCNet with ``model.visible_mask=tail``. With
+predicts an occluder's mask has a second estimate of what is hidden: amodal and occluder. This
+evaluates the edges from either, from both and from any of them. It needs a run whose visible mask
+is not itself computed from the occluder's: BCNet with ``model.visible_mask=tail``. With
 ``--oracle-boxes`` the true boxes replace the detector, so that masks alone decide.
 """
 
@@ -42,7 +42,7 @@ FIGURES = ("precision", "recall", "F1")
 
 
 def hidden_by(rule: str, instances: Instances) -> Instances:
-    """Let visible be what the rule leaves of the amodal masks.
+    """Replace the visible masks by what the rule leaves of the amodal masks.
 
     Args:
         rule: of `RULES`.
@@ -64,19 +64,19 @@ def detected_scenes(
 ) -> Iterator[tuple[int, Scene]]:
     """Run inference on all images of a data set; objects of score 0.5 or more."""
     pipeline = Pipeline(runtime)
-    for image_id in tqdm(sorted(truth.images), "seeing", unit="image", delay=2, leave=False):
+    for image_id in tqdm(sorted(truth.images), "predicting", unit="image", delay=2, leave=False):
         image = read_image(truth.path.parent / truth.images[image_id]["file_name"])
         yield image_id, pipeline(Frame(image))
 
 
-def compare(
+def order_figures_by_rule(
     scenes: Iterable[tuple[int, Scene]], runtime: Runtime, truth: amodal_coco.AmodalCoco
 ) -> dict[str, dict[str, float]]:
-    """Return the end-to-end figures of the edges by rule.
+    """Measure precision, recall and F1 of the occlusion edges (end to end), by rule.
 
     Args:
-        scenes: what is seen, with the images' ids.
-        runtime: what saw it.
+        scenes: predicted, with the images' ids.
+        runtime: that predicted them.
         truth: of the same images.
 
     Raises:
@@ -118,8 +118,8 @@ def _run(options: argparse.Namespace) -> None:
     if options.threads:
         torch.set_num_threads(options.threads)
     truth = amodal_coco.read(options.data / ANNOTATIONS)
-    see = scenes_with_oracle_boxes if options.oracle_boxes else detected_scenes
-    found = compare(see(runtime, truth), runtime, truth)
+    scenes_of = scenes_with_oracle_boxes if options.oracle_boxes else detected_scenes
+    found = order_figures_by_rule(scenes_of(runtime, truth), runtime, truth)
     print("| hidden is | precision | recall | F1 |\n|---|---|---|---|")
     for rule, measured in found.items():
         cells = " | ".join(f"{100 * measured[name]:.1f}" for name in FIGURES)

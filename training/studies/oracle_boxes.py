@@ -1,10 +1,10 @@
-"""Evaluate mask heads with oracle boxes.
+"""Oracle boxes: how good are a network's masks when its detector is perfect?
 
     python -m training.studies.oracle_boxes RUN --data DIR --out DIR
 
-Average precision of a network says as much of its detector as of its masks, and what is not
-detected has no order. Here oracle boxes, the true amodal boxes and classes, replace the detector;
-masks, and the order that comes of them, are the network's. For systems that learn masks inside
+Average precision measures the detector as much as the masks, and objects that are not detected
+have no occlusion order. Here oracle boxes, the true amodal boxes and classes, replace the
+detector; masks, and the order from them, are the network's. For systems that learn masks inside
 amodal boxes: ORCNN, BCNet, PGExp, ASN and AmodalMRCNN. BLADE and BoxInst have
 `training.studies.box_prompts`.
 """
@@ -37,7 +37,7 @@ from amodal_perception.storage.image_files import read_image
 from amodal_perception.structures import Frame, Scene, UInt8Array
 from training.evaluate import ANNOTATIONS, TorchRuntime, labels_of, load, merged, write_figures
 from training.models.blade.blade import Blade
-from training.models.detector import Proposals
+from training.models.detector_protocol import Proposals
 
 PROTOCOLS = (*QUICK, "orcnn", "bayesian_amodal")
 
@@ -48,12 +48,12 @@ class OracleDetector(nn.Module):
     proposals: Proposals
 
     def detect(self, levels: list[Tensor], size_hw: tuple[int, int]) -> Proposals:
-        """Return the oracle boxes, whatever is seen."""
+        """Return the oracle boxes, whatever the image."""
         return self.proposals
 
 
-class _CertainScores:
-    """A runtime with oracle boxes: whatever the network makes of their scores, they are 1."""
+class _UnitScores:
+    """A runtime with all scores set to 1: those of oracle boxes."""
 
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
@@ -97,14 +97,16 @@ def scenes_with_oracle_boxes(runtime: Runtime, truth: AmodalCoco) -> Iterator[tu
     """
     label_of = labels_of(truth, runtime.metadata)
     pipeline = Pipeline(
-        _CertainScores(runtime),
+        _UnitScores(runtime),
         PipelineConfig(
             postprocess=PostprocessConfig(overlap_threshold=1.0, max_instances=sys.maxsize)
         ),
     )
     with oracle_detector(runtime) as detector:
         assert isinstance(runtime, TorchRuntime)
-        for image_id in tqdm(sorted(truth.images), "seeing", unit="image", delay=2, leave=False):
+        for image_id in tqdm(
+            sorted(truth.images), "predicting", unit="image", delay=2, leave=False
+        ):
             image = read_image(truth.path.parent / truth.images[image_id]["file_name"])
             rows = [row for row in truth.annotations_of(image_id) if not row.get("iscrowd")]
             camera = np.array([row["bbox"] for row in rows], np.float32).reshape(-1, 4)

@@ -1,4 +1,4 @@
-"""torchvision's Mask R-CNN, timed beside ours: the peer of ``amodal bench --peer torchvision``."""
+"""Latency peer: how fast is torchvision's Mask R-CNN? For ``amodal bench --peer torchvision``."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ def steps(
     ).eval()
     image = message_to_frame(jpeg_messages()[0]).image
 
-    def see() -> Any:
+    def infer() -> Any:
         with torch.inference_mode():
             tensor = torch.from_numpy(image.copy()).permute(2, 0, 1).float() / 255
             return model([tensor])[0]
 
     def step() -> dict[str, float]:
         started = time.perf_counter()
-        see()
+        infer()
         return {"inference": (time.perf_counter() - started) * 1e3}
 
-    return step, {"instances": len(see()["masks"])}
+    return step, {"instances": len(infer()["masks"])}

@@ -1,9 +1,9 @@
-"""Benchmark the training step beside torchvision's.
+"""Training speed: how fast is a training step compared with torchvision's Mask R-CNN?
 
     python -m training.studies.training_speed CONFIG.yaml data=DIR
 
 Both train on the same batches with the same number of threads, each in a process of its own, one
-step here and one there in turn, so that what else happens on the machine hits both alike. The peer
+step of each in turn, so that other load on the machine affects both alike. The peer
 is torchvision's reference Mask R-CNN (ResNet-50, FPN) from scratch, with 1000 proposals as in the
 papers: the work of this project's ``model=mask_rcnn``.
 """
@@ -98,8 +98,8 @@ def _work(build: Callable, config: TrainConfig, pipe: Connection) -> None:
     pipe.send(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
 
-def compare(config: TrainConfig) -> dict[str, tuple[list[tuple[float, float]], float]]:
-    """Return wall and CPU seconds of every step, and the peak memory in MiB, of both."""
+def time_steps(config: TrainConfig) -> dict[str, tuple[list[tuple[float, float]], float]]:
+    """Time both: wall and CPU seconds of every step, and the peak memory in MiB, by name."""
     context = multiprocessing.get_context("spawn")
     pipes, processes = {}, []
     for name, build in (("torchvision", torchvision), (model_name(config), ours)):
@@ -136,7 +136,7 @@ def _run(options: argparse.Namespace) -> None:
     config = replace(config, device="cpu", threads=config.threads or 1, workers=0, processes=1)
     if config.precision == "auto":
         config = replace(config, precision="fp32")
-    found = compare(config)
+    found = time_steps(config)
     print(f"{config.batch_size} images of {config.input_hw} a step, {config.threads} threads")
     for name, (times, peak_mib) in found.items():
         wall, cpu = zip(*times)

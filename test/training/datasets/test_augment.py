@@ -152,8 +152,8 @@ def test_only_whole_objects_are_pasted():
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"scale_jitter": [1.5, 1.0]}, r"scale_jitter must be \[least, greatest\] above 0"),
-        ({"aspect_jitter": [0, 1]}, r"aspect_jitter must be \[least, greatest\] above 0"),
+        ({"scale_jitter": [1.5, 1.0]}, r"scale_jitter must be \[minimum, maximum\] above 0"),
+        ({"aspect_jitter": [0, 1]}, r"aspect_jitter must be \[minimum, maximum\] above 0"),
         ({"scale_jitter": [1]}, "scale_jitter must be"),
         ({"copy_paste": 1.5}, "copy_paste must be 0 to 1, but is 1.5"),
         ({"cache_mb": -1}, "cache_mb must be at least 0"),

@@ -15,7 +15,7 @@ from onnx import helper
 from amodal_perception.runtime.tensorrt.build import BuildOptions, build_engine
 from training.export.fp16 import to_fp16
 from training.export.int8 import to_int8
-from training.export.onnx_export import SingleImage, describe, to_onnx
+from training.export.onnx_export import SingleImage, store_metadata, to_onnx
 from training.models import MODELS
 
 pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is not installed")
@@ -30,7 +30,7 @@ def export(name, folder, input_hw):
     torch.manual_seed(0)
     path = folder / "m.onnx"
     to_onnx(SingleImage(MODELS[name]().build(1)).eval(), path, input_hw)
-    describe(path, METADATA | {"input_hw": str(list(input_hw)), "model_id": name})
+    store_metadata(path, METADATA | {"input_hw": str(list(input_hw)), "model_id": name})
     return path
 
 

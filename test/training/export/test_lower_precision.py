@@ -17,7 +17,7 @@ from training.export.feature_nodes import feature_nodes
 from training.export.fp16 import to_fp16
 from training.export.int8 import to_int8
 from training.export.lower_precision import main
-from training.export.parity import LIMITS, average_precision, compare
+from training.export.parity import TOLERANCES, average_precision, compare_engines
 from training.export.simplify import simplify
 
 SAMPLE_BAG = DEFAULT_MODEL.with_name("sample_bag")
@@ -91,21 +91,21 @@ def test_what_is_left_in_float32(model):
 
 def test_simplified_graph_computes_the_same(model, tmp_path, images):
     onnx.save(simplify(model), tmp_path / "simple.onnx")
-    found = compare(
+    found = compare_engines(
         load_runtime(DEFAULT_MODEL), load_runtime(tmp_path / "simple.onnx"), images[:1]
     )
-    assert found.failures(LIMITS["fp32"]) == []
+    assert found.failures(TOLERANCES["fp32"]) == []
 
 
 def test_half(model, tmp_path, images, more_images):
     half = to_fp16(model)
     runtime = saved(half, tmp_path / "half.onnx", "fp16")
     assert runtime.metadata.precision == "fp16"
-    found = compare(
+    found = compare_engines(
         load_runtime(DEFAULT_MODEL), runtime, images[COUNT:] + more_images, margin=0.01
     )
     assert found.instances > 100
-    assert found.failures(LIMITS["fp16"]) == []
+    assert found.failures(TOLERANCES["fp16"]) == []
     casts = [n.attribute[0].i for n in half.graph.node if n.op_type == "Cast"]
     assert casts.count(TensorProto.FLOAT16) == 2  # the image, and the sampled features
     assert arithmetic_of(tmp_path / "half.onnx", tmp_path)["float16"] == CONVOLUTIONS
@@ -116,11 +116,11 @@ def test_int8(model, tmp_path, images, more_images, engine):
     inputs = [letterbox(image, INPUT_HW)[0] for image in images[:COUNT]]
     light = to_int8(model, inputs, engine=engine)
     runtime = saved(light, tmp_path / "int8.onnx", "int8")
-    found = compare(
+    found = compare_engines(
         load_runtime(DEFAULT_MODEL), runtime, images[COUNT:] + more_images, margin=0.05
     )
     assert found.instances > 100
-    assert found.failures(LIMITS["int8"]) == []
+    assert found.failures(TOLERANCES["int8"]) == []
     constants = {t.name: numpy_helper.to_array(t) for t in light.graph.initializer}
     zero_points = [constants[n.input[2]] for n in light.graph.node if n.op_type[:5] == "Quant"]
     if engine == "tensorrt":
@@ -173,6 +173,6 @@ def test_calibration_is_asked_for_and_apart(folders, tmp_path, capsys):
     assert main(words) == 1
     assert "int8 needs --calibration" in capsys.readouterr().err
     assert main([*words, "--calibration", str(folders[1])]) == 1
-    assert "are the same images; judge by others" in capsys.readouterr().err
+    assert "are the same images; compare on others" in capsys.readouterr().err
     assert main(words[:-2]) == 1
     assert "--data is missing" in capsys.readouterr().err

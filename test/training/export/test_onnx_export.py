@@ -21,11 +21,11 @@ from training.export.onnx_export import (
     SingleImage,
     TracedRuntime,
     build,
-    describe,
     drawn_images,
     largest_differences,
     main,
     rounding_differences,
+    store_metadata,
     to_onnx,
 )
 from training.export.parity import gate
@@ -172,7 +172,7 @@ def test_every_kind_of_part_exports_and_builds_in_tensorrt(system, tmp_path):
         torch.nn.init.zeros_(layer.bias)
     model, path = SingleImage(network, 0.3).eval(), tmp_path / "m.onnx"
     to_onnx(model, path, (64, 96))
-    describe(path, {})
+    store_metadata(path, {})
     images = drawn_images((64, 96), 2)
     with torch.inference_mode():
         scores = model(torch.from_numpy(images[0][None]))[1]

@@ -7,7 +7,14 @@ from helpers.scenes import write_scenes
 
 from amodal_perception.errors import ModelFileError
 from amodal_perception.runtime import load_runtime
-from training.export.parity import LIMITS, Limits, Parity, compare, main, mask_iou
+from training.export.parity import (
+    TOLERANCES,
+    ParityResult,
+    Tolerances,
+    compare_engines,
+    main,
+    mask_iou,
+)
 
 BOXES = np.array([[100, 80, 220, 200], [160, 90, 280, 190]], np.float32)
 IMAGES = [np.zeros((*INPUT_HW, 3), np.uint8)] * 2
@@ -23,49 +30,51 @@ def made(tmp_path):
 
 
 def test_the_same_twice(made):
-    found = compare(made(), made(), IMAGES)
-    assert found == Parity(4, 2, 0, 0, 0, 1, 1, 1)
-    assert found.failures(LIMITS["fp32"]) == []
+    found = compare_engines(made(), made(), IMAGES)
+    assert found == ParityResult(4, 2, 0, 0, 0, 1, 1, 1)
+    assert found.failures(TOLERANCES["fp32"]) == []
 
 
 def test_boxes_and_scores_that_moved(made):
-    found = compare(made(), made(BOXES + [[1, 0, 1, 0], [0, 0, 0, 0]], (0.9, 0.7)), IMAGES)
+    found = compare_engines(made(), made(BOXES + [[1, 0, 1, 0], [0, 0, 0, 0]], (0.9, 0.7)), IMAGES)
     assert found.box_px == pytest.approx(0.25)  # two of eight corners' coordinates, by 1
     assert found.score == pytest.approx(0.05)
     assert 0.98 < found.amodal_iou < 1
     assert found.graph == 1
-    (box_px, *_) = found.failures(LIMITS["int8"])
-    assert box_px == "score is 0.05 (limit 0.025)"
+    (box_px, *_) = found.failures(TOLERANCES["int8"])
+    assert box_px == "score is 0.05 (tolerance 0.025)"
 
 
 def test_order_of_the_rows_does_not_matter(made):
-    swapped = compare(made(scores=(0.8, 0.8)), made(BOXES[::-1].copy(), (0.8, 0.8)), IMAGES)
+    swapped = compare_engines(
+        made(scores=(0.8, 0.8)), made(BOXES[::-1].copy(), (0.8, 0.8)), IMAGES
+    )
     assert (swapped.lost, swapped.box_px, swapped.amodal_iou) == (0, 0, 1)
 
 
 def test_lost_instances_of_either(made):
     one = made(BOXES[:1], (0.9,))
     for pair in ((made(), one), (one, made())):
-        found = compare(*pair, IMAGES)
+        found = compare_engines(*pair, IMAGES)
         assert found.lost == pytest.approx(0.5)
         assert (found.edges, found.graph) == (0, 1)  # edges of what is lost count as lost once
     unsure = made(scores=(0.9, 0.53))
-    assert compare(unsure, one, IMAGES).lost == pytest.approx(0.5)
-    assert compare(unsure, one, IMAGES, margin=0.05).lost == 0
+    assert compare_engines(unsure, one, IMAGES).lost == pytest.approx(0.5)
+    assert compare_engines(unsure, one, IMAGES, margin=0.05).lost == 0
 
 
 def test_edges_of_one_alone(made):
     touching = np.array([[100, 80, 200, 180], [190, 80, 290, 180]], np.float32)
     apart = touching + np.array([[0, 0, 0, 0], [20, 0, 20, 0]], np.float32)
-    found = compare(made(touching), made(apart), IMAGES)
+    found = compare_engines(made(touching), made(apart), IMAGES)
     assert (found.lost, found.edges, found.graph) == (0, 2, 0)
-    assert compare(made(apart), made(touching), IMAGES).graph == 0
+    assert compare_engines(made(apart), made(touching), IMAGES).graph == 0
 
 
 def test_nothing_found_is_no_agreement(made):
     blind = made(scores=(0.2, 0.1))
     with pytest.raises(ModelFileError, match="finds no object in the images"):
-        compare(blind, blind, IMAGES)
+        compare_engines(blind, blind, IMAGES)
 
 
 def test_mask_iou_by_hand():
@@ -85,10 +94,10 @@ def test_mask_iou_by_hand():
 )
 def test_every_figure_can_fail(name, value, limit):
     good = {"lost": 0, "box_px": 0, "score": 0, "amodal_iou": 1, "visible_iou": 1, "graph": 1}
-    limits = Limits(0.1, 0.1, 0.1, 0.9, 0.9, 0.1, 0.0)
-    assert Parity(1, 1, **good).failures(limits) == []
-    found = Parity(1, 1, **{**good, name: value}).failures(limits)
-    assert found == [f"{name} is {value} (limit {limit})"]
+    tolerances = Tolerances(0.1, 0.1, 0.1, 0.9, 0.9, 0.1, 0.0)
+    assert ParityResult(1, 1, **good).failures(tolerances) == []
+    found = ParityResult(1, 1, **{**good, name: value}).failures(tolerances)
+    assert found == [f"{name} is {value} (tolerance {limit})"]
 
 
 def test_command(tmp_path, capsys):

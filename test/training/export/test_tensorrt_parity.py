@@ -9,7 +9,7 @@ from amodal_perception.runtime.tensorrt import gpu
 from amodal_perception.runtime.tensorrt.build import BuildOptions, build_engine
 from amodal_perception.runtime.tensorrt.library import BACKENDS, load_backend
 from amodal_perception.storage.bag_frames import read_frames
-from training.export.parity import LIMITS, compare
+from training.export.parity import TOLERANCES, compare_engines
 
 SAMPLE_BAG = DEFAULT_MODEL.with_name("sample_bag")
 pytestmark = pytest.mark.skipif(gpu.compute_capability() is None, reason="needs an NVIDIA GPU")
@@ -27,9 +27,9 @@ def engine(request, tmp_path_factory):
 
 def test_the_same_scenes(engine):
     images = [frame.image for frame, _ in zip(read_frames(SAMPLE_BAG), range(24))][::4]
-    found = compare(load_runtime(DEFAULT_MODEL), load_runtime(engine), images)
+    found = compare_engines(load_runtime(DEFAULT_MODEL), load_runtime(engine), images)
     assert found.instances > 10
-    assert found.failures(LIMITS["fp32"]) == []
+    assert found.failures(TOLERANCES["fp32"]) == []
 
 
 def test_frames_do_not_leak_into_each_other(engine):

@@ -50,7 +50,7 @@ def test_unknown_key_lists_the_valid_ones():
         ("model.hidden_weight=[1]", r"model\.hidden_weight must be float, but is \[1\]"),
         ("input_hw=[100, 96]", "multiples of 32"),
         ("input_hw=96", "input_hw must be a list of int, but is 96"),
-        ("keep=0", "keep must be at least 1"),
+        ("keep_checkpoints=0", "keep_checkpoints must be at least 1"),
         ("learning_rate=.nan", "learning_rate must be at least 0"),
         ("precision=int8", "precision must be one of auto, fp32, bf16, fp16, but is 'int8'"),
         ("optimizer=lion", "optimizer must be one of adamw, sgd, muon"),

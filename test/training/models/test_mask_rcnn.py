@@ -3,12 +3,12 @@ import torch
 import torchvision
 from helpers.small_networks import random_batch
 
+from training.models.detectors.box_geometry import boxes_of_masks
 from training.models.mask_rcnn import (
     AmodalMaskRcnnLightSettings,
     AmodalMaskRcnnSettings,
     MaskRcnnLightSettings,
     MaskRcnnSettings,
-    boxes_of_masks,
 )
 from training.models.orcnn import OrcnnLightSettings, OrcnnSettings
 
@@ -33,13 +33,6 @@ def test_parameters_that_variants_add():
     head = 4 * conv + (256 * 256 * 4 + 256) + 257
     assert count(OrcnnSettings().build(1)) == base + head
     assert count(OrcnnLightSettings().build(1)) == pytest.approx(3.2e6, rel=0.05)
-
-
-def test_boxes_of_masks():
-    masks = torch.zeros(1, 3, 8, 10, dtype=torch.uint8)
-    masks[0, 0, 2:5, 3:9] = 1
-    masks[0, 1, 7, 0] = 1
-    assert boxes_of_masks(masks).tolist() == [[[3, 2, 9, 5], [0, 7, 1, 8], [0, 0, 0, 0]]]
 
 
 def test_mask_rcnn_learns_visible_boxes_and_amodal_mask_rcnn_amodal_ones(monkeypatch):

@@ -5,23 +5,21 @@ import pytest
 import torch
 from helpers.small_networks import random_batch, small_orcnn
 
-from training.models.detector import scored_by_masks
 from training.models.orcnn import (
-    MaskLogits,
-    OcclusionMaskHeads,
     OrcnnLightSettings,
+    OrcnnMaskHeads,
+    OrcnnMaskLogits,
     OrcnnSettings,
     occlusion_losses,
 )
 from training.models.roi.mask_heads import StandardMaskHead
-from training.structures import Detections
 
 LABELS = torch.tensor([0, 2, 1])
 
 
-def heads_of(out_channels: int, *, independent: bool = False) -> OcclusionMaskHeads:
+def heads_of(out_channels: int, *, independent: bool = False) -> OrcnnMaskHeads:
     torch.manual_seed(1)
-    heads = OcclusionMaskHeads(
+    heads = OrcnnMaskHeads(
         StandardMaskHead(4, 4, convs=1, out_channels=out_channels),
         StandardMaskHead(4, 4, convs=1, out_channels=out_channels),
         independent=independent,
@@ -125,22 +123,6 @@ def test_class_agnostic_masks_do_not_depend_on_the_class():
         assert torch.equal(a, b)
 
 
-def test_unsure_masks_lower_the_score_of_their_object():
-    amodal, visible = torch.full((2, 1, 3, 4, 4), 0.1)
-    amodal[0, 0], visible[0, 0, :2] = 1.0, 1.0  # sure
-    amodal[0, 1, :2], visible[0, 1, 0] = 0.75, 0.6
-    amodal[0, 2] = 0.9  # and nothing is visible
-    visible[0, 2] = 0.4
-    boxes, labels = torch.arange(12.0).view(1, 3, 4), torch.tensor([[4, 5, 6]])
-    scores = torch.tensor([[0.4, 0.8, 0.9]])
-    found = scored_by_masks(Detections(boxes, scores, labels, amodal, visible))
-    torch.testing.assert_close(found.scores, torch.tensor([[0.4, 0.8 * 0.75 * 0.6, 0.0]]))
-
-    turned = Detections(*(x.flip(1) for x in (boxes, scores, labels, amodal, visible)))
-    for values, expected in zip(scored_by_masks(turned), found):
-        torch.testing.assert_close(values, expected)
-
-
 def mask_gradients(settings: OrcnnSettings, terms: tuple[str, ...]) -> tuple[bool, bool, bool]:
     """Tell whether these terms reach the amodal head, the visible head and the features."""
     heads = heads_of(1, independent=settings.independent)
@@ -185,7 +167,7 @@ def test_independent_keeps_two_losses_from_amodal_head_and_features():
     ],
 )
 def test_variants_leave_out_the_term_they_name_and_change_no_other(changes, terms):
-    logits = MaskLogits(*torch.randn(3, 2, 4, 4, generator=torch.Generator().manual_seed(0)))
+    logits = OrcnnMaskLogits(*torch.randn(3, 2, 4, 4, generator=torch.Generator().manual_seed(0)))
     amodal, visible = torch.ones(2, 4, 4), torch.zeros(2, 4, 4)
     full = occlusion_losses(logits, amodal, visible, OrcnnSettings())
     variant = occlusion_losses(logits, amodal, visible, replace(OrcnnSettings(), **changes))
@@ -210,7 +192,7 @@ def test_mask_losses_by_hand():
         p = 1 / (1 + math.exp(-z))
         return -math.log(p if target else 1 - p)
 
-    losses = occlusion_losses(MaskLogits(z_A, z_V, z_IV), amodal, visible, OrcnnSettings())
+    losses = occlusion_losses(OrcnnMaskLogits(z_A, z_V, z_IV), amodal, visible, OrcnnSettings())
     expected = {
         "amodal": (bce(2, 1) + bce(-1, 1) + bce(0, 1) + bce(-3, 0)) / 4,
         "visible": (bce(1, 1) + bce(0.5, 0) + bce(-2, 0) + bce(-4, 0)) / 4,
@@ -222,7 +204,7 @@ def test_mask_losses_by_hand():
 def test_hidden_cells_count_as_often_as_asked():
     amodal = torch.ones(1, 2, 2)
     visible = torch.tensor([[[1.0, 1.0], [1.0, 0.0]]])
-    logits = MaskLogits(*torch.zeros(3, 1, 2, 2))
+    logits = OrcnnMaskLogits(*torch.zeros(3, 1, 2, 2))
     once = occlusion_losses(logits, amodal, visible, OrcnnSettings())
     thrice = occlusion_losses(logits, amodal, visible, OrcnnSettings(hidden_weight=3.0))
     for term in ("amodal", "visible"):

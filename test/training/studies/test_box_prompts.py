@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from amodal_perception.preprocess import letterbox
-from training.models.detector import Proposals
+from training.models.detector_protocol import Proposals
 from training.models.detectors.instance_points import Points
 from training.studies import box_prompts
 

@@ -11,8 +11,8 @@ from torch import nn
 from amodal_perception.boxes import box_iou
 from amodal_perception.storage import amodal_coco
 from training import evaluate
-from training.models.detectors.light import LightDetector
-from training.models.orcnn import MaskLogits
+from training.models.detectors.light_detector import LightDetector
+from training.models.orcnn import OrcnnMaskLogits
 from training.studies import ablation
 from training.studies.oracle_boxes import OracleDetector, figures, main, scenes_with_oracle_boxes
 
@@ -37,7 +37,7 @@ class FillsTheBox(nn.Module):
 
     def forward(self, roi_features, labels):
         full = torch.full((len(roi_features), 28, 28), 0.5)
-        return MaskLogits(full, full, -full)
+        return OrcnnMaskLogits(full, full, -full)
 
 
 @pytest.mark.parametrize("mask_scores", [False, True])

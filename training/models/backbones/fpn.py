@@ -7,11 +7,11 @@ import torchvision
 from torch import Tensor, nn
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP6P7
 
-from training.models.backbones.light import conv_norm
+from training.models.backbones.conv_norm import conv_norm
 
 
-class FeaturePyramid(nn.Module):
-    """Lateral 1x1 convolutions, a top-down path, and a 3x3 convolution on P3 to P5.
+class LightPyramid(nn.Module):
+    """Light FPN: lateral 1x1 convolutions, a top-down path, 3x3 convolutions on P3 to P5.
 
     P2 has no 3x3 convolution: it would cost as much as a whole backbone stage, and only the mask
     heads read P2, through RoIAlign, which smooths it anyway.
@@ -33,7 +33,7 @@ class FeaturePyramid(nn.Module):
 
 
 class StandardPyramid(nn.Module):
-    """The pyramid as published: lateral and 3x3 convolutions with bias, no normalisation.
+    """FPN as published: lateral and 3x3 convolutions with bias, no normalisation.
 
     Args:
         in_channels: of C2 to C5.

@@ -25,14 +25,14 @@ from training.models.bcnet.gcn import NORMS
 from training.models.bcnet.occluder_targets import (
     BALANCES,
     NEIGHBOUR_MASKS,
-    balanced,
+    balanced_rois,
     occluder_masks,
 )
-from training.models.detector import Proposals, image_size_hw, with_masks
-from training.models.mask_rcnn import boxes_of_masks
-from training.models.parts import LightParts, Parts, Trunk
+from training.models.detector_protocol import Proposals, image_size_hw, with_masks
+from training.models.detectors.box_geometry import boxes_of_masks
 from training.models.roi.mask_heads import MASK_CELLS, ROI_CELLS, mask_loss
 from training.models.roi.roi_align import crop_masks
+from training.models.shared_modules import LightSharedSettings, SharedModules, SharedSettings
 from training.structures import Batch, Detections
 
 VISIBLE_MASKS = ("difference", "tail", "amodal")
@@ -41,18 +41,18 @@ VISIBLE_WEIGHT = 1.0
 
 
 class Bcnet(nn.Module):
-    """See the module's docstring."""
+    """BCNet: a detector and the bilayer head, on boxes [B, N, 4] of [B, H, W, 3] images."""
 
-    def __init__(self, trunk: Trunk, head: BilayerHead, settings: BcnetSettings) -> None:
+    def __init__(self, shared: SharedModules, head: BilayerHead, settings: BcnetSettings) -> None:
         super().__init__()
         self.settings = settings
         self.normalize = Normalize()
-        self.backbone, self.fpn, self.detector = trunk.backbone, trunk.fpn, trunk.detector
-        self.pool = trunk.pool
+        self.backbone, self.fpn, self.detector = shared.backbone, shared.fpn, shared.detector
+        self.pool = shared.pool
         self.mask_heads = head
 
     def forward(self, images: Tensor) -> Detections:
-        """Find the objects in [B, H, W, 3] uint8 RGB images."""
+        """Detect and segment objects in [B, H, W, 3] uint8 RGB images."""
         proposals, z = self.layers(images)
         amodal = z.occludee_mask.sigmoid()
         occluder = None if z.occluder_mask is None else z.occluder_mask.sigmoid()
@@ -60,7 +60,7 @@ class Bcnet(nn.Module):
         if z.visible is not None:
             visible = z.visible.sigmoid()
         elif self.settings.hides and occluder is not None:
-            visible = torch.minimum(amodal, 1 - occluder)  # seen: of the object and not covered
+            visible = torch.minimum(amodal, 1 - occluder)  # of the object and not covered
         return with_masks(
             proposals,
             amodal=amodal,
@@ -69,7 +69,7 @@ class Bcnet(nn.Module):
         )
 
     def layers(self, images: Tensor) -> tuple[Proposals, BilayerLogits]:
-        """Find boxes in [B, H, W, 3] images, and both layers of all B * N of them."""
+        """Detect boxes in [B, H, W, 3] images; predict both layers of all B * N RoIs."""
         levels = self.fpn(self.backbone(self.normalize(images)))
         proposals = self.detector.detect(levels, image_size_hw(images))
         return proposals, self.mask_heads(self.pool(levels, proposals.boxes_xyxy, cells=ROI_CELLS))
@@ -79,7 +79,7 @@ class Bcnet(nn.Module):
 
         Args:
             batch: images and truth.
-            generator: draws what the detector and the occluder's layer are trained on.
+            generator: of random sampling: anchors, proposals and RoIs to train on.
         """
         settings = self.settings
         if settings.target == "visible":
@@ -96,7 +96,7 @@ class Bcnet(nn.Module):
             overlap_iou=settings.overlap_iou,
         )
         occluder = crop_masks(neighbours, rois, cells=MASK_CELLS)
-        chosen = balanced(occluder, settings.balance, generator)
+        chosen = balanced_rois(occluder, settings.balance, generator)
         return {**losses, **layer_losses(z, occluder, occludee, visible, chosen, settings)}
 
 
@@ -108,7 +108,7 @@ def layer_losses(
     chosen: Tensor,
     settings: BcnetSettings,
 ) -> dict[str, Tensor]:
-    """Return equations 10 and 11, weighted; a term without logits is left out.
+    """BCNet's mask and contour losses (equations 10, 11), weighted; none without logits.
 
     Args:
         logits: of R RoIs.
@@ -136,7 +136,7 @@ def layer_losses(
 
 
 @dataclass(frozen=True)
-class BcnetSettings(Parts, BilayerSettings):
+class BcnetSettings(SharedSettings, BilayerSettings):
     """BCNet as released where the paper is silent or its code runs better.
 
     Attributes:
@@ -144,7 +144,7 @@ class BcnetSettings(Parts, BilayerSettings):
         box_weight: of FCOS's regression: 1.25 as released, 1 as published.
         score_threshold: of FCOS's classes.
         target: what the occludee is: ``amodal`` (KINS, COCOA) or ``visible`` (modal training, as
-            on COCO: visible boxes, and one mask that stands for both).
+            on COCO: visible boxes, and one mask, returned as both).
         neighbour_masks: whose union the occluder is: ``visible``, the surface that hides (later
             re-implementations), or ``amodal`` (the authors, on amodal data).
         order_aware: only neighbours in front (ours); else any that overlaps (released).
@@ -154,9 +154,9 @@ class BcnetSettings(Parts, BilayerSettings):
         visible_mask: the paper has none on amodal data. ``difference``: amodal and not occluder,
             without further layers: what of a neighbour is seen inside an object hides it. It
             holds if `neighbour_masks` is ``visible`` or `order_aware` is true, and there is an
-            occluder's mask; otherwise the amodal mask stands for both. ``tail``: a third
+            occluder's mask; otherwise the amodal mask is returned as both. ``tail``: a third
             tail of the occludee's branch (ours). ``amodal``: the amodal mask.
-        deliver_occluder: give the occluder's mask out, as the contract's ``occluder``.
+        deliver_occluder: return the occluder's mask, as the contract's ``occluder``.
     """
 
     detector: str = "fcos"
@@ -198,16 +198,16 @@ class BcnetSettings(Parts, BilayerSettings):
 
     def build(self, num_classes: int) -> Bcnet:
         """Build the network with random weights."""
-        trunk = self.trunk(
+        shared = self.build_shared(
             num_classes,
             fcos={"box_weight": self.box_weight, "score_threshold": self.score_threshold},
         )
         head = BilayerHead(
-            trunk.channels, self.mask_width, self, visible_tail=self.visible_mask == "tail"
+            shared.channels, self.mask_width, self, visible_tail=self.visible_mask == "tail"
         )
-        return Bcnet(trunk, head, self)
+        return Bcnet(shared, head, self)
 
 
 @dataclass(frozen=True)
-class BcnetLightSettings(LightParts, BcnetSettings):
-    """BCNet of the default model's size; its one-stage detector stands in for FCOS."""
+class BcnetLightSettings(LightSharedSettings, BcnetSettings):
+    """BCNet of the default model's size; with the light one-stage detector instead of FCOS."""

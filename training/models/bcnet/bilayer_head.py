@@ -27,7 +27,7 @@ ORDERS = ("released", "published")
 
 @dataclass(frozen=True)
 class BilayerSettings:
-    """The head and its loss: the released layers, the published weights.
+    """Settings of the bilayer head and its loss: the released layers, the published weights.
 
     The paper's ablations: table 1 sets the weights of the occluder's terms to 0 or not, table 2
     `guidance` and `occludee_contour_weight`, table 3 `bilayer` and `gcn`. A term of weight 0
@@ -76,7 +76,7 @@ class BilayerLogits(NamedTuple):
 
 
 class Branch(nn.Module):
-    """Convolutions around a graph convolution; as many channels come out as go in."""
+    """Branch of one layer: convolutions around a graph convolution, C channels in and out."""
 
     def __init__(self, channels: int, width: int, settings: BilayerSettings) -> None:
         super().__init__()
@@ -103,7 +103,7 @@ class Branch(nn.Module):
 
 
 class Tails(nn.Module):
-    """The predictions from a branch's features: each a deconvolution and a 1x1 convolution.
+    """Prediction layers of a branch: for each output a deconvolution and a 1x1 convolution.
 
     Args:
         channels: of the features.
@@ -139,7 +139,7 @@ class Tails(nn.Module):
 
 
 class BilayerHead(nn.Module):
-    """See the module's docstring.
+    """Bilayer mask head: RoI features [R, C, 14, 14] to the logits of both layers [R, 28, 28].
 
     Args:
         channels: of the RoI features.
@@ -170,7 +170,7 @@ class BilayerHead(nn.Module):
         self.occludee_tails = Tails(channels, width, names, shared=shared)
 
     def forward(self, roi_features: Tensor) -> BilayerLogits:
-        """Predict both layers from [R, C, 14, 14]."""
+        """Predict occluder and occludee from RoI features [R, C, 14, 14]."""
         above: dict[str, Tensor] = {}
         fused = roi_features
         if self.occluder is not None:

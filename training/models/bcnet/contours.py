@@ -9,7 +9,7 @@ from torch import Tensor
 
 @torch.no_grad()
 def contours(masks: Tensor) -> Tensor:
-    """Return the cells on either side of every mask's border: dilation xor erosion.
+    """Contour targets: cells on either side of a mask's border, dilation xor erosion.
 
     Both with a cross of 3 x 3 cells, once; the band is 2 cells wide, one outside and one inside.
     What lies outside the crop counts as background for the dilation and as foreground for the

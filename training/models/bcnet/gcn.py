@@ -15,7 +15,7 @@ NORMS = ("batch", "layer")
 
 
 class GraphConvolution(nn.Module):
-    """Z = X + sigma(A X W_g), with A = softmax over j of theta(x_i) . phi(x_j).
+    """Graph convolution: Z = X + sigma(A X W_g), A = softmax_j(theta(x_i) . phi(x_j)).
 
     W_g is two 1x1 convolutions, `g` before and `out` after A, as in the released code; the paper
     writes one matrix.

@@ -10,8 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from training.models.detectors.box_coding import box_iou
-from training.models.mask_rcnn import boxes_of_masks
+from training.models.detectors.box_geometry import box_iou, boxes_of_masks
 from training.structures import Batch
 
 NEIGHBOUR_MASKS = ("visible", "amodal")
@@ -24,7 +23,7 @@ FEWEST_PX = 20
 def occluder_masks(
     batch: Batch, *, neighbour_masks: str, order_aware: bool, overlap_iou: float
 ) -> Tensor:
-    """Return the union of every instance's neighbours.
+    """Occluder targets: the union of the masks of every instance's neighbours.
 
     Args:
         batch: the truth; its boxes are those the RoIs are made for.
@@ -59,14 +58,14 @@ def occluder_masks(
 
 
 def _in_front(batch: Batch) -> Tensor:
-    """Tell whether j is in front of i, [B, M, M] bool."""
+    """Return whether j is in front of i at [b, i, j]: [B, M, M] bool."""
     visible, amodal = (m.flatten(2).to(torch.float32) for m in (batch.visible, batch.amodal))
     seen_inside = torch.matmul(amodal, visible.transpose(1, 2))  # |amodal_i and visible_j|
     return seen_inside > seen_inside.transpose(1, 2)
 
 
 @torch.no_grad()
-def balanced(occluder: Tensor, rule: str, generator: torch.Generator) -> Tensor:
+def balanced_rois(occluder: Tensor, rule: str, generator: torch.Generator) -> Tensor:
     """Balanced sampling of the RoIs that train the occluder layer: about half are occluded.
 
     Args:

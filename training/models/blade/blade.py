@@ -26,6 +26,13 @@ from torch import Tensor, nn
 
 from amodal_perception.errors import ConfigError
 from training.models.backbones.normalize import Normalize
+from training.models.blade.blade_losses import (
+    BladeLossSettings,
+    BladeMaskLogits,
+    BoxTargets,
+    box_targets,
+    mask_losses,
+)
 from training.models.blade.boxinst_losses import similar_colours
 from training.models.blade.condinst import (
     COORDINATES,
@@ -34,29 +41,22 @@ from training.models.blade.condinst import (
     MaskBranch,
     dynamic_head,
     head_parameters,
-    relative_places,
+    relative_coordinates,
     upsample,
 )
-from training.models.blade.losses import (
-    BladeLossSettings,
-    BoxTargets,
-    MapLogits,
-    box_targets,
-    mask_losses,
-)
-from training.models.blade.mask_frames import boxes_of_maps, crop_maps
+from training.models.blade.image_masks_to_crops import boxes_of_image_masks, crop_image_masks
 from training.models.blade.overlap_regions import fuse
-from training.models.detector import image_size_hw, with_masks
+from training.models.detector_protocol import image_size_hw, with_masks
+from training.models.detectors.box_geometry import boxes_of_masks
 from training.models.detectors.instance_points import PointDetector, Points, sample_points
-from training.models.mask_rcnn import boxes_of_masks
-from training.models.parts import LightParts, Parts, Trunk
+from training.models.shared_modules import LightSharedSettings, SharedModules, SharedSettings
 from training.structures import Batch, Detections
 
 BOX_TARGETS = ("visible", "amodal")
 
 
-class Maps(NamedTuple):
-    """Probabilities of the whole image at stride 4, each [B, N, H / 4, W / 4].
+class BladeMasks(NamedTuple):
+    """Mask probabilities over the whole image at stride 4, each [B, N, H / 4, W / 4].
 
     Attributes:
         visible: m_v.
@@ -68,37 +68,37 @@ class Maps(NamedTuple):
 
 
 class Blade(nn.Module):
-    """See the module's docstring."""
+    """BLADE: one-stage detector, mask branch, dynamic visible, amodal and region heads."""
 
     num_batches_tracked: Tensor
 
-    def __init__(self, trunk: Trunk, settings: BladeSettings) -> None:
+    def __init__(self, shared: SharedModules, settings: BladeSettings) -> None:
         super().__init__()
-        assert isinstance(trunk.detector, PointDetector)  # the settings refuse another
+        assert isinstance(shared.detector, PointDetector)  # the settings refuse another
         self.settings = settings
         self.normalize = Normalize()
-        self.backbone, self.fpn, self.detector = trunk.backbone, trunk.fpn, trunk.detector
+        self.backbone, self.fpn, self.detector = shared.backbone, shared.fpn, shared.detector
         self.mask_branch = MaskBranch(
-            trunk.channels,
+            shared.channels,
             width=settings.branch_width,
             out_channels=settings.mask_channels,
-            first=trunk.pool.first,
+            first=shared.pool.first,
         )
-        self.controller = Controller(trunk.channels, sum(settings.head_sizes()))
+        self.controller = Controller(shared.channels, sum(settings.head_sizes()))
         # How far the pairwise loss has warmed up; the name is that of all counters of batches.
         self.register_buffer("num_batches_tracked", torch.tensor(0))
 
     def forward(self, images: Tensor) -> Detections:
-        """Find the objects in [B, H, W, 3] uint8 RGB images."""
+        """Detect and segment objects in [B, H, W, 3] uint8 RGB images."""
         levels = self.levels(images)
         proposals, points = self.detector.detect_points(levels, image_size_hw(images))
         maps = self.segment(levels, points, proposals.index)
         boxes, cells = proposals.boxes_xyxy, self.settings.mask_cells
         if self.settings.expansion and self.settings.box_target == "visible":
             # The contract's boxes are amodal, the detector's are not.
-            boxes = boxes_of_maps(maps.amodal, boxes, stride=MASK_STRIDE)
+            boxes = boxes_of_image_masks(maps.amodal, boxes, stride=MASK_STRIDE)
         amodal, visible = (
-            crop_maps(maps_of, boxes, stride=MASK_STRIDE, cells=cells)
+            crop_image_masks(maps_of, boxes, stride=MASK_STRIDE, cells=cells)
             for maps_of in (maps.amodal, maps.visible)
         )
         return with_masks(proposals._replace(boxes_xyxy=boxes), amodal=amodal, visible=visible)
@@ -107,24 +107,24 @@ class Blade(nn.Module):
         """Return the feature pyramid of [B, H, W, 3] uint8 RGB images."""
         return self.fpn(self.backbone(self.normalize(images)))
 
-    def segment(self, levels: list[Tensor], points: Points, index: Tensor) -> Maps:
-        """Predict the masks of the instances at points [B, N]."""
+    def segment(self, levels: list[Tensor], points: Points, index: Tensor) -> BladeMasks:
+        """Predict the masks of the instances at points [B, N]: each [B, N, H / 4, W / 4]."""
         z = self.heads(self.mask_branch(levels), points, index)
         visible = z.visible.sigmoid()
         if z.amodal is None:
-            return Maps(visible, visible)
+            return BladeMasks(visible, visible)
         amodal = z.amodal.sigmoid()
         if z.region is None:
-            return Maps(visible, amodal)
+            return BladeMasks(visible, amodal)
         region = z.region.sigmoid()
         if self.settings.hard_region:
             region = (region > 0.5).to(region.dtype)
-        return Maps(visible, fuse(visible, amodal, region))
+        return BladeMasks(visible, fuse(visible, amodal, region))
 
-    def heads(self, features: Tensor, points: Points, index: Tensor) -> MapLogits:
-        """Apply the dynamic heads of the instances at points [B, N] to the mask features."""
+    def heads(self, features: Tensor, points: Points, index: Tensor) -> BladeMaskLogits:
+        """Apply the dynamic heads of the instances at points [B, N] to features [B, C_m, h, w]."""
         parameters = self.controller(points.features, index).split(self.settings.head_sizes(), -1)
-        places = relative_places(points, index, features)
+        places = relative_coordinates(points, index, features)
         visible = dynamic_head(parameters[0], features, places)  # [B, N, H / 8, W / 8]
         amodal = region = None
         if self.settings.expansion:
@@ -133,7 +133,7 @@ class Blade(nn.Module):
             amodal = upsample(dynamic_head(parameters[1], features, own), 2)
             if self.settings.fusion:
                 region = upsample(dynamic_head(parameters[2], features, places), 2)
-        return MapLogits(upsample(visible, 2), amodal, region)
+        return BladeMaskLogits(upsample(visible, 2), amodal, region)
 
     def losses(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         """Return the named terms of the training loss, weighted; their sum is minimised.
@@ -158,7 +158,7 @@ class Blade(nn.Module):
         with torch.autocast(features.device.type, enabled=False):
             wide = points._replace(features=[x.float() for x in points.features])
             maps = self.heads(features, wide, chosen.index)
-            z = MapLogits(
+            z = BladeMaskLogits(
                 maps.visible[chosen.valid],
                 None if maps.amodal is None else maps.amodal[chosen.valid],
                 None if maps.region is None else maps.region[chosen.valid],
@@ -181,20 +181,20 @@ class Blade(nn.Module):
         return (self.num_batches_tracked / max(1, self.settings.pairwise_warmup)).clamp(max=1)
 
 
-def _size_hw(logits: MapLogits) -> tuple[int, int]:
+def _size_hw(logits: BladeMaskLogits) -> tuple[int, int]:
     return int(logits.visible.shape[-2]), int(logits.visible.shape[-1])
 
 
 @dataclass(frozen=True)
-class BladeSettings(BladeLossSettings, Parts):
-    """BLADE as published; what the paper leaves open is said to be ours.
+class BladeSettings(BladeLossSettings, SharedSettings):
+    """BLADE as published; choices where the paper is silent are marked "Ours".
 
     The paper's ablation (table 2) is in `uniform_weight` 0, `neighbour_weight` 0, `fusion` false
     and the three weights of equation 8. Settings of RoIs and mask heads mean nothing here.
 
     Attributes:
         expansion: with amodal and region heads; without, this is BoxInst (BLADE's base), which
-            learns the boxes that `box_target` names, and whose mask stands for both.
+            learns the boxes that `box_target` names, and whose mask is returned as both.
         box_target: the boxes that the detector learns. Ours: ``visible``, as those are
             the prompts at test time; the contract's amodal boxes are then those around the masks.
             ``amodal``: those boxes are the contract's.
@@ -250,12 +250,12 @@ class BladeSettings(BladeLossSettings, Parts):
     def build(self, num_classes: int) -> Blade:
         """Build the network with random weights."""
         fcos = {"score_threshold": self.score_threshold, "threshold_with_centerness": True}
-        return Blade(self.trunk(num_classes, fcos=fcos), self)
+        return Blade(self.build_shared(num_classes, fcos=fcos), self)
 
 
 @dataclass(frozen=True)
-class BladeLightSettings(LightParts, BladeSettings):
-    """BLADE of the default model's size; its one-stage detector stands in for FCOS."""
+class BladeLightSettings(LightSharedSettings, BladeSettings):
+    """BLADE of the default model's size; with the light one-stage detector instead of FCOS."""
 
     branch_width: int = 64
     masks_per_image: int = 32

@@ -55,11 +55,11 @@ def projection_loss(logits: Tensor, inside: Tensor) -> Tensor:
         logits: [R, H, W].
         inside: [R, H, W] bool, the box.
     """
-    return sum_of_dice(logits, inside, -1) + sum_of_dice(logits, inside, -2)
+    return projected_dice(logits, inside, -1) + projected_dice(logits, inside, -2)
 
 
-def sum_of_dice(logits: Tensor, inside: Tensor, axis: int) -> Tensor:
-    """Return 1 - 2 sum(xy) / (sum(x^2) + sum(y^2)) of the projections along `axis`: [R]."""
+def projected_dice(logits: Tensor, inside: Tensor, axis: int) -> Tensor:
+    """Dice loss of the projections along `axis`, 1 - 2 sum(xy) / (sum(x^2) + sum(y^2)): [R]."""
     x, y = logits.amax(axis).sigmoid(), inside.any(axis).to(logits.dtype)
     return 1 - 2 * (x * y).sum(-1) / (x.square().sum(-1) + y.square().sum(-1) + 1e-5)
 

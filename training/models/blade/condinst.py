@@ -15,9 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.models.backbones.light import conv_norm
-from training.models.detectors.instance_points import Points
-from training.models.detectors.light import grid_points
+from training.models.backbones.conv_norm import conv_norm
+from training.models.detectors.instance_points import Points, grid_points
 
 FEATURE_STRIDE = 8
 MASK_STRIDE = 4
@@ -80,7 +79,7 @@ class MaskBranch(nn.Module):
 
 
 def upsample(maps: Tensor, factor: int) -> Tensor:
-    """Enlarge [B, C, H, W] bilinearly; values sit in the middle of their cells.
+    """Up-sample [B, C, H, W] bilinearly, half-pixel centres: [B, C, factor * H, factor * W].
 
     (AdelaiDet's ``aligned_bilinear`` puts them elsewhere: its logits are two pixels off against
     the positions at which its targets are sampled.)
@@ -91,7 +90,7 @@ def upsample(maps: Tensor, factor: int) -> Tensor:
 
 
 class Controller(nn.Module):
-    """A 3x3 convolution, computed at some points only: the parameters of their dynamic heads.
+    """Controller: a 3x3 convolution at the instances' points predicts their heads' parameters.
 
     CondInst computes it everywhere, although the parameters of a few points are used.
 
@@ -131,8 +130,8 @@ def _windows(maps: list[Tensor]) -> Tensor:
     return torch.cat(windows)
 
 
-def relative_places(points: Points, index: Tensor, features: Tensor) -> Tensor:
-    """Relative coordinates: where each cell of F lies as seen from an instance's point.
+def relative_coordinates(points: Points, index: Tensor, features: Tensor) -> Tensor:
+    """Relative coordinates of the cells of F, from each instance's point.
 
     Args:
         points: of the detector.

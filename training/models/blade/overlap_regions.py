@@ -41,7 +41,7 @@ def overlap_regions(boxes_xyxy: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
 def neighbour_loss(
     amodal: Tensor, visible: Tensor, region: Tensor, inside: Tensor, *, threshold: float
 ) -> Tensor:
-    """Return l_ne (equations 10 to 13): seen pixels and their neighbours have one amodal label.
+    """Neighbour loss l_ne (equations 10 to 13): visible pixels and neighbours share a label.
 
     Args:
         amodal: [R, H, W] logits.
@@ -71,7 +71,7 @@ def neighbour_loss(
 
 
 def uniform_loss(amodal: Tensor, visible: Tensor, region: Tensor) -> Tensor:
-    """Return l_un (equation 14) without K: what is seen belongs to the whole.
+    """Uniform loss l_un (equation 14) without K: visible pixels are amodal pixels.
 
     Args:
         amodal: [R, H, W] probabilities.
@@ -86,5 +86,5 @@ def uniform_loss(amodal: Tensor, visible: Tensor, region: Tensor) -> Tensor:
 
 
 def fuse(visible: Tensor, amodal: Tensor, region: Tensor) -> Tensor:
-    """Return m (equation 2): amodal where others overlap, visible elsewhere; probabilities."""
+    """Fuse to m (equation 2): amodal where others overlap, visible elsewhere; [..., H, W]."""
     return amodal * region + visible * (1 - region)

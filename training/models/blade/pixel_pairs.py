@@ -1,6 +1,6 @@
 """Pixel-pair affinities (BoxInst): log-probability that two neighbours have the same label.
 
-An undirected edge is counted once: 4 of the 8 directions stand for all.
+An undirected edge is counted once: 4 of the 8 directions cover all.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ DILATION = 2
 
 
 def both_ends(maps: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield, for each direction, the values at one end and at the other of all pairs inside.
+    """Yield, for each direction, the values at both ends of all pairs inside the image.
 
     Args:
         maps: [..., H, W].

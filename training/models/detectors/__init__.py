@@ -1,1 +1,1 @@
-"""Detectors: proposals from images."""
+"""Object detectors: Faster R-CNN, FCOS and the light one-stage detector."""

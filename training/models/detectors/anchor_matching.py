@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from training.models.detectors.box_coding import box_iou
+from training.models.detectors.box_geometry import box_iou
 
 
 @torch.no_grad()
@@ -45,18 +45,18 @@ def sample_anchors(
     Args:
         positive: [P] bool.
         negative: [P] bool.
-        count: how many to draw in all.
-        share: largest part of them that is positive.
+        count: how many in all.
+        share: largest fraction that is positive.
         generator: on the CPU.
 
     Returns:
-        Indices of positive ones and of negative ones, which fill up.
+        Indices of positives, [at most count * share] int64, and of negatives, which fill up.
     """
-    drawn = _draw(positive, int(count * share), generator)
-    return drawn, _draw(negative, count - len(drawn), generator)
+    sampled = _sample(positive, int(count * share), generator)
+    return sampled, _sample(negative, count - len(sampled), generator)
 
 
-def _draw(marked: Tensor, most: int, generator: torch.Generator) -> Tensor:
+def _sample(marked: Tensor, limit: int, generator: torch.Generator) -> Tensor:
     index = torch.nonzero(marked)[:, 0]
-    order = torch.randperm(len(index), generator=generator)[:most]
+    order = torch.randperm(len(index), generator=generator)[:limit]
     return index[order.to(index.device)]

@@ -1,8 +1,8 @@
-"""Faster R-CNN (Ren et al., NeurIPS 2015) with a feature pyramid: proposals, then classes.
+"""Faster R-CNN (Ren et al., NeurIPS 2015) with a feature pyramid: RPN, then a second stage.
 
-    pyramid -> region proposals -> RoIAlign 7 x 7 -> two layers of 1024 -> class, box of the class
+    pyramid -> RPN -> proposals -> RoIAlign 7 x 7 -> two layers of 1024 -> class, box of the class
 
-In an amodal system the boxes of the truth are amodal, and so are proposals and results.
+In an amodal system the ground-truth boxes are amodal, and so are proposals and detections.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from training.distributed import all_reduce_mean
-from training.models.detector import Proposals, Rois, concatenate_rois, image_size_hw
+from training.models.detector_protocol import Proposals, Rois, concatenate_rois, image_size_hw
 from training.models.detectors.anchor_matching import match_anchors, sample_anchors
-from training.models.detectors.box_coding import clip_boxes, decode_boxes, encode_boxes
-from training.models.detectors.nms import select
-from training.models.detectors.rpn import RegionProposals
+from training.models.detectors.box_coding import decode_boxes, encode_boxes
+from training.models.detectors.box_geometry import clip_boxes
+from training.models.detectors.nms import nms_per_class
+from training.models.detectors.rpn import RegionProposalNetwork
 from training.models.roi.roi_align import RoiPooler
 from training.structures import Batch
 
@@ -32,13 +33,13 @@ CANDIDATES_PER_INSTANCE = 4
 
 
 class FasterRcnn(nn.Module):
-    """See the module's docstring.
+    """Two-stage detector: RPN, RoIAlign, then class and box of every proposal.
 
     Args:
         channels: of the pyramid's maps P2 to P6.
         num_classes: without the background.
         instances: how many boxes to return.
-        proposals: how many boxes the second stage judges.
+        proposals: how many boxes the second stage classifies.
         rois_per_image: proposals of an image that it is trained on (Detectron 512, ORCNN 256).
     """
 
@@ -57,7 +58,7 @@ class FasterRcnn(nn.Module):
         self.proposals = proposals
         self.rois_per_image = rois_per_image
         self.pool = RoiPooler(first=2, count=4)
-        self.rpn = RegionProposals(channels)
+        self.rpn = RegionProposalNetwork(channels)
         self.fc6 = nn.Linear(channels * CELLS**2, WIDTH)
         self.fc7 = nn.Linear(WIDTH, WIDTH)
         self.classes = nn.Linear(WIDTH, num_classes + 1)  # the first one is the background
@@ -66,14 +67,14 @@ class FasterRcnn(nn.Module):
             nn.init.normal_(layer.weight, std=std)
             nn.init.zeros_(layer.bias)
 
-    def judge(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Judge RoIs by their features [R, C, 7, 7].
+    def classify(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Second stage: class logits and box deltas of RoIs from their features [R, C, 7, 7].
 
         Returns:
             Logits of the background and the K classes [R, K + 1], and deltas [R, K, 4].
         """
-        # The pooler's memory holds the channels of a cell side by side. To move the weights, once,
-        # costs less than to move the features of all RoIs.
+        # The pooler's output is channels-last in memory. Permuting the weights once costs less
+        # than permuting the features of all RoIs.
         weight = self.fc6.weight.unflatten(1, (-1, CELLS, CELLS)).permute(0, 2, 3, 1).flatten(1)
         x = F.linear(features.permute(0, 2, 3, 1).flatten(1), weight, self.fc6.bias)
         x = F.relu(self.fc7(F.relu(x)))
@@ -81,15 +82,15 @@ class FasterRcnn(nn.Module):
         return self.classes(x).float(), deltas[:, 1:]
 
     def detect(self, levels: list[Tensor], size_hw: tuple[int, int]) -> Proposals:
-        """Find the objects."""
+        """Detect objects; arguments as of `Detector.detect`."""
         proposals = self.rpn.propose(self.rpn(levels), size_hw, self.proposals)  # [B, P, 4]
-        logits, deltas = self.judge(self.pool(levels, proposals, cells=CELLS))
+        logits, deltas = self.classify(self.pool(levels, proposals, cells=CELLS))
         B, P = int(proposals.shape[0]), int(proposals.shape[1])
         scores = logits.softmax(1)[:, 1:].reshape(B, P, self.num_classes)
         scores = scores * (scores > SCORE_THRESHOLD).to(scores.dtype)
         deltas = deltas.reshape(B, P, self.num_classes, 4)
         boxes = clip_boxes(decode_boxes(deltas, proposals[:, :, None], DELTA_WEIGHTS), size_hw)
-        return select(
+        return nms_per_class(
             scores,
             boxes,
             candidates=CANDIDATES_PER_INSTANCE * self.instances,
@@ -102,16 +103,16 @@ class FasterRcnn(nn.Module):
     ) -> tuple[dict[str, Tensor], Rois]:
         """Return the four losses, and the positive proposals as RoIs.
 
-        `generator` draws the anchors and proposals that are trained on.
+        `generator` samples the anchors and proposals that are trained on.
         """
-        judged = self.rpn(levels)
-        losses = self.rpn.losses(judged, batch, generator)
+        rpn_outputs = self.rpn(levels)
+        losses = self.rpn.losses(rpn_outputs, batch, generator)
         proposals = self.rpn.propose_for_training(
-            judged, image_size_hw(batch.images), self.proposals
+            rpn_outputs, image_size_hw(batch.images), self.proposals
         )
         rois, positive = self.sample_rois(proposals, batch, generator)
 
-        logits, deltas = self.judge(self.pool.of_rois(levels, rois, cells=CELLS))
+        logits, deltas = self.classify(self.pool.of_rois(levels, rois, cells=CELLS))
         labels = torch.where(positive, rois.labels(batch) + 1, 0)
         total = all_reduce_mean(logits.new_tensor(float(len(labels)))).clamp(min=1.0)
         losses["class"] = F.cross_entropy(logits, labels, reduction="sum") / total

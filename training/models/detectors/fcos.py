@@ -1,8 +1,8 @@
 """FCOS (Tian et al., ICCV 2019), as its authors' code has it: the detector of BCNet and BLADE.
 
 A learnt scale a level, regression weighted by centre-ness, centre sampling. (torchvision's has
-no scales, does not weight the regression, and starts from a higher score.) The static graph takes
-the best points over all levels together instead of 1000 of each.
+no scales, does not weight the regression, and starts from a higher score.) For a
+static graph the best 1000 points are taken over all levels together, not 1000 of each.
 """
 
 from __future__ import annotations
@@ -16,12 +16,11 @@ import torchvision
 from torch import Tensor, nn
 
 from training.distributed import all_reduce_mean
-from training.models.detector import Proposals, Rois, concatenate_rois, image_size_hw
+from training.models.detector_protocol import Proposals, Rois, concatenate_rois, image_size_hw
 from training.models.detectors.anchor_matching import match_anchors
-from training.models.detectors.box_coding import box_area, clip_boxes, generalized_box_iou
-from training.models.detectors.instance_points import Points, PointTargets
-from training.models.detectors.light import grid_points
-from training.models.detectors.nms import select
+from training.models.detectors.box_geometry import box_area, clip_boxes, generalized_box_iou
+from training.models.detectors.instance_points import Points, PointTargets, grid_points
+from training.models.detectors.nms import nms_per_class
 from training.structures import Batch
 
 STRIDES = (8, 16, 32, 64, 128)
@@ -38,7 +37,7 @@ ROI_IOU = 0.5
 
 
 class FcosOutput(NamedTuple):
-    """What the head says of all L points of all levels.
+    """Outputs of the head at all L points of all levels.
 
     Attributes:
         logits: [B, L, K] of the classes.
@@ -58,7 +57,7 @@ class FcosOutput(NamedTuple):
 
 
 class FcosTargets(NamedTuple):
-    """The target of every point.
+    """Training targets of all points.
 
     Attributes:
         positive: [B, L] bool.
@@ -114,7 +113,7 @@ class Fcos(nn.Module):
         nn.init.constant_(self.classes.bias, -math.log((1 - PRIOR_SCORE) / PRIOR_SCORE))
 
     def forward(self, levels: list[Tensor]) -> FcosOutput:
-        """Judge all points of P3 to P7."""
+        """Predict class, box and centre-ness at all points of P3 to P7."""
         logits, distances, centerness, points, numbers, box_features = [], [], [], [], [], []
         for number, (features, stride) in enumerate(zip(levels, STRIDES)):
             box_feature = self.box_tower(features)
@@ -138,16 +137,16 @@ class Fcos(nn.Module):
         )
 
     def detect(self, levels: list[Tensor], size_hw: tuple[int, int]) -> Proposals:
-        """Find the objects."""
-        return self.select(self(levels), size_hw)
+        """Detect objects; arguments as of `Detector.detect`."""
+        return self.postprocess(self(levels), size_hw)
 
-    def select(self, output: FcosOutput, size_hw: tuple[int, int]) -> Proposals:
-        """Keep the best boxes; the score is the geometric mean of class and centre-ness."""
+    def postprocess(self, output: FcosOutput, size_hw: tuple[int, int]) -> Proposals:
+        """Score threshold and NMS; a score is the geometric mean of class and centre-ness."""
         scores = output.logits.sigmoid()
         product = scores * output.centerness.sigmoid()[..., None]
-        judged = product if self.threshold_with_centerness else scores
-        product = product * (judged > self.score_threshold).to(product.dtype)
-        return select(
+        compared = product if self.threshold_with_centerness else scores
+        product = product * (compared > self.score_threshold).to(product.dtype)
+        return nms_per_class(
             product.sqrt(),
             clip_boxes(output.boxes_xyxy, size_hw),
             candidates=CANDIDATES,
@@ -158,22 +157,22 @@ class Fcos(nn.Module):
     def loss_and_rois(
         self, levels: list[Tensor], batch: Batch, generator: torch.Generator
     ) -> tuple[dict[str, Tensor], Rois]:
-        """Return the three losses, and RoIs: true boxes and the found ones that match them.
+        """Return the three losses, and RoIs: true boxes and the detected ones that match them.
 
         Nothing is drawn at random.
         """
         output = self(levels)
         losses = self.losses(output, self.targets(output, batch), batch)
         with torch.no_grad():
-            found = self.select(output, image_size_hw(batch.images))
+            found = self.postprocess(output, image_size_hw(batch.images))
         return losses, rois_of(found, batch)
 
     def detect_points(
         self, levels: list[Tensor], size_hw: tuple[int, int]
     ) -> tuple[Proposals, Points]:
-        """Find the objects, and tell of the points that made them."""
+        """Detect objects; also return the points that `Proposals.index` refers to."""
         output = self(levels)
-        return self.select(output, size_hw), points_of(output)
+        return self.postprocess(output, size_hw), points_of(output)
 
     def loss_and_points(
         self, levels: list[Tensor], batch: Batch
@@ -189,7 +188,10 @@ class Fcos(nn.Module):
 
     @torch.no_grad()
     def targets(self, output: FcosOutput, batch: Batch) -> FcosTargets:
-        """Assign to every point the smallest object whose centre and size suit it, or none."""
+        """Assign to every point the smallest object that holds it centrally and is of its level.
+
+        A point without such an object is negative.
+        """
         points, gt = output.points_xy, batch.boxes_xyxy[:, :, None]  # [L, 2], [B, M, 1, 4]
         stride = torch.tensor(STRIDES, dtype=points.dtype, device=points.device)[output.level]
         limits = torch.tensor(RANGES_PX, dtype=points.dtype, device=points.device)[output.level]
@@ -200,10 +202,10 @@ class Fcos(nn.Module):
         high = torch.minimum(centre + radius, gt[..., 2:])
         central = torch.cat([points - low, high - points], -1).amin(-1) > 0
         longest = sides.amax(-1)  # [B, M, L]
-        suits = (longest >= limits[:, 0]) & (longest <= limits[:, 1]) & central
-        suits = suits & batch.valid[:, :, None]
-        area = box_area(batch.boxes_xyxy)[:, :, None].expand(suits.shape)
-        smallest, gt_index = torch.where(suits, area, torch.full_like(area, math.inf)).min(1)
+        fits = (longest >= limits[:, 0]) & (longest <= limits[:, 1]) & central
+        fits = fits & batch.valid[:, :, None]
+        area = box_area(batch.boxes_xyxy)[:, :, None].expand(fits.shape)
+        smallest, gt_index = torch.where(fits, area, torch.full_like(area, math.inf)).min(1)
         positive = smallest.isfinite()
 
         boxes = batch.boxes_xyxy.gather(1, gt_index[..., None].expand(-1, -1, 4))
@@ -242,7 +244,7 @@ def points_of(output: FcosOutput) -> Points:
 
 @torch.no_grad()
 def rois_of(found: Proposals, batch: Batch) -> Rois:
-    """Return the true boxes and the found ones with an IoU of at least 0.5 with one of them."""
+    """Return the true boxes and the detected ones with an IoU of at least 0.5 with one of them."""
     rois = []
     for b in range(len(batch.valid)):
         true_boxes = batch.boxes_xyxy[b, batch.valid[b]]

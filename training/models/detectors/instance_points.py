@@ -1,7 +1,7 @@
 """Instance points: locations of a one-stage detector from which dynamic heads are generated.
 
-Heads whose parameters a network makes for every instance (CondInst, BLADE) start from the point
-that found it: from the detector's features there, and from its place.
+Heads whose parameters are predicted for each instance (CondInst, BLADE) take the detector's
+features and coordinates at the point that predicted the instance's box.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from training.models.detector import Proposals
+from training.models.detector_protocol import Proposals
 from training.structures import Batch
 
 
@@ -31,11 +31,11 @@ class Points(NamedTuple):
 
 
 class PointTargets(NamedTuple):
-    """Training targets of points: which are positive, for which instance, with what score.
+    """Training targets of points: which are positive, their assigned instances and scores.
 
     Attributes:
         positive: [B, L] bool.
-        instance: [B, L] int64, of a positive point; any valid index elsewhere.
+        instance: [B, L] int64, assigned to a positive point; any valid index elsewhere.
         score: [B, L] float32, the detector's own score of the instance's class.
     """
 
@@ -44,12 +44,12 @@ class PointTargets(NamedTuple):
     score: Tensor
 
 
-class ChosenPoints(NamedTuple):
-    """S points of every image.
+class SampledPoints(NamedTuple):
+    """S sampled points of every image, at which mask heads are trained.
 
     Attributes:
-        index: [B, S] int64, the points.
-        instance: [B, S] int64, their instances.
+        index: [B, S] int64, into the L points.
+        instance: [B, S] int64, the ground-truth instances they are assigned to.
         valid: [B, S] bool; where an image has fewer points, the rest is not valid.
     """
 
@@ -65,7 +65,7 @@ class PointDetector(Protocol):
     def detect_points(
         self, levels: list[Tensor], size_hw: tuple[int, int]
     ) -> tuple[Proposals, Points]:
-        """Find the objects; `Proposals.index` names their points."""
+        """Detect objects; `Proposals.index` [B, N] is an index into the points."""
         ...
 
     def loss_and_points(
@@ -75,8 +75,16 @@ class PointDetector(Protocol):
         ...
 
 
+def grid_points(features: Tensor, stride: int) -> Tensor:
+    """Return the centres of a map's cells, [H * W, 2] xy float32 input pixels, row by row."""
+    height, width = int(features.shape[2]), int(features.shape[3])
+    y = (torch.arange(height, dtype=torch.float32, device=features.device) + 0.5) * stride
+    x = (torch.arange(width, dtype=torch.float32, device=features.device) + 0.5) * stride
+    return torch.stack([x.repeat(height), y.repeat_interleave(width)], -1)
+
+
 @torch.no_grad()
-def sample_points(targets: PointTargets, *, count: int) -> ChosenPoints:
+def sample_points(targets: PointTargets, *, count: int) -> SampledPoints:
     """Sample the points that mask heads are trained on, shared evenly by an image's instances.
 
     All instances get their best point, then all that have one their second best, and so on until
@@ -99,4 +107,4 @@ def sample_points(targets: PointTargets, *, count: int) -> ChosenPoints:
         points = points[rank.argsort(stable=True)][:count]
         index[b, : len(points)] = points
         valid[b, : len(points)] = True
-    return ChosenPoints(index, targets.instance.gather(1, index), valid)
+    return SampledPoints(index, targets.instance.gather(1, index), valid)

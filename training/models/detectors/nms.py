@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from training.models.detector import Proposals
-from training.models.detectors.box_coding import box_iou
+from training.models.detector_protocol import Proposals
+from training.models.detectors.box_geometry import box_iou
 
 ITERATIONS = 10
 """Exact for chains of suppression of up to this many links (A removes B, which would have removed
@@ -26,7 +26,7 @@ def matrix_nms(
     Args:
         boxes_xyxy: [B, K, 4], sorted by descending score.
         iou_threshold: a box goes when it overlaps a better kept one by more than this.
-        labels: [B, K]; boxes of different labels do not touch each other. None: all are alike.
+        labels: [B, K]; boxes of different labels do not suppress each other. None: one label.
 
     Returns:
         [B, K] float32, 1 for boxes to keep.
@@ -41,7 +41,7 @@ def matrix_nms(
     return keep
 
 
-def select(
+def nms_per_class(
     scores: Tensor,
     boxes_xyxy: Tensor,
     *,
@@ -50,7 +50,7 @@ def select(
     iou_threshold: float,
     vote_iou: float | None = None,
 ) -> Proposals:
-    """Select the best boxes after class-wise NMS, with optional box voting.
+    """Class-wise NMS, then the best boxes of all classes, with optional box voting.
 
     Args:
         scores: [B, L, K] of every point or proposal for every class.
@@ -58,8 +58,8 @@ def select(
         candidates: how many of the best go into the suppression.
         instances: how many to return.
         iou_threshold: of the suppression.
-        vote_iou: candidates that overlap a kept box by this or more have a say in where it lies,
-            see `box_voting`; None: none have.
+        vote_iou: candidates with this IoU or more with a kept box are averaged into it,
+            see `box_voting`; None: no voting.
     """
     L, K = int(scores.shape[1]), int(scores.shape[2])
     top, index = scores.flatten(1).topk(min(candidates, L * K), dim=1)  # [B, candidates]
@@ -91,7 +91,7 @@ def box_voting(
         kept_xyxy: [B, N, 4], some of the following.
         boxes_xyxy: [B, K, 4].
         weights: [B, N or 1, K] of the latter in the mean of each of the former.
-        iou_threshold: least overlap of boxes that agree.
+        iou_threshold: lowest IoU of boxes that agree.
 
     Returns:
         [B, N, 4]
@@ -100,10 +100,10 @@ def box_voting(
     weights = weights * agree.to(weights.dtype)
     sums = weights @ torch.cat([boxes_xyxy, torch.ones_like(boxes_xyxy[..., :1])], 2)
     total = sums[..., 4:]
-    # Where nobody has a say, nothing moves.
+    # Where all weights are 0, the box stays as it is.
     return kept_xyxy + (sums[..., :4] - total * kept_xyxy) / total.clamp(min=1e-9)
 
 
 def _rows(values: Tensor, index: Tensor) -> Tensor:
-    """Take rows of [B, L, D] by [B, N] indices."""
+    """Gather rows of [B, L, D] by [B, N] indices: [B, N, D]."""
     return values.gather(1, index[..., None].expand(-1, -1, int(values.shape[2])))

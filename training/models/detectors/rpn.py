@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from training.distributed import all_reduce_mean
 from training.models.detectors.anchor_matching import match_anchors, sample_anchors
-from training.models.detectors.box_coding import clip_boxes, decode_boxes, encode_boxes
+from training.models.detectors.box_coding import decode_boxes, encode_boxes
+from training.models.detectors.box_geometry import clip_boxes
 from training.models.detectors.nms import matrix_nms
 from training.structures import Batch
 
@@ -33,12 +34,12 @@ POSITIVE_SHARE = 0.5
 SMOOTH_L1_BETA = 1 / 9
 
 
-class Anchors(NamedTuple):
-    """What the network says of every anchor of a level.
+class RpnOutput(NamedTuple):
+    """Outputs of the RPN head at all A anchors of a level.
 
     Attributes:
-        logits: [B, A] of being an object.
-        deltas: [B, A, 4] to the object's box.
+        logits: [B, A] objectness.
+        deltas: [B, A, 4] encoded boxes, relative to the anchors.
         boxes_xyxy: [A, 4] the anchors.
     """
 
@@ -47,8 +48,8 @@ class Anchors(NamedTuple):
     boxes_xyxy: Tensor
 
 
-class RegionProposals(nn.Module):
-    """A convolution shared by all levels, then objectness and box of three anchors a cell."""
+class RegionProposalNetwork(nn.Module):
+    """A 3x3 convolution shared by all levels, then objectness and deltas of 3 anchors a cell."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -59,21 +60,21 @@ class RegionProposals(nn.Module):
             nn.init.normal_(layer.weight, std=0.01)
             nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
 
-    def forward(self, levels: list[Tensor]) -> list[Anchors]:
-        """Judge the anchors on P2 to P6."""
-        judged = []
+    def forward(self, levels: list[Tensor]) -> list[RpnOutput]:
+        """Predict objectness and box deltas at the anchors on P2 to P6."""
+        outputs = []
         for features, stride in zip(levels, STRIDES):
             x = F.relu(self.conv(features))
             logits = self.objectness(x).float().permute(0, 2, 3, 1).flatten(1)  # [B, H * W * 3]
             deltas = self.deltas(x).float().permute(0, 2, 3, 1)  # [B, H, W, 3 * 4]
             anchors = grid_anchors(features, stride)
-            judged.append(Anchors(logits, deltas.reshape(*logits.shape, 4), anchors))
-        return judged
+            outputs.append(RpnOutput(logits, deltas.reshape(*logits.shape, 4), anchors))
+        return outputs
 
-    def propose(self, judged: list[Anchors], size_hw: tuple[int, int], count: int) -> Tensor:
+    def propose(self, outputs: list[RpnOutput], size_hw: tuple[int, int], count: int) -> Tensor:
         """Propose boxes: top-k, decoding and NMS by static operations, [B, count, 4]."""
         scores, boxes = [], []
-        for level in judged:
+        for level in outputs:
             best, index = level.logits.topk(min(PER_LEVEL, int(level.logits.shape[1])), dim=1)
             row = index[..., None].expand(-1, -1, 4)
             anchors = level.boxes_xyxy[index]
@@ -87,13 +88,13 @@ class RegionProposals(nn.Module):
 
     @torch.no_grad()
     def propose_for_training(
-        self, judged: list[Anchors], size_hw: tuple[int, int], count: int
+        self, outputs: list[RpnOutput], size_hw: tuple[int, int], count: int
     ) -> list[Tensor]:
         """Propose boxes for training: top-k, decoding and torchvision's NMS, a list by image."""
         proposals = []
-        for b in range(len(judged[0].logits)):
+        for b in range(len(outputs[0].logits)):
             scores, boxes, numbers = [], [], []
-            for number, level in enumerate(judged):
+            for number, level in enumerate(outputs):
                 best, index = level.logits[b].topk(min(PER_LEVEL, level.logits.shape[1]))
                 found = decode_boxes(
                     level.deltas[b, index], level.boxes_xyxy[index], DELTA_WEIGHTS
@@ -111,12 +112,12 @@ class RegionProposals(nn.Module):
         return proposals
 
     def losses(
-        self, judged: list[Anchors], batch: Batch, generator: torch.Generator
+        self, outputs: list[RpnOutput], batch: Batch, generator: torch.Generator
     ) -> dict[str, Tensor]:
         """Return the losses of objectness (cross-entropy) and boxes (smooth L1)."""
-        logits = torch.cat([level.logits for level in judged], 1)
-        deltas = torch.cat([level.deltas for level in judged], 1)
-        anchors = torch.cat([level.boxes_xyxy for level in judged])
+        logits = torch.cat([level.logits for level in outputs], 1)
+        deltas = torch.cat([level.deltas for level in outputs], 1)
+        anchors = torch.cat([level.boxes_xyxy for level in outputs])
         objectness, box = logits.sum() * 0, deltas.sum() * 0
         count = 0
         for b in range(len(logits)):

@@ -1,8 +1,8 @@
 """Task-aligned label assignment of points to objects.
 
 Feng et al., "TOOD: Task-aligned One-stage Object Detection", ICCV 2021. A point is a good match if
-it already scores high and predicts the box well. Unlike a fixed centre rule this lets the visible
-side of a half-hidden object take over, when another object lies on the centre of its amodal box.
+it already scores high and predicts the box well. Unlike centre sampling this assigns points
+on the visible side of an occluded object, when another object covers its amodal box's centre.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from training.models.detectors.box_coding import box_iou
+from training.models.detectors.box_geometry import box_iou
 
 POINTS_PER_OBJECT = 10
 SCORE_POWER = 0.5
@@ -20,10 +20,11 @@ IOU_POWER = 6.0
 
 
 class Assignment(NamedTuple):
-    """The target of every point.
+    """Training targets of all points.
 
     Attributes:
-        gt_index: [B, L] int64, object of a positive point; any valid index elsewhere.
+        gt_index: [B, L] int64, the object that a positive point is assigned to; any valid
+            index elsewhere.
         quality: [B, L] float32, target score; 0 at negative points. The best point of an object
             has the IoU of its box, the others less.
         iou: [B, L] float32, IoU of the predicted box with the object's; 0 at negative points.
@@ -41,7 +42,7 @@ def task_aligned_assignment(
     """Assign points to ground-truth objects by the alignment metric score^0.5 IoU^6.
 
     Args:
-        scores: [B, M, L] predicted scores in [0, 1] of every object's class.
+        scores: [B, M, L] predicted scores in [0, 1], for each object's class.
         boxes_xyxy: [B, L, 4] predicted boxes, pixels.
         points_xy: [L, 2] positions of the points, pixels.
         gt_xyxy: [B, M, 4] objects' boxes, padded.
@@ -56,7 +57,7 @@ def task_aligned_assignment(
 
     best, index = alignment.topk(min(POINTS_PER_OBJECT, alignment.shape[2]), dim=2)
     positive = torch.zeros_like(alignment).scatter(2, index, (best > 0).to(alignment.dtype))
-    # A point that several objects want goes to the one whose box it predicts best.
+    # A point that is positive for several objects is assigned to the one of the highest IoU.
     wanted_iou = torch.where(positive > 0, iou, torch.full_like(iou, -1.0))
     point_iou, gt_index = wanted_iou.max(1)  # [B, L]
     owner = torch.zeros_like(alignment).scatter(1, gt_index[:, None], 1.0)

@@ -1,1 +1,1 @@
-"""PGExp: prior-guided expansion."""
+"""PGExp: amodal boxes and masks by prior-guided expansion."""

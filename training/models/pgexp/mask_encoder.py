@@ -15,7 +15,7 @@ WIDTH = 8
 
 
 class MaskEncoder(nn.Module):
-    """Maps masks to codes, between which distances are taken.
+    """Encoder of masks; nearest neighbours are by Euclidean distance of its codes.
 
     Args:
         code: length of a code, a key of `CONVS_OF_CODE`.
@@ -37,7 +37,7 @@ class MaskEncoder(nn.Module):
 
 
 class MaskDecoder(nn.Module):
-    """Maps codes back to masks; only needed to train the encoder.
+    """Decoder of the mask autoencoder; only needed to train the encoder.
 
     Args:
         code: length of a code, a key of `CONVS_OF_CODE`.

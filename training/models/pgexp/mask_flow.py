@@ -1,7 +1,7 @@
-"""Flow network S^f: optical flow from a visible mask to an amodal one.
+"""Flow network S^f: optical flow that warps a visible mask to an amodal one.
 
 A small network in the manner of FlowNet (Dosovitskiy et al., ICCV 2015). The paper (PGExp, section
-3.1) gives neither its layers nor its loss; both are ours, see `pgexp.prior.learning`.
+3.1) gives neither its layers nor its loss; both are ours, see `prior_building.prior_training`.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ class MaskFlow(nn.Module):
         self.up7 = nn.Conv2d(8 * width, 2 * width, 3, padding=1)
         self.up14 = nn.Conv2d(4 * width, 2 * width, 3, padding=1)
         self.flow = nn.Conv2d(2 * width, 2, 3, padding=1)
-        nn.init.normal_(self.flow.weight, std=0.001)  # an untrained network moves nothing
+        nn.init.normal_(self.flow.weight, std=0.001)  # initial flow is about 0
         nn.init.zeros_(self.flow.bias)  # type: ignore[arg-type]
 
     def forward(self, visible: Tensor, amodal: Tensor) -> Tensor:
-        """Find how to move the visible mask.
+        """Predict the flow that warps the visible mask to the amodal one.
 
         Args:
             visible: [R, 28, 28] float32, 0 or 1.
@@ -65,7 +65,7 @@ def warp(maps: Tensor, flows: Tensor) -> Tensor:
     x = _centres(width, flows)
     y = _centres(height, flows)
     here = torch.stack([x.expand(height, width), y[:, None].expand(height, width)], -1)
-    # The results of all flows lie below each other: so the maps are not copied K times.
+    # All flows in one sampling grid, stacked along its height: the maps are not copied K times.
     grid = (here + flows.permute(0, 1, 3, 4, 2)).flatten(1, 2)  # [R, K * h, w, 2]
     moved = F.grid_sample(maps, grid, padding_mode="zeros", align_corners=False)
     return moved.unflatten(2, (K, height))

@@ -2,11 +2,12 @@
 
     image -> Mask R-CNN -> class, original amodal box B^o, visible mask M^v
                                         |
-      M^v -> bank -> regressions T^r -> box head -> expanded amodal box B^a
+      M^v -> memory bank -> regressions T^r -> box head -> expanded amodal box B^a
                                         |
-      M^v in B^a -> bank -> flows T^f -> mask head -> amodal mask M^a
+      M^v in B^a -> memory bank -> flows T^f -> mask head -> amodal mask M^a
 
-The bank is made from the training data before the network learns (`training.prior`). No code of
+The memory bank is built from the training data before the network is trained, by
+`prior_building`; ``python -m training.prior`` runs that alone. No code of
 the authors is known; what the paper leaves open is said where it is decided.
 """
 
@@ -24,15 +25,16 @@ from torch import Tensor, nn
 from amodal_perception.errors import ConfigError
 from training.distributed import all_reduce_mean
 from training.models.backbones.normalize import Normalize
-from training.models.detector import Rois, image_size_hw, with_masks
-from training.models.detectors.box_coding import clip_boxes, decode_boxes, encode_boxes
-from training.models.parts import LightParts, Parts, Trunk
-from training.models.pgexp.heads import BOX_CELLS, AmodalBoxHead, PixelExpansion
+from training.models.detector_protocol import Rois, image_size_hw, with_masks
+from training.models.detectors.box_coding import decode_boxes, encode_boxes
+from training.models.detectors.box_geometry import clip_boxes
+from training.models.pgexp.expansion_heads import BOX_CELLS, AmodalBoxHead, PixelExpansion
 from training.models.pgexp.mask_encoder import CONVS_OF_CODE
 from training.models.pgexp.mask_flow import resample
 from training.models.pgexp.prior_lookup import ExpansionPrior
 from training.models.roi.mask_heads import MASK_CELLS, ROI_CELLS, mask_loss
 from training.models.roi.roi_align import crop_masks
+from training.models.shared_modules import LightSharedSettings, SharedModules, SharedSettings
 from training.structures import Batch, Detections
 
 BOX_EXPANSIONS = ("prior", "plain", "none")
@@ -47,12 +49,12 @@ Pool = Callable[[Tensor, int], Tensor]
 
 
 class Pgexp(nn.Module):
-    """See the module's docstring.
+    """PGExp network: Mask R-CNN, then box and mask heads guided by the expansion prior.
 
     Args:
-        trunk: everything up to the heads.
+        shared: backbone, pyramid, detector and RoIAlign.
         heads: the ``visible`` and the ``amodal`` mask head.
-        prior: what is looked up; None if the settings use none.
+        prior: memory bank lookup; None if the settings use none.
         settings: the rest.
     """
 
@@ -60,7 +62,7 @@ class Pgexp(nn.Module):
 
     def __init__(
         self,
-        trunk: Trunk,
+        shared: SharedModules,
         heads: nn.ModuleDict,
         prior: ExpansionPrior | None,
         settings: PgexpSettings,
@@ -68,21 +70,21 @@ class Pgexp(nn.Module):
         super().__init__()
         self.settings = settings
         self.normalize = Normalize()
-        self.backbone, self.fpn, self.detector = trunk.backbone, trunk.fpn, trunk.detector
-        self.pool = trunk.pool
+        self.backbone, self.fpn, self.detector = shared.backbone, shared.fpn, shared.detector
+        self.pool = shared.pool
         self.mask_heads = heads
         self.prior = prior
         self.box_head = self.expand = None
         if settings.box_expansion != "none":
             expanded = settings.priors if settings.box_expansion == "prior" else 1
-            self.box_head = AmodalBoxHead(trunk.channels, expanded, settings.box_width)
+            self.box_head = AmodalBoxHead(shared.channels, expanded, settings.box_width)
         if settings.mask_expansion == "prior":
-            self.expand = PixelExpansion(trunk.channels, settings.priors)
+            self.expand = PixelExpansion(shared.channels, settings.priors)
         # Counts training steps, in checkpoints too; see `mixed_steps`.
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
 
     def forward(self, images: Tensor) -> Detections:
-        """Find the objects in [B, H, W, 3] uint8 RGB images."""
+        """Detect and segment objects in [B, H, W, 3] uint8 RGB images."""
         levels = self.fpn(self.backbone(self.normalize(images)))
         proposals = self.detector.detect(levels, image_size_hw(images))
         B, N = int(proposals.scores.shape[0]), int(proposals.scores.shape[1])
@@ -111,7 +113,7 @@ class Pgexp(nn.Module):
 
         Args:
             batch: images and truth.
-            generator: draws what the detector and the heads are trained on.
+            generator: of random sampling: anchors, proposals, RoIs and `mixed_steps`' true boxes.
         """
         size_hw = image_size_hw(batch.images)
         levels = self.fpn(self.backbone(self.normalize(batch.images)))
@@ -161,7 +163,7 @@ class Pgexp(nn.Module):
             original_xyxy: [R, 4], B^o.
             visible: [R, 28, 28] probabilities inside B^o.
             labels: [R] int64.
-            own_ids: [R] int64, annotations that must not be found.
+            own_ids: [R] int64, annotations whose slots the lookup skips; None: none.
 
         Returns:
             Deltas and the boxes they refer to, each [R, 4].
@@ -169,7 +171,7 @@ class Pgexp(nn.Module):
         assert self.box_head is not None
         seen = boxes_of_visible(visible, original_xyxy)  # B^v
         reference = seen if self.settings.box_reference == "visible" else original_xyxy
-        # Without the prior Mask R-CNN's box stands for the expanded ones: the same head otherwise.
+        # Without the prior, Mask R-CNN's box replaces the expanded ones: the same head otherwise.
         expanded = original_xyxy[:, None]
         if self.settings.box_expansion == "prior":
             expanded = self.prior_boxes(seen, visible, labels, own_ids)
@@ -197,7 +199,7 @@ class Pgexp(nn.Module):
             features: [R, C, 14, 14] inside B^a, F^e.
             visible: [R, 28, 28] probabilities inside B^a.
             labels: [R] int64.
-            own_ids: [R] int64, annotations that must not be found.
+            own_ids: [R] int64, annotations whose slots the lookup skips; None: none.
 
         Returns:
             [R, 28, 28]
@@ -210,7 +212,7 @@ class Pgexp(nn.Module):
         return self.mask_heads["amodal"](features, labels)
 
     def _mixed(self, boxes: Tensor, true_xyxy: Tensor, generator: torch.Generator) -> Tensor:
-        """Put true boxes in half of the places, until `mixed_steps` steps are done."""
+        """Replace half of the boxes by true ones, during the first `mixed_steps` steps."""
         chance = torch.rand(len(boxes), 1, generator=generator).to(boxes.device)
         true = (chance < TRUE_BOX_SHARE) & (self.steps < self.settings.mixed_steps)
         return torch.where(true, true_xyxy, boxes)
@@ -224,13 +226,13 @@ def _full_precision(like: Tensor) -> AbstractContextManager:
 
 
 def box_loss(deltas: Tensor, wanted: Tensor) -> Tensor:
-    """Return equation 5, the L1 distance of [R, 4] deltas summed and divided by R; 0 without."""
+    """L1 loss of box deltas [R, 4] (equation 5): summed and divided by R; 0 if R is 0."""
     count = all_reduce_mean(deltas.new_tensor(float(len(deltas)))).clamp(min=1.0)
     return (deltas - wanted).abs().sum() / count
 
 
 def boxes_of_visible(visible: Tensor, boxes_xyxy: Tensor) -> Tensor:
-    """Clip visible masks: return the box of the cells above 0.5, static and exportable.
+    """Return the tight boxes B^v of visible mask crops, cells above 0.5; static, for export.
 
     Args:
         visible: [R, m, m] probabilities inside the boxes.
@@ -253,7 +255,7 @@ def boxes_of_visible(visible: Tensor, boxes_xyxy: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class PgexpSettings(Parts):
+class PgexpSettings(SharedSettings):
     """PGExp as published; the default where the paper is silent is said with each.
 
     The paper's Table 1 is `box_expansion` and `mask_expansion`: #1 ``none``, ``plain``; #2
@@ -273,8 +275,8 @@ class PgexpSettings(Parts):
         flow_width: of the flow network; the paper says "lightweight" only.
         box_width: of the box head's hidden layers; the paper does not say.
         amodal_box_weight: of L_box^a in the loss; the paper's is 1.
-        mixed_steps: in the first so many steps, half of the amodal masks are learnt inside true
-            boxes, as B^a means nothing yet (ours).
+        mixed_steps: during this many first steps half of the amodal masks are learnt inside true
+            boxes, as B^a is random at first (ours).
         prior: folder with the bank, the encoder and the flow network, made where it is missing;
             empty for ``prior`` in the run folder. Runs on the same data can share one.
         encoder_iterations: training steps of the encoder.
@@ -319,7 +321,7 @@ class PgexpSettings(Parts):
 
     @property
     def uses_prior(self) -> bool:
-        """Whether anything is looked up."""
+        """Whether a head uses the expansion prior."""
         return "prior" in (self.box_expansion, self.mask_expansion)
 
     def build(self, num_classes: int) -> Pgexp:
@@ -336,10 +338,10 @@ class PgexpSettings(Parts):
                 code=self.code,
                 flow_width=self.flow_width,
             )
-        return Pgexp(self.trunk(num_classes), heads, prior, self)
+        return Pgexp(self.build_shared(num_classes), heads, prior, self)
 
     def prepare(self, data: Path, run: Path, seed: int, device: torch.device) -> dict[str, Tensor]:
-        """Make the bank, the encoder and the flow network, or read what is there.
+        """Build the memory bank, the encoder and the flow network, or read those in `prior`.
 
         Raises:
             AmodalError: `prior` is of other data or settings, or damaged.
@@ -347,7 +349,7 @@ class PgexpSettings(Parts):
         if not self.uses_prior:
             return {}
         try:
-            from training.models.pgexp.prior.stages import PriorConfig, prepare
+            from training.models.pgexp.prior_building.prior_stages import PriorConfig, prepare
         except ModuleNotFoundError as error:
             raise ConfigError(
                 f"PGExp's bank needs {error.name}; pip install -r requirements/training.txt"
@@ -367,7 +369,7 @@ class PgexpSettings(Parts):
 
 
 @dataclass(frozen=True)
-class PgexpLightSettings(LightParts, PgexpSettings):
+class PgexpLightSettings(LightSharedSettings, PgexpSettings):
     """PGExp of the default model's size.
 
     Its box head refines B^o, which after a short training is nearer to the truth than B^v is.

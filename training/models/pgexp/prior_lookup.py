@@ -4,8 +4,8 @@
                                                           -> their amodal masks
     visible mask and amodal masks -> flow network -> flow transformations
 
-All of it is frozen while the system trains; `training.prior` makes it from the training data. A
-class without a slot has the identity as its prior: boxes and pixels stay where they are.
+All of it is frozen while the system trains; `prior_building` makes it from the training data. A
+class without a slot has the identity as its prior: zero deltas and zero flow.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from training.models.pgexp.mask_encoder import MaskEncoder
 from training.models.pgexp.mask_flow import MaskFlow
 
 
-class ExpansionBank(nn.Module):
-    """The memory bank as constants of the network.
+class MemoryBankModule(nn.Module):
+    """The memory bank as buffers of the network, with nearest-neighbour search.
 
     Args:
         num_classes: number of sub-banks.
@@ -55,15 +55,15 @@ class ExpansionBank(nn.Module):
     def search(
         self, codes: Tensor, labels: Tensor, count: int, own_ids: Tensor | None = None
     ) -> Tensor:
-        """Find the nearest slots of each query's class, by Euclidean distance of codes.
+        """Nearest-neighbour search in the slots of each query's class, by Euclidean distance.
 
         Args:
             codes: [R, code] float32, of the queries.
             labels: [R] int64, their classes.
             count: how many slots of each.
-            own_ids: [R] int64: slots of this annotation are passed over, so that in training no
-                object finds itself (the paper does not say); None: none. Where a class has
-                nothing else, they are found after all.
+            own_ids: [R] int64: slots of this annotation are skipped, so that in training no
+                object retrieves itself (the paper does not say); None: none. Where a class
+                has no other slots, they are returned all the same.
 
         Returns:
             [R, count] int64, indices of slots, the nearest first.
@@ -95,7 +95,7 @@ class ExpansionBank(nn.Module):
 
 
 class ExpansionPrior(nn.Module):
-    """Encoder, bank and flow network; see the module's docstring.
+    """Expansion prior: mask encoder, memory bank and flow network, frozen.
 
     Args:
         num_classes: of the data.
@@ -111,18 +111,18 @@ class ExpansionPrior(nn.Module):
         super().__init__()
         self.priors = priors
         self.encoder = MaskEncoder(code)
-        self.bank = ExpansionBank(num_classes, slots, code)
+        self.bank = MemoryBankModule(num_classes, slots, code)
         self.flow = MaskFlow(flow_width)
         self.requires_grad_(False)
 
     def search(self, visible: Tensor, labels: Tensor, own_ids: Tensor | None = None) -> Tensor:
-        """Look up the slots of visible masks.
+        """Retrieve the nearest memory-bank slots of visible masks.
 
         Args:
             visible: [R, 28, 28] probabilities inside an estimate of the amodal box. They are
                 made 0 or 1, as the keys are, at 0.5 (the paper does not say).
             labels: [R] int64.
-            own_ids: see `ExpansionBank.search`.
+            own_ids: see `MemoryBankModule.search`.
 
         Returns:
             [R, K] int64, indices of slots, the nearest first.

@@ -1,1 +1,1 @@
-"""Regions of interest: RoIAlign and mask heads."""
+"""Regions of interest (RoI): RoIAlign and mask heads."""

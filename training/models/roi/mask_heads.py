@@ -10,14 +10,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from training.distributed import all_reduce_mean
-from training.models.backbones.light import conv_norm
+from training.models.backbones.conv_norm import conv_norm
 
 ROI_CELLS = 14
 MASK_CELLS = 28
 
 
 class StandardMaskHead(nn.Module):
-    """Mask R-CNN's (He et al., ICCV 2017): convolutions, a deconvolution, logits.
+    """Mask head of Mask R-CNN (He et al., ICCV 2017): convolutions, a deconvolution, logits.
 
     Args:
         in_channels: of the RoI features.
@@ -46,7 +46,7 @@ class StandardMaskHead(nn.Module):
 
 
 class LightMaskHead(nn.Module):
-    """The light models': context from 7 x 7 cells, a deconvolution to 28 x 28, logits.
+    """Light mask head: context from 7 x 7 cells, a deconvolution to 28 x 28, logits.
 
     At a small width a stack of convolutions sees too little of the RoI at once to tell the object
     from what covers it, so two of the convolutions work on half the resolution, where they see

@@ -16,7 +16,7 @@ import torch
 import torchvision
 from torch import Tensor
 
-from training.models.detector import Rois
+from training.models.detector_protocol import Rois
 
 SAMPLES_PER_CELL = 2
 CANONICAL_LEVEL = 4

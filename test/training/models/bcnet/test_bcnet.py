@@ -19,7 +19,7 @@ from training.export.onnx_export import (
 from training.models.bcnet.bcnet import Bcnet, BcnetLightSettings, BcnetSettings, layer_losses
 from training.models.bcnet.bilayer_head import BilayerLogits
 from training.models.bcnet.contours import contours
-from training.models.bcnet.occluder_targets import balanced
+from training.models.bcnet.occluder_targets import balanced_rois
 
 
 def random_case(rois: int = 3) -> tuple:
@@ -49,7 +49,7 @@ def test_losses_have_the_published_weights():
 def test_without_occluded_rois_the_occluders_terms_are_0():
     logits, _, occludee, visible = random_case()
     nothing = torch.zeros(3, 28, 28)
-    chosen = balanced(nothing, "drawn", torch.Generator())
+    chosen = balanced_rois(nothing, "drawn", torch.Generator())
     found = layer_losses(logits, nothing, occludee, visible, chosen, BcnetSettings())
     assert found["occluder_mask"] == found["occluder_contour"] == 0
     assert found["occludee_mask"] > 0

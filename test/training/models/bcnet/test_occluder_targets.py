@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from training.models.bcnet.occluder_targets import balanced, occluder_masks
+from training.models.bcnet.occluder_targets import balanced_rois, occluder_masks
 from training.structures import Batch
 
 
@@ -89,7 +89,7 @@ def test_drawn_balance_takes_as_many_others_as_occluded():
     targets = occluder_targets([0, 0, 1, 0, 1, 0, 0, 0])
     drawn = set()
     for seed in range(20):
-        chosen = balanced(targets, "drawn", torch.Generator().manual_seed(seed)).tolist()
+        chosen = balanced_rois(targets, "drawn", torch.Generator().manual_seed(seed)).tolist()
         assert chosen[:2] == [2, 4]
         assert len(chosen) == len(set(chosen)) == 4
         drawn |= set(chosen[2:])
@@ -109,5 +109,5 @@ def test_balance_by_hand(occluded, drawn, released):
     generator = torch.Generator().manual_seed(0)
     targets = occluder_targets(occluded)
     if drawn is not None:
-        assert balanced(targets, "drawn", generator).tolist() == drawn
-    assert balanced(targets, "released", generator).tolist() == released
+        assert balanced_rois(targets, "drawn", generator).tolist() == drawn
+    assert balanced_rois(targets, "released", generator).tolist() == released

@@ -13,9 +13,9 @@ from training.export.onnx_export import (
     COMPARED_SCORE,
     TOLERANCE,
     SingleImage,
-    describe,
     drawn_images,
     largest_differences,
+    store_metadata,
     to_onnx,
 )
 from training.models.blade.blade import (
@@ -25,7 +25,7 @@ from training.models.blade.blade import (
     BoxInstLightSettings,
     BoxInstSettings,
 )
-from training.models.mask_rcnn import boxes_of_masks
+from training.models.detectors.box_geometry import boxes_of_masks
 from training.structures import Batch
 
 TERMS = {
@@ -220,7 +220,7 @@ def exported(request, tmp_path_factory) -> tuple[Blade, Path]:
         network.losses(random_batch(3, 2), torch.Generator())
     path = tmp_path_factory.mktemp("blade") / "m.onnx"
     to_onnx(SingleImage(network).eval(), path, (64, 96))
-    describe(path, {})
+    store_metadata(path, {})
     return network, path
 
 

@@ -10,11 +10,10 @@ from training.models.blade.condinst import (
     MaskBranch,
     dynamic_head,
     head_parameters,
-    relative_places,
+    relative_coordinates,
     upsample,
 )
-from training.models.detectors.instance_points import Points
-from training.models.detectors.light import grid_points
+from training.models.detectors.instance_points import Points, grid_points
 
 
 @pytest.mark.parametrize(
@@ -78,7 +77,7 @@ def test_dynamic_head_is_three_convolutions_for_each_instance(own_inputs):
 def test_places_are_in_sizes_of_objects_from_the_cell_to_the_point():
     features = torch.zeros(1, 16, 2, 3)
     points = Points(torch.tensor([[4.0, 4.0], [24.0, 8.0]]), torch.tensor([8.0, 16.0]), [])
-    found = relative_places(points, torch.tensor([[0, 1, 1]]), features)
+    found = relative_coordinates(points, torch.tensor([[0, 1, 1]]), features)
     assert found.shape == (1, 3, 2, 6)
     # Cells' centres: x 4, 12, 20; y 4, 12.
     assert found[0, 0, 0].tolist() == [0, -8 / 64, -16 / 64] * 2

@@ -7,7 +7,7 @@ import torch
 from helpers.small_networks import IMAGE_HW, batch_of
 
 from training.models.detectors.fcos import STRIDES, Fcos, FcosTargets, rois_of
-from training.models.detectors.nms import select
+from training.models.detectors.nms import nms_per_class
 
 
 def fcos_targets(boxes: list[list[float]]) -> tuple[FcosTargets, torch.Tensor, torch.Tensor]:
@@ -75,14 +75,14 @@ def test_fcos_threshold_before_or_after_centerness(with_centerness, kept):
         boxes_xyxy=torch.tensor([[[0.0, 0.0, 64.0, 64.0]]]),
         centerness=torch.zeros(1, 1),
     )
-    score = detector.select(output, IMAGE_HW).scores[0, 0].item()
+    score = detector.postprocess(output, IMAGE_HW).scores[0, 0].item()
     assert score == pytest.approx(0.5 if kept else 0.0)  # sqrt(0.5 * 0.5)
 
 
 def test_fcos_rois_are_true_boxes_and_found_ones_that_match():
     batch = batch_of([[0.0, 0.0, 40.0, 40.0]], [0])
     boxes = torch.tensor([[[0.0, 0.0, 40.0, 30.0], [50.0, 0.0, 90.0, 40.0], [0.0, 0.0, 40.0, 40]]])
-    found = select(
+    found = nms_per_class(
         torch.tensor([[[0.9], [0.8], [0.0]]]), boxes, candidates=3, instances=3, iou_threshold=0.9
     )
     rois = rois_of(found, batch)

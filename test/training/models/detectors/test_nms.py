@@ -2,7 +2,7 @@ import pytest
 import torch
 from torchvision.ops import batched_nms
 
-from training.models.detectors.nms import ITERATIONS, box_voting, matrix_nms, select
+from training.models.detectors.nms import ITERATIONS, box_voting, matrix_nms, nms_per_class
 
 
 def random_set(seed: int, count: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -57,9 +57,9 @@ def test_only_boxes_of_its_class_have_a_say_in_where_a_box_lies():
     boxes = torch.tensor([[[0.0, 0, 10, 10], [0, 0, 10, 11], [0, 0, 11, 10]]])
     scores = torch.tensor([[[0.9, 0.0], [0.3, 0.0], [0.0, 0.6]]])
     given = {"candidates": 3, "instances": 2, "iou_threshold": 0.6}
-    plain = select(scores, boxes, **given)
+    plain = nms_per_class(scores, boxes, **given)
     assert torch.equal(plain.boxes_xyxy, boxes[:, [0, 2]])
-    found = select(scores, boxes, vote_iou=0.8, **given)
+    found = nms_per_class(scores, boxes, vote_iou=0.8, **given)
     torch.testing.assert_close(found.boxes_xyxy[0, 0], torch.tensor([0, 0, 10, 10.25]))
     torch.testing.assert_close(found.boxes_xyxy[0, 1], boxes[0, 2])
     for name in ("scores", "labels", "index"):
@@ -71,7 +71,9 @@ def test_selection_equals_torchvisions_class_by_class():
     low = torch.rand(60, 2, generator=generator) * 100
     boxes = torch.cat([low, low + 30 + 20 * torch.rand(60, 2, generator=generator)], 1)
     scores = torch.rand(60, 3, generator=generator)
-    found = select(scores[None], boxes[None], candidates=180, instances=180, iou_threshold=0.4)
+    found = nms_per_class(
+        scores[None], boxes[None], candidates=180, instances=180, iou_threshold=0.4
+    )
     flat = boxes.repeat_interleave(3, 0)
     kept = batched_nms(flat, scores.flatten(), torch.arange(180) % 3, 0.4)
     n = len(kept)
@@ -86,7 +88,7 @@ def test_suppressed_instances_come_last_with_score_0():
     boxes = torch.tensor([0.0, 0.0, 30.0, 30.0]).repeat(1, 200, 1)
     boxes[0, 7] = torch.tensor([50.0, 10.0, 90.0, 60.0])
     scores = torch.linspace(0.9, 0.1, 200)[None, :, None]
-    found = select(scores, boxes, candidates=128, instances=32, iou_threshold=0.6)
+    found = nms_per_class(scores, boxes, candidates=128, instances=32, iou_threshold=0.6)
     assert (found.scores > 0).sum() == 2
     assert found.boxes_xyxy[0, 1].tolist() == [50.0, 10.0, 90.0, 60.0]
 

@@ -6,7 +6,7 @@ from helpers.small_networks import IMAGE_HW, batch_of, levels_of
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.image_list import ImageList
 
-from training.models.detectors.rpn import RegionProposals, grid_anchors
+from training.models.detectors.rpn import RegionProposalNetwork, grid_anchors
 
 
 def test_anchors_are_torchvisions():
@@ -21,7 +21,7 @@ def test_anchors_are_torchvisions():
 
 def test_static_proposals_are_those_of_training():
     torch.manual_seed(0)
-    rpn = RegionProposals(16)
+    rpn = RegionProposalNetwork(16)
     torch.nn.init.normal_(rpn.objectness.weight, std=0.3)
     torch.nn.init.normal_(rpn.deltas.weight, std=0.05)
     judged = rpn(levels_of(2, 5, 16))
@@ -32,7 +32,7 @@ def test_static_proposals_are_those_of_training():
 
 
 def test_rpn_losses_by_hand():
-    rpn = RegionProposals(8)
+    rpn = RegionProposalNetwork(8)
     levels = [torch.zeros(1, 8, 1, 1)] * 5
     for layer in (rpn.objectness, rpn.deltas):
         torch.nn.init.zeros_(layer.weight)

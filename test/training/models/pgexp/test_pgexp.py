@@ -14,9 +14,9 @@ from amodal_perception.errors import ConfigError
 from training.export.onnx_export import (
     COMPARED_SCORE,
     SingleImage,
-    describe,
     drawn_images,
     largest_differences,
+    store_metadata,
     to_onnx,
 )
 from training.models.pgexp.pgexp import (
@@ -26,7 +26,7 @@ from training.models.pgexp.pgexp import (
     box_loss,
     boxes_of_visible,
 )
-from training.models.pgexp.prior_lookup import ExpansionBank
+from training.models.pgexp.prior_lookup import MemoryBankModule
 
 SMALL = replace(
     PgexpLightSettings(),
@@ -54,7 +54,7 @@ def network(num_classes: int = 2, **changes) -> Pgexp:
     return model
 
 
-def fill(bank: ExpansionBank, classes: list[int]) -> None:
+def fill(bank: MemoryBankModule, classes: list[int]) -> None:
     generator = torch.Generator().manual_seed(1)
     for c in classes:
         part = slice(c * bank.slots, (c + 1) * bank.slots)
@@ -190,7 +190,7 @@ def exported(tmp_path_factory) -> tuple[SingleImage, Path]:
     torch.nn.init.zeros_(model.detector.score.bias)
     single, path = SingleImage(model, 0.3).eval(), tmp_path_factory.mktemp("pgexp") / "m.onnx"
     to_onnx(single, path, (64, 96))
-    describe(path, {})
+    store_metadata(path, {})
     return single, path
 
 

@@ -14,7 +14,7 @@ from training.models.pgexp.pgexp import (
     Pgexp,
     PgexpLightSettings,
 )
-from training.models.pgexp.prior_lookup import ExpansionBank
+from training.models.pgexp.prior_lookup import MemoryBankModule
 
 SMALL = replace(
     PgexpLightSettings(),
@@ -53,7 +53,7 @@ def network(num_classes: int = 2, **changes) -> Pgexp:
     return model
 
 
-def fill(bank: ExpansionBank, classes: list[int]) -> None:
+def fill(bank: MemoryBankModule, classes: list[int]) -> None:
     generator = torch.Generator().manual_seed(1)
     for c in classes:
         part = slice(c * bank.slots, (c + 1) * bank.slots)
@@ -102,7 +102,7 @@ def test_class_without_slots_expands_nothing():
 @given(st.integers(0, 2**32 - 1))
 def test_search_is_brute_force_over_the_class_without_the_own_annotation(seed):
     generator = torch.Generator().manual_seed(seed)
-    bank = ExpansionBank(3, 20, 128)
+    bank = MemoryBankModule(3, 20, 128)
     fill(bank, [0, 1, 2])
     codes = torch.rand(6, 128, generator=generator) * 3
     labels = torch.randint(3, (6,), generator=generator)
@@ -121,7 +121,7 @@ def test_search_is_brute_force_over_the_class_without_the_own_annotation(seed):
 
 
 def test_masks_of_slots_are_unpacked_as_they_were_packed():
-    bank = ExpansionBank(1, 12, 128)
+    bank = MemoryBankModule(1, 12, 128)
     masks = np.random.default_rng(0).random((12, 28, 28)) < 0.5
     bank.amodal.copy_(torch.from_numpy(pack_masks(masks)))
     index = torch.tensor([[3, 0], [11, 3]])

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torchvision.ops import roi_align as reference
 
-from training.models.detector import Rois
+from training.models.detector_protocol import Rois
 from training.models.roi.roi_align import RoiPooler, crop_masks, level_of_boxes
 
 

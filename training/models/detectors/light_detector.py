@@ -1,7 +1,7 @@
 """The light models' detector: anchor-free, one stage (after FCOS, Tian et al., ICCV 2019).
 
-ORCNN's detector is Faster R-CNN. This one stands in for it in the light models: no proposals and
-no second box stage, so one pass of convolutions gives the boxes, which halves the cost and
+ORCNN's detector is Faster R-CNN. The light models use this one instead: no proposals and no
+second box stage, so one pass of convolutions gives the boxes, which halves the cost and
 converges faster from scratch. The score predicts the IoU of the point's box (as in quality focal
 loss), so there is no separate centre-ness; see `task_aligned_assignment` for the targets. Boxes
 that survive NMS are averaged with those that nearly agree (`nms.box_voting`). The published FCOS
@@ -17,10 +17,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from training.distributed import all_reduce_mean
-from training.models.detector import Proposals, Rois, concatenate_rois, image_size_hw
-from training.models.detectors.box_coding import clip_boxes, generalized_box_iou
-from training.models.detectors.instance_points import Points, PointTargets
-from training.models.detectors.nms import select
+from training.models.detector_protocol import Proposals, Rois, concatenate_rois, image_size_hw
+from training.models.detectors.box_geometry import clip_boxes, generalized_box_iou
+from training.models.detectors.instance_points import Points, PointTargets, grid_points
+from training.models.detectors.nms import nms_per_class
 from training.models.detectors.task_aligned_assignment import (
     Assignment,
     task_aligned_assignment,
@@ -39,7 +39,7 @@ ROIS_PER_IMAGE = 12
 
 
 class SharedConv(nn.Module):
-    """A 3x3 convolution shared by all levels, with statistics of each level's own."""
+    """A 3x3 convolution shared by all levels, with batch normalisation of each level's own."""
 
     def __init__(self, in_channels: int, out_channels: int, num_levels: int) -> None:
         super().__init__()
@@ -52,7 +52,7 @@ class SharedConv(nn.Module):
 
 
 class LightDetector(nn.Module):
-    """One shared convolution, then one for the score and one for the box, on P3, P4 and P5.
+    """One-stage head: a shared convolution, then one for scores and one for boxes, on P3 to P5.
 
     Args:
         channels: of the pyramid's maps.
@@ -88,14 +88,14 @@ class LightDetector(nn.Module):
             Score logits [B, L, K], boxes [B, L, 4] xyxy in input pixels, not clipped, and the
             points [L, 2] xy in input pixels, all float32.
         """
-        return self._judge(*self._towers(levels))
+        return self._predict(*self._towers(levels))
 
     def _towers(self, levels: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        """Return the features of scores and of boxes."""
+        """Return the features of scores and of boxes, each [B, C, H_l, W_l] on P3 to P5."""
         shared = self.shared(levels[1:])
         return self.score_conv(shared), self.box_conv(shared)
 
-    def _judge(
+    def _predict(
         self, score_features: list[Tensor], box_features: list[Tensor]
     ) -> tuple[Tensor, Tensor, Tensor]:
         logits, distances, points = [], [], []
@@ -110,16 +110,16 @@ class LightDetector(nn.Module):
         return torch.cat(logits, 1), boxes, points_xy
 
     def detect(self, levels: list[Tensor], size_hw: tuple[int, int]) -> Proposals:
-        """Find the objects."""
+        """Detect objects; arguments as of `Detector.detect`."""
         return self.detect_points(levels, size_hw)[0]
 
     def detect_points(
         self, levels: list[Tensor], size_hw: tuple[int, int]
     ) -> tuple[Proposals, Points]:
-        """Find the objects, and tell of the points that made them."""
+        """Detect objects; also return the points that `Proposals.index` refers to."""
         score_features, box_features = self._towers(levels)
-        logits, boxes, points = self._judge(score_features, box_features)
-        found = select(
+        logits, boxes, points = self._predict(score_features, box_features)
+        found = nms_per_class(
             logits.sigmoid(),
             clip_boxes(boxes, size_hw),
             candidates=CANDIDATES_PER_INSTANCE * self.instances,
@@ -134,7 +134,7 @@ class LightDetector(nn.Module):
     def loss_and_rois(
         self, levels: list[Tensor], batch: Batch, generator: torch.Generator
     ) -> tuple[dict[str, Tensor], Rois]:
-        """Return the losses of score and box, and RoIs; `generator` draws the RoIs."""
+        """Return the losses of score and box, and RoIs; `generator` samples the RoIs."""
         logits, boxes, points = self(levels)
         assignment, _ = self._assign(logits, boxes, points, batch)
         found = clip_boxes(boxes.detach(), image_size_hw(batch.images))
@@ -146,7 +146,7 @@ class LightDetector(nn.Module):
     ) -> tuple[dict[str, Tensor], Points, PointTargets]:
         """Return the losses of score and box, and the points to train heads on."""
         score_features, box_features = self._towers(levels)
-        logits, boxes, points = self._judge(score_features, box_features)
+        logits, boxes, points = self._predict(score_features, box_features)
         assignment, scores = self._assign(logits, boxes, points, batch)
         own = scores.gather(1, assignment.gt_index[:, None])[:, 0]
         return (
@@ -180,14 +180,6 @@ class LightDetector(nn.Module):
             ]
         )
         return Points(points_xy, stride, features)
-
-
-def grid_points(features: Tensor, stride: int) -> Tensor:
-    """Return the centres of a map's cells, [H * W, 2] xy float32 input pixels, row by row."""
-    height, width = int(features.shape[2]), int(features.shape[3])
-    y = (torch.arange(height, dtype=torch.float32, device=features.device) + 0.5) * stride
-    x = (torch.arange(width, dtype=torch.float32, device=features.device) + 0.5) * stride
-    return torch.stack([x.repeat(height), y.repeat_interleave(width)], -1)
 
 
 def detection_losses(
@@ -225,8 +217,8 @@ def sample_rois(
 ) -> Rois:
     """Sample the RoIs on which other heads are trained, at most `count` an image.
 
-    Half are the detector's own boxes (IoU at least 0.5), so the heads see its mistakes; the rest
-    are true boxes, a little displaced, so that they learn while the detector knows nothing.
+    Half are the detector's own boxes (IoU at least 0.5), so that the heads see its errors; the
+    rest are true boxes with jitter, so that heads learn before the detector does.
 
     Args:
         boxes_xyxy: [B, L, 4] of all points.

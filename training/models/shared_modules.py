@@ -1,4 +1,4 @@
-"""Backbone, pyramid and detector that all systems share, and the settings that choose them.
+"""Backbone, feature pyramid (FPN), detector and RoIAlign of every system, and their settings.
 
 images -> Normalize -> backbone -> pyramid -> detector -> boxes
                                       |                     |
@@ -19,13 +19,13 @@ import torch
 from torch import Tensor, nn
 
 from amodal_perception.errors import ConfigError
-from training.models.backbones.fpn import FeaturePyramid, StandardPyramid
-from training.models.backbones.light import Backbone
-from training.models.backbones.torchvision import MobileNet, ResNet
-from training.models.detector import Detector
+from training.models.backbones.fpn import LightPyramid, StandardPyramid
+from training.models.backbones.light_backbone import LightBackbone
+from training.models.backbones.torchvision_backbones import MobileNet, ResNet
+from training.models.detector_protocol import Detector
 from training.models.detectors.faster_rcnn import FasterRcnn
 from training.models.detectors.fcos import Fcos
-from training.models.detectors.light import LightDetector
+from training.models.detectors.light_detector import LightDetector
 from training.models.roi.mask_heads import LightMaskHead, StandardMaskHead
 from training.models.roi.roi_align import RoiPooler
 
@@ -36,15 +36,15 @@ CHOICES = {
 }
 
 
-class Trunk(NamedTuple):
-    """What every system shares, up to its heads.
+class SharedModules(NamedTuple):
+    """The modules that every system shares: all but its own heads.
 
     Attributes:
-        backbone: normalised images to [C2, C3, C4, C5].
-        fpn: those to the maps that the detector reads.
+        backbone: normalised images [B, 3, H, W] to maps [C2, C3, C4, C5], C_i of stride 2 ** i.
+        fpn: those to the maps [B, channels, H_l, W_l] that the detector reads.
         detector: maps to boxes; a module too.
-        pool: maps and boxes to features of RoIs.
-        channels: of the maps, hence of the features.
+        pool: maps and boxes [B, N, 4] to features of RoIs [B * N, channels, cells, cells].
+        channels: of the pyramid's maps, hence of the RoI features.
     """
 
     backbone: nn.Module
@@ -55,8 +55,8 @@ class Trunk(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Parts:
-    """The settings that all systems have; the defaults are those of the papers.
+class SharedSettings:
+    """Settings of the shared modules and mask heads; the defaults are those of the papers.
 
     Attributes:
         backbone: ``resnet18``, ``resnet50``, ``resnet101``, ``mobilenet`` (V3-Large) or ``light``.
@@ -71,8 +71,8 @@ class Parts:
         frozen_stages: how many of the backbone's stem and four stages do not learn, the stem
             first; for pretrained weights.
         instances: how many objects are returned, N of the contract.
-        proposals: boxes that Faster R-CNN's second stage judges.
-        rois_per_image: of these, how many it is trained on.
+        proposals: boxes that Faster R-CNN's second stage classifies.
+        rois_per_image: of these, how many the second stage is trained on.
     """
 
     backbone: str = "resnet50"
@@ -98,8 +98,10 @@ class Parts:
             if getattr(self, key) < 1:
                 raise ConfigError(f"model.{key} must be at least 1, but is {getattr(self, key)}")
 
-    def trunk(self, num_classes: int, *, fcos: Mapping[str, Any] = MappingProxyType({})) -> Trunk:
-        """Build everything up to the heads, with random weights.
+    def build_shared(
+        self, num_classes: int, *, fcos: Mapping[str, Any] = MappingProxyType({})
+    ) -> SharedModules:
+        """Build backbone, pyramid, detector and RoIAlign with random weights.
 
         Args:
             num_classes: of the data.
@@ -107,15 +109,15 @@ class Parts:
         """
         backbone = self._backbone()
         if self.detector == "light":
-            return Trunk(
+            return SharedModules(
                 backbone,
-                FeaturePyramid(backbone.channels, self.channels),
+                LightPyramid(backbone.channels, self.channels),
                 LightDetector(self.channels, num_classes, instances=self.instances),
                 RoiPooler(first=2, count=2),  # few boxes at a light model's input would go higher
                 self.channels,
             )
         if self.detector == "fcos":
-            return Trunk(
+            return SharedModules(
                 backbone,
                 StandardPyramid(backbone.channels, self.channels, extra="convs"),
                 Fcos(self.channels, num_classes, instances=self.instances, **fcos),
@@ -130,10 +132,10 @@ class Parts:
             rois_per_image=self.rois_per_image,
         )
         pyramid = StandardPyramid(backbone.channels, self.channels, extra="pool")
-        return Trunk(backbone, pyramid, detector, detector.pool, self.channels)
+        return SharedModules(backbone, pyramid, detector, detector.pool, self.channels)
 
     def prepare(self, data: Path, run: Path, seed: int, device: torch.device) -> dict[str, Tensor]:
-        """Make tensors of the network from the training data, before it learns: none.
+        """Compute buffers of the network from the training data, before training: none.
 
         Args:
             data: folder of the training data.
@@ -159,9 +161,9 @@ class Parts:
             out_channels=out_channels,
         )
 
-    def _backbone(self) -> Backbone | ResNet | MobileNet:
+    def _backbone(self) -> LightBackbone | ResNet | MobileNet:
         if self.backbone == "light":
-            return Backbone(stem_width=24, widths=(32, 80, 160, 224), depths=(1, 2, 2, 2))
+            return LightBackbone(stem_width=24, widths=(32, 80, 160, 224), depths=(1, 2, 2, 2))
         norm, stages = self.frozen_norm, self.frozen_stages
         if self.backbone == "mobilenet":
             return MobileNet(frozen_norm=norm, frozen_stages=stages)
@@ -170,8 +172,8 @@ class Parts:
 
 
 @dataclass(frozen=True)
-class LightParts(Parts):
-    """Parts of the default model's size: under 5 GFLOP at 288 x 384, 3.2 million parameters."""
+class LightSharedSettings(SharedSettings):
+    """The default model's size: under 5 GFLOP at 288 x 384, 3.2 million parameters."""
 
     backbone: str = "light"
     detector: str = "light"

@@ -1,4 +1,4 @@
-"""PGExp's prior-guided box and mask heads (Chen et al., AAAI 2023, sections 3.2 and 3.3)."""
+"""Prior-guided heads of PGExp: amodal box, pixel expansion (Chen et al., AAAI 2023, 3.2, 3.3)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ BOX_CELLS = 4
 
 
 class AmodalBoxHead(nn.Module):
-    """Features of expanded boxes and of the visible box to one amodal box.
+    """Regress an amodal box from the features of expanded boxes and of the visible box.
 
     Args:
         channels: of the features, C.
@@ -33,7 +33,7 @@ class AmodalBoxHead(nn.Module):
         nn.init.zeros_(self.deltas.bias)
 
     def forward(self, expanded: Tensor, visible: Tensor) -> Tensor:
-        """Predict deltas.
+        """Predict box deltas.
 
         Args:
             expanded: [R, K * C, 4, 4], the nearest slot's first.
@@ -49,10 +49,10 @@ class AmodalBoxHead(nn.Module):
 
 
 class PixelExpansion(nn.Module):
-    """Features of the visible region, moved by the flows (equation 6), beside the features.
+    """Warp visible features by K flows (equation 6) and merge them with the features.
 
-    A mask head follows. Untrained, this gives the features unchanged (ours), so that a mask head
-    that was trained without it can start, and knows as much as without it.
+    A mask head follows. Initialised to the identity (ours): a mask head that was trained without
+    this module can be fine-tuned with it and starts at the same output.
 
     Args:
         channels: of the features, C.
@@ -69,7 +69,7 @@ class PixelExpansion(nn.Module):
         nn.init.zeros_(self.merge.bias)  # type: ignore[arg-type]
 
     def forward(self, features: Tensor, visible: Tensor, flows: Tensor) -> Tensor:
-        """Expand.
+        """Expand the features of R boxes.
 
         Args:
             features: [R, C, 14, 14], F^e.

@@ -2,19 +2,19 @@ import pytest
 import torch
 
 from amodal_perception.errors import ConfigError
-from training.models.parts import CHOICES, Parts
+from training.models.shared_modules import CHOICES, SharedSettings
 
 
 def test_settings_name_the_valid_parts():
     with pytest.raises(ConfigError, match=r"model\.backbone must be one of resnet18, .*'vgg'"):
-        Parts(backbone="vgg")
+        SharedSettings(backbone="vgg")
     with pytest.raises(ConfigError, match=r"model\.instances must be at least 1"):
-        Parts(instances=0)
+        SharedSettings(instances=0)
 
 
 @pytest.mark.parametrize("backbone", CHOICES["backbone"])
 def test_backbones_give_maps_of_the_channels_and_strides_they_state(backbone):
-    network = Parts(backbone=backbone)._backbone().eval()
+    network = SharedSettings(backbone=backbone)._backbone().eval()
     with torch.inference_mode():
         maps = network(torch.zeros(1, 3, 64, 96))
     assert tuple(m.shape[1] for m in maps) == network.channels
@@ -22,7 +22,9 @@ def test_backbones_give_maps_of_the_channels_and_strides_they_state(backbone):
 
 
 def test_frozen_parts_do_not_learn():
-    network = Parts(backbone="resnet18", frozen_norm=True, frozen_stages=2)._backbone().train()
+    network = (
+        SharedSettings(backbone="resnet18", frozen_norm=True, frozen_stages=2)._backbone().train()
+    )
     network(torch.randn(2, 3, 64, 64))[-1].sum().backward()
     learning = {name for name, p in network.named_parameters() if p.grad is not None}
     assert not [name for name in learning if name.startswith(("conv1", "layer1"))]

@@ -71,7 +71,7 @@ def our_name(name: str) -> str:
 
 
 def fill_mask_heads(loaded: dict[str, Tensor], own: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Let the mask heads of ORCNN and ASN start from the one head of a Mask R-CNN.
+    """Initialise both mask heads of ORCNN and ASN from the one head of a Mask R-CNN.
 
     Args:
         loaded: tensors by our names.

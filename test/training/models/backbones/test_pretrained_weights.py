@@ -9,7 +9,7 @@ from training.models.mask_rcnn import (
     MaskRcnnSettings,
 )
 from training.models.orcnn import OrcnnLightSettings, OrcnnSettings
-from training.models.parts import Parts
+from training.models.shared_modules import SharedSettings
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +78,6 @@ def test_torchvisions_classifier_fills_the_backbone(tmp_path, suffix):
 
 
 def test_file_that_holds_code_is_refused(tmp_path):
-    torch.save({"weight": Parts()}, tmp_path / "evil.pth")
+    torch.save({"weight": SharedSettings()}, tmp_path / "evil.pth")
     with pytest.raises(ModelFileError, match=r"evil\.pth: cannot be read as weights"):
         start_from(OrcnnLightSettings().build(1), tmp_path / "evil.pth")

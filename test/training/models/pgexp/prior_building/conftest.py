@@ -12,7 +12,7 @@ from amodal_perception.storage.memory_bank import (
     MemoryBank,
     read_bank,
 )
-from training.models.pgexp.prior.stages import PriorConfig, prepare
+from training.models.pgexp.prior_building.prior_stages import PriorConfig, prepare
 
 CPU = torch.device("cpu")
 

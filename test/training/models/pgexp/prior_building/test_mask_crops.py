@@ -2,8 +2,8 @@ import numpy as np
 import torch
 from pycocotools import mask as coco_mask
 
-from training.models.detector import Rois
-from training.models.pgexp.prior.crops import crop_objects
+from training.models.detector_protocol import Rois
+from training.models.pgexp.prior_building.mask_crops import crop_objects
 from training.models.roi.roi_align import crop_masks
 from training.packed_objects import read_objects
 

@@ -1,4 +1,4 @@
-"""Convert image-sized masks to boxes with mask crops, by static operations, for export."""
+"""Convert image-sized masks to boxes and mask crops inside them, exportable (static shapes)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 
-def boxes_of_maps(probability: Tensor, fallback_xyxy: Tensor, *, stride: int) -> Tensor:
+def boxes_of_image_masks(probability: Tensor, fallback_xyxy: Tensor, *, stride: int) -> Tensor:
     """Return the tight boxes of masks, between cells by linear interpolation.
 
     Args:
@@ -46,7 +46,7 @@ def _last_end(profile: Tensor) -> Tensor:
     return ((cell + 0.5 + way) * (profile >= 0.5).to(profile.dtype)).amax(-1).clamp(max=length)
 
 
-def crop_maps(maps: Tensor, boxes_xyxy: Tensor, *, stride: int, cells: int) -> Tensor:
+def crop_image_masks(maps: Tensor, boxes_xyxy: Tensor, *, stride: int, cells: int) -> Tensor:
     """Resample maps inside boxes, bilinearly, one sample a cell.
 
     Args:

@@ -2,8 +2,8 @@ import numpy as np
 import torch
 
 from training.models.pgexp.mask_flow import MaskFlow
-from training.models.pgexp.prior.crops import crop_objects
-from training.models.pgexp.prior.learning import flow_loss, held_out, neighbours
+from training.models.pgexp.prior_building.mask_crops import crop_objects
+from training.models.pgexp.prior_building.prior_training import flow_loss, held_out, neighbours
 from training.packed_objects import read_objects
 
 

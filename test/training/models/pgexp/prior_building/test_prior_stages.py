@@ -14,8 +14,8 @@ from amodal_perception.storage.memory_bank import (
 from training.loop import checkpoints
 from training.loop.config import from_mapping
 from training.models.detectors.box_coding import decode_boxes
-from training.models.pgexp.prior.crops import both_masks
-from training.models.pgexp.prior.stages import PriorConfig, prepare
+from training.models.pgexp.prior_building.mask_crops import both_masks
+from training.models.pgexp.prior_building.prior_stages import PriorConfig, prepare
 from training.models.pgexp.prior_lookup import ExpansionPrior
 from training.packed_objects import read_objects
 from training.prior.__main__ import main

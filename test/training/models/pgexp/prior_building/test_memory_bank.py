@@ -21,7 +21,7 @@ from amodal_perception.storage.memory_bank import (
     write_bank,
 )
 from training.models.detectors.box_coding import decode_boxes
-from training.models.pgexp.prior.stages import PriorConfig, bank_tensors
+from training.models.pgexp.prior_building.prior_stages import PriorConfig, bank_tensors
 
 CPU = torch.device("cpu")
 

@@ -1,4 +1,4 @@
-"""Fill a memory bank: K-Means medoids of large classes, augmented copies in small ones.
+"""Slots of a memory bank: K-Means medoids of large classes, augmented copies in small ones.
 
 The paper takes "K_s cluster centers" of K-Means (section 3.1). A centre is no object and has no
 boxes, so here the slot is the object nearest to it. The clusters are those of the encoder's codes,
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from amodal_perception.masks import mask_windows
-from training.models.pgexp.prior.crops import crop_both
+from training.models.pgexp.prior_building.mask_crops import crop_to_box
 
 KMEANS_ITERATIONS = 20
 SCALE = 0.1
@@ -52,7 +52,7 @@ def medoids(codes: NDArray[np.float32], count: int, seed: int) -> NDArray[np.int
     return np.sort(np.concatenate([chosen, extra])).astype(np.int64)
 
 
-def moved_copy(
+def augmented_copy(
     masks: NDArray[np.bool_], rng: np.random.Generator
 ) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
     """Augment an object's masks: flip, rotate and jitter the box, as estimated boxes miss it.
@@ -91,4 +91,4 @@ def moved_copy(
     centre = (low + high) / 2 + (high - low) * rng.uniform(-SHIFT, SHIFT, 2)
     half = (high - low) / 2 * rng.uniform(1 - SCALE, 1 + SCALE, 2)
     frame = np.concatenate([centre - half, centre + half]).astype(np.float32)
-    return crop_both(turned, frame), boxes
+    return crop_to_box(turned, frame), boxes

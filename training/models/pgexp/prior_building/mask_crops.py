@@ -18,8 +18,8 @@ from training.packed_objects import Objects
 
 
 @dataclass(frozen=True, eq=False)
-class Crops:
-    """N objects that show something, without crowds.
+class MaskCrops:
+    """Mask crops of N objects with a visible mask, without crowds.
 
     Attributes:
         visible: [N, 98] uint8, inside the amodal box, packed.
@@ -42,17 +42,17 @@ class Crops:
     def __len__(self) -> int:
         return len(self.id)
 
-    def __getitem__(self, index: NDArray) -> Crops:
+    def __getitem__(self, index: NDArray) -> MaskCrops:
         """Return some of the objects."""
-        return Crops(*(getattr(self, name)[index] for name in self.__dataclass_fields__))
+        return MaskCrops(*(getattr(self, name)[index] for name in self.__dataclass_fields__))
 
     def masks(self, name: str) -> torch.Tensor:
         """Return the ``visible`` or ``amodal`` masks, [N, 28, 28] float32, 0 or 1."""
         return torch.from_numpy(unpack_masks(getattr(self, name)).astype(np.float32))
 
 
-def crop_objects(objects: Objects) -> Crops:
-    """Crop all objects. An object whose visible mask is empty cannot be looked up: left out."""
+def crop_objects(objects: Objects) -> MaskCrops:
+    """Crop all objects but those with an empty visible mask, which cannot be looked up."""
     rows, crops, boxes = [], [], []
     images = range(len(objects.file_names))
     for image in tqdm(images, "cropping masks", unit="image", delay=2):
@@ -62,12 +62,12 @@ def crop_objects(objects: Objects) -> Crops:
             masks, (x0, y0) = both_masks(objects, i)
             own = mask_windows(masks).astype(np.float32)  # amodal, visible
             rows.append(i)
-            crops.append(crop_both(masks, own[0]))
+            crops.append(crop_to_box(masks, own[0]))
             boxes.append(own + np.array([x0, y0, x0, y0], np.float32))
     both = np.array(crops, np.bool_).reshape(-1, 2, CELLS, CELLS)
     packed, xyxy = pack_masks(both), np.array(boxes, np.float32).reshape(-1, 2, 4)
     row = np.array(rows, np.int64)
-    return Crops(
+    return MaskCrops(
         visible=packed[:, 1],
         amodal=packed[:, 0],
         visible_xyxy=xyxy[:, 1],
@@ -91,8 +91,8 @@ def both_masks(objects: Objects, index: int) -> tuple[NDArray[np.bool_], tuple[i
     return np.ascontiguousarray(masks, np.bool_), (x0, y0)
 
 
-def crop_both(masks: NDArray[np.bool_], box_xyxy: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Crop as `training.models.roi.roi_align.crop_masks` does, so that keys look like queries.
+def crop_to_box(masks: NDArray[np.bool_], box_xyxy: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Crop as `training.models.roi.roi_align.crop_masks` does, so that keys match queries.
 
     Args:
         masks: [M, h, w] bool.

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from training.models.pgexp.prior.building import medoids, moved_copy
+from training.models.pgexp.prior_building.bank_slots import augmented_copy, medoids
 
 
 def test_medoids_are_the_real_objects_of_clear_clusters():
@@ -32,7 +32,7 @@ def test_moved_copies_keep_visible_inside_amodal_and_boxes_around_both(seed):
     cv2.ellipse(masks[0], (width // 2, height // 2), (width // 2, height // 2), 0, 0, 360, 1, -1)
     masks[1] = masks[0]
     masks[1, :, : int(rng.integers(0, width // 2 + 1))] = 0
-    (amodal_crop, visible_crop), boxes = moved_copy(masks.astype(bool), rng)
+    (amodal_crop, visible_crop), boxes = augmented_copy(masks.astype(bool), rng)
     assert not (visible_crop & ~amodal_crop).any()
     assert amodal_crop.mean() > 0.15  # a thin one that was turned fills little of its frame
     assert (boxes[1, :2] >= boxes[0, :2]).all()

@@ -1,4 +1,4 @@
-"""BLADE's losses (equations 7 and 8): L^v, L^a and L^r of an instance's maps, from boxes."""
+"""BLADE's losses (equations 7 and 8): L^v, L^a and L^r of an instance's masks, from boxes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from training.models.blade.overlap_regions import neighbour_loss, overlap_region
 
 @dataclass(frozen=True)
 class BladeLossSettings:
-    """Weights; a term of weight 0 is left out.
+    """Weights of BLADE's loss terms; a term of weight 0 is left out.
 
     Attributes:
         projection_weight: alpha^a_1 of equation 8.
@@ -43,8 +43,8 @@ class BladeLossSettings:
     detach_visible_in_losses: bool = True
 
 
-class MapLogits(NamedTuple):
-    """Logits of the whole image at stride 4, each [..., H / 4, W / 4]; None: no such head."""
+class BladeMaskLogits(NamedTuple):
+    """Mask logits over the whole image at stride 4, each [..., H / 4, W / 4]; None: no head."""
 
     visible: Tensor
     amodal: Tensor | None
@@ -78,14 +78,14 @@ def box_targets(
 
 
 def mask_losses(
-    logits: MapLogits,
+    logits: BladeMaskLogits,
     targets: BoxTargets,
     similar: list[Tensor],
     image: Tensor,
     settings: BladeLossSettings,
     pairwise_rate: Tensor,
 ) -> dict[str, Tensor]:
-    """Return L^v, L^a (equation 8) and L^r (equation 7) by terms, weighted.
+    """BLADE's mask losses L^v, L^a (equation 8) and L^r (equation 7) by terms, weighted.
 
     Args:
         logits: of R >= 0 instances, [R, H, W].

@@ -5,17 +5,11 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-
-def conv_norm(in_channels: int, out_channels: int, *, stride: int = 1, size: int = 3) -> nn.Module:
-    """Build a convolution followed by batch normalisation, which export folds into it."""
-    return nn.Sequential(
-        nn.Conv2d(in_channels, out_channels, size, stride, size // 2, bias=False),
-        nn.BatchNorm2d(out_channels),
-    )
+from training.models.backbones.conv_norm import conv_norm
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions around a shortcut.
+    """ResNet's basic block: two 3x3 convolutions and a shortcut.
 
     Plain convolutions on purpose: on CPUs with wide vectors they run several times nearer to the
     arithmetic peak than depthwise ones, which wait for memory.
@@ -38,7 +32,7 @@ class BasicBlock(nn.Module):
         return F.relu(y + self.shortcut(x))
 
 
-class Backbone(nn.Module):
+class LightBackbone(nn.Module):
     """Stem to stride 4, then four stages C2 to C5 at strides 4, 8, 16 and 32."""
 
     def __init__(

@@ -2,7 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from training.models.blade.mask_frames import boxes_of_maps, crop_maps
+from training.models.blade.image_masks_to_crops import boxes_of_image_masks, crop_image_masks
 
 
 def test_box_of_a_map_lies_where_it_crosses_one_half():
@@ -11,7 +11,7 @@ def test_box_of_a_map_lies_where_it_crosses_one_half():
     maps[0, 0, 2:4, 6] = 0.25  # a third of the way from 1 to 0.25 is left
     maps[0, 1, :, 0] = 0.6  # along the border
     fallback = torch.tensor([[[1.0, 2.0, 3.0, 4.0]] * 3])
-    found = boxes_of_maps(maps, fallback, stride=4)[0]
+    found = boxes_of_image_masks(maps, fallback, stride=4)[0]
     expected = [4 * 3, 4 * 2, 4 * (5.5 + 2 / 3), 4 * 4]
     assert found[0].tolist() == pytest.approx(expected)
     assert found[1].tolist() == pytest.approx([0, 0, 4 * (0.5 + 1 / 6), 24])
@@ -22,7 +22,7 @@ def test_crops_are_bilinear_samples():
     torch.manual_seed(0)
     maps = torch.rand(1, 2, 8, 10)
     boxes = torch.tensor([[[0, 0, 40, 32], [5, 3, 27, 30]]], dtype=torch.float32)
-    found = crop_maps(maps, boxes, stride=4, cells=7)
+    found = crop_image_masks(maps, boxes, stride=4, cells=7)
     for n in range(2):
         x0, y0, x1, y1 = boxes[0, n].tolist()
         part = (torch.arange(7) + 0.5) / 7

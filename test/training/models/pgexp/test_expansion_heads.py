@@ -1,6 +1,6 @@
 import torch
 
-from training.models.pgexp.heads import PixelExpansion
+from training.models.pgexp.expansion_heads import PixelExpansion
 from training.models.pgexp.mask_flow import warp
 
 

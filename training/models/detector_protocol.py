@@ -1,7 +1,6 @@
-"""Interface of object detectors: proposals when used, losses and RoIs when trained.
+"""Detector protocol: `detect` returns `Proposals`, `loss_and_rois` losses and `Rois`.
 
-A detector is a module with two methods; `training.models.detectors.light`, `fcos` and
-`faster_rcnn` are the ones there are.
+Implemented by `training.models.detectors.light_detector`, `fcos` and `faster_rcnn`.
 """
 
 from __future__ import annotations
@@ -32,12 +31,12 @@ class Proposals(NamedTuple):
 
 
 class Rois(NamedTuple):
-    """Boxes on which heads are trained, R in all images together.
+    """Regions of interest on which heads are trained, R in all images together.
 
     Attributes:
         boxes_xyxy: [R, 4] float32, input pixels.
         image: [R] int64, which image of the batch.
-        instance: [R] int64, which instance of that image the box is for.
+        instance: [R] int64, the ground-truth instance that the box is assigned to.
     """
 
     boxes_xyxy: Tensor
@@ -50,13 +49,13 @@ class Rois(NamedTuple):
 
 
 class Detector(Protocol):
-    """Detects objects in a feature pyramid."""
+    """Protocol of object detectors on a feature pyramid."""
 
     def detect(self, levels: list[Tensor], size_hw: tuple[int, int]) -> Proposals:
-        """Find the objects, by static operations only.
+        """Detect objects, by operations of static shape only (exportable).
 
         Args:
-            levels: all maps of the pyramid that belongs to the detector.
+            levels: all maps [B, C, H_l, W_l] of the pyramid that belongs to the detector.
             size_hw: of the input image, pixels.
         """
         ...
@@ -69,7 +68,7 @@ class Detector(Protocol):
 
 
 def concatenate_rois(rois: list[tuple[Tensor, Tensor]]) -> Rois:
-    """Join the RoIs of the images, each given as boxes [n, 4] and instances [n]."""
+    """Concatenate the RoIs of the images, each given as boxes [n, 4] and instances [n]."""
     boxes = torch.cat([b for b, _ in rois])
     image = torch.cat([torch.full_like(i, number) for number, (_, i) in enumerate(rois)])
     return Rois(boxes, image, torch.cat([i for _, i in rois]))
@@ -83,7 +82,7 @@ def image_size_hw(images: Tensor) -> tuple[int, int]:
 def with_masks(
     proposals: Proposals, *, amodal: Tensor, visible: Tensor, occluder: Tensor | None = None
 ) -> Detections:
-    """Join proposals with the probabilities of their masks, each [B * N, m, m]."""
+    """Build detections from proposals and the probabilities of their masks, each [B * N, m, m]."""
     shape = proposals.scores.shape  # [B, N]
     return Detections(
         proposals.boxes_xyxy,
@@ -93,28 +92,3 @@ def with_masks(
         visible.unflatten(0, shape),
         None if occluder is None else occluder.unflatten(0, shape),
     )
-
-
-def scored_by_masks(found: Detections) -> Detections:
-    """Mask scoring: multiply scores by the maskness of both masks, and sort again.
-
-    Maskness is the mean probability of a mask's pixels (Wang et al., "SOLO: A Simple Framework
-    for Instance Segmentation", TPAMI 2021). A detector's scores know nothing of masks.
-    """
-    scores = found.scores * _maskness(found.amodal) * _maskness(found.visible)
-    scores, order = scores.topk(int(scores.shape[1]), dim=1)
-    rows = (_reordered(values, order) for values in found if values is not None)
-    return Detections(*rows)._replace(scores=scores)
-
-
-def _maskness(masks: Tensor) -> Tensor:
-    """Return the mean of the probabilities of [B, N, m, m] from 0.5 on, 0 without any: [B, N]."""
-    inside = (masks >= 0.5).to(masks.dtype)
-    return (masks * inside).mean((2, 3)) / inside.mean((2, 3)).clamp(min=1e-9)
-
-
-def _reordered(values: Tensor, order: Tensor) -> Tensor:
-    """Take [B, N, ...] values in another order, [B, N]."""
-    while order.ndim < values.ndim:
-        order = order[..., None]
-    return values.gather(1, order.expand(values.shape))

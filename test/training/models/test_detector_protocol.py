@@ -6,8 +6,8 @@ from helpers.small_networks import IMAGE_HW, levels_of, random_batch
 
 from training.models.detectors.faster_rcnn import FasterRcnn
 from training.models.detectors.fcos import Fcos
-from training.models.detectors.light import LightDetector
-from training.models.parts import CHOICES
+from training.models.detectors.light_detector import LightDetector
+from training.models.shared_modules import CHOICES
 
 
 def detectors() -> dict[str, tuple[torch.nn.Module, list[torch.Tensor]]]:

@@ -14,50 +14,50 @@ from tqdm import trange
 
 from training.models.pgexp.mask_encoder import MaskDecoder, MaskEncoder
 from training.models.pgexp.mask_flow import MaskFlow, warp
-from training.models.pgexp.prior.crops import Crops
+from training.models.pgexp.prior_building.mask_crops import MaskCrops
 
 BATCH = 64
 LEARNING_RATE = 1e-3
 HELD_OUT_SHARE = 0.1
 NEIGHBOURS = 8
 SEARCHED = 20_000
-"""Objects of a class among which neighbours are looked for; more make no other pairs."""
+"""Largest number of a class's objects that are searched for neighbours."""
 SMOOTHNESS_WEIGHT = 0.1
 SIZE_WEIGHT = 0.01
-CODING_CHUNK = 4096
+CHUNK = 4096
 
 
-def held_out(crops: Crops, seed: int) -> NDArray[np.bool_]:
-    """Mark the objects on which nothing is learnt but figures are taken, [N] bool."""
+def held_out(crops: MaskCrops, seed: int) -> NDArray[np.bool_]:
+    """Mark the held-out objects, for validation of encoder and flow network: [N] bool."""
     return np.random.default_rng((seed, 7)).random(len(crops)) < HELD_OUT_SHARE
 
 
 def train_encoder(
-    crops: Crops, code: int, iterations: int, seed: int, device: torch.device
+    crops: MaskCrops, code: int, iterations: int, seed: int, device: torch.device
 ) -> tuple[MaskEncoder, dict[str, float]]:
     """Train the autoencoder on visible and amodal masks, by the squared error, as Xiao et al. do.
 
     They train it on amodal masks; visible ones are what it encodes here (the paper reuses theirs).
 
     Returns:
-        The encoder, and the mean IoU of held-out masks and what is decoded of them.
+        The encoder, and the mean IoU of held-out masks and their reconstructions.
     """
     torch.manual_seed(seed)
     encoder, decoder = MaskEncoder(code).to(device), MaskDecoder(code).to(device)
-    known = crops[~held_out(crops, seed)]
-    masks = torch.cat([known.masks("visible"), known.masks("amodal")])
+    training = crops[~held_out(crops, seed)]
+    masks = torch.cat([training.masks("visible"), training.masks("amodal")])
 
     def loss(rng: np.random.Generator) -> Tensor:
         batch = masks[torch.from_numpy(rng.integers(0, len(masks), BATCH))].to(device)
         return F.mse_loss(decoder(encoder(batch)).sigmoid(), batch)
 
-    _minimise(nn.ModuleList([encoder, decoder]), loss, iterations, seed, "training the encoder")
-    unseen = crops[held_out(crops, seed)]
+    _train(nn.ModuleList([encoder, decoder]), loss, iterations, seed, "training the encoder")
+    validation = crops[held_out(crops, seed)]
     figures: dict[str, float] = {}
     for name in ("visible", "amodal"):
         pairs = [
             _iou(decoder(encoder(part)) > 0, part > 0)
-            for part in _parts(unseen.masks(name), device)
+            for part in _chunks(validation.masks(name), device)
         ]
         figures |= _mean(f"{name}_iou", pairs)
     return encoder, figures
@@ -66,7 +66,7 @@ def train_encoder(
 @torch.no_grad()
 def encode(encoder: MaskEncoder, masks: Tensor, device: torch.device) -> NDArray[np.float32]:
     """Encode [N, 28, 28] masks as [N, D]."""
-    codes = [encoder(part).cpu() for part in _parts(masks, device)]
+    codes = [encoder(part).cpu() for part in _chunks(masks, device)]
     return torch.cat(codes).numpy() if codes else np.zeros((0, 0), np.float32)
 
 
@@ -75,7 +75,7 @@ def neighbours(
 ) -> NDArray[np.int64]:
     """Find the nearest neighbours of every object in its class, [N, 8]; fewer are repeated.
 
-    An object is no neighbour of its own, unless it is alone in its class.
+    An object is its own neighbour only if it is alone in its class.
     """
     rng = np.random.default_rng((seed, 8))
     near = np.zeros((len(codes), NEIGHBOURS), np.int64)
@@ -95,37 +95,37 @@ def neighbours(
 
 
 def train_flow(
-    crops: Crops,
+    crops: MaskCrops,
     codes: NDArray[np.float32],
     width: int,
     iterations: int,
     seed: int,
     device: torch.device,
 ) -> tuple[MaskFlow, dict[str, float]]:
-    """Train the flow network to make up amodal masks of visible ones.
+    """Train the flow network to warp visible masks to amodal ones.
 
     The paper pairs an object's own masks and says no more. Half of the pairs here take the amodal
-    mask of an object that looks alike, since that is what is looked up later.
+    mask of a nearest neighbour instead, since that is what the lookup returns.
 
     Returns:
         The network and figures on held-out occluded objects, see `flow_figures`.
     """
     torch.manual_seed(seed)
     network = MaskFlow(width).to(device)
-    unseen = held_out(crops, seed)
-    known = crops[~unseen]
-    visible, amodal = known.masks("visible"), known.masks("amodal")
-    near = neighbours(codes[~unseen], known.label, seed)
+    validation = held_out(crops, seed)
+    training = crops[~validation]
+    visible, amodal = training.masks("visible"), training.masks("amodal")
+    near = neighbours(codes[~validation], training.label, seed)
 
     def loss(rng: np.random.Generator) -> Tensor:
-        own = rng.integers(0, len(known), BATCH)
+        own = rng.integers(0, len(training), BATCH)
         other = np.where(
             rng.random(BATCH) < 0.5, own, near[own, rng.integers(0, NEIGHBOURS, BATCH)]
         )
         return flow_loss(network, visible[own].to(device), amodal[other].to(device))
 
-    _minimise(network, loss, iterations, seed, "training the flow network")
-    return network, flow_figures(network, crops, codes, unseen, device)
+    _train(network, loss, iterations, seed, "training the flow network")
+    return network, flow_figures(network, crops, codes, validation, device)
 
 
 def flow_loss(network: MaskFlow, visible: Tensor, amodal: Tensor) -> Tensor:
@@ -146,26 +146,26 @@ def flow_loss(network: MaskFlow, visible: Tensor, amodal: Tensor) -> Tensor:
 @torch.no_grad()
 def flow_figures(
     network: MaskFlow,
-    crops: Crops,
+    crops: MaskCrops,
     codes: NDArray[np.float32],
-    unseen: NDArray[np.bool_],
+    validation: NDArray[np.bool_],
     device: torch.device,
 ) -> dict[str, float]:
     """Measure on held-out occluded objects, at 14 x 14, the mean IoU with the amodal mask.
 
     Returns:
         ``identity_iou`` of the visible mask as it is; ``own_iou`` after the flow to the object's
-        own amodal mask, and ``retrieved_iou`` to that of the known object of the class that looks
-        most alike; ``copied_iou`` of that other's amodal mask itself. Empty without such objects.
+        own amodal mask, and ``retrieved_iou`` to that of the nearest training object of the class;
+        ``copied_iou`` of that neighbour's amodal mask itself. Empty without such objects.
     """
-    occluded = unseen & (crops.visible != crops.amodal).any(1)
-    queries, known = np.flatnonzero(occluded), np.flatnonzero(~unseen)
-    nearest = _nearest(codes, crops.label, queries, known)
+    occluded = validation & (crops.visible != crops.amodal).any(1)
+    queries, training = np.flatnonzero(occluded), np.flatnonzero(~validation)
+    nearest = _nearest(codes, crops.label, queries, training)
     queries, nearest = queries[nearest >= 0], nearest[nearest >= 0]
     visible, own = crops[queries].masks("visible"), crops[queries].masks("amodal")
     other = crops[nearest].masks("amodal")
     scores: dict[str, list[Tensor]] = {}
-    for v, a, o in zip(*(_parts(masks, device) for masks in (visible, own, other))):
+    for v, a, o in zip(*(_chunks(masks, device) for masks in (visible, own, other))):
         coarse_v, coarse_a, coarse_o = (F.avg_pool2d(m[:, None], 2) for m in (v, a, o))
         found = {
             "identity_iou": coarse_v,
@@ -185,12 +185,12 @@ def _nearest(
     codes: NDArray[np.float32],
     label: NDArray[np.int64],
     queries: NDArray[np.int64],
-    known: NDArray[np.int64],
+    training: NDArray[np.int64],
 ) -> NDArray[np.int64]:
-    """Return the known object of the same class nearest to each query, -1 if there is none."""
+    """Return the nearest training object of each query's class, -1 if there is none."""
     nearest = np.full(len(queries), -1)
     for value in np.unique(label[queries]):
-        members = known[label[known] == value]
+        members = training[label[training] == value]
         rows = np.flatnonzero(label[queries] == value)
         if len(members):
             index = faiss.IndexFlatL2(codes.shape[1])
@@ -200,7 +200,7 @@ def _nearest(
     return nearest
 
 
-def _minimise(
+def _train(
     network: nn.Module,
     loss: Callable[[np.random.Generator], Tensor],
     iterations: int,
@@ -219,8 +219,8 @@ def _minimise(
     network.eval().requires_grad_(False)
 
 
-def _parts(masks: Tensor, device: torch.device) -> Iterator[Tensor]:
-    return (part.to(device) for part in masks.split(CODING_CHUNK) if len(part))
+def _chunks(masks: Tensor, device: torch.device) -> Iterator[Tensor]:
+    return (part.to(device) for part in masks.split(CHUNK) if len(part))
 
 
 def _iou(a: Tensor, b: Tensor) -> Tensor:

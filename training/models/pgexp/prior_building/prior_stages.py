@@ -1,7 +1,7 @@
-"""Resumable stages before training: crops, encoder, flow network, memory bank.
+"""Resumable stages of the prior: mask crops, encoder, flow network, memory bank.
 
-Each leaves a file that says what it was made from, so a folder can be gone on with, and shared by
-runs that differ in what comes later.
+Each writes a file whose header says what it was made from, so an interrupted build is resumed, and
+runs that differ in later stages share the earlier ones.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ from training.datasets.amodal_coco import FILE_NAME
 from training.models.detectors.box_coding import encode_boxes
 from training.models.pgexp.mask_encoder import MaskEncoder
 from training.models.pgexp.mask_flow import MaskFlow
-from training.models.pgexp.prior.building import medoids, moved_copy
-from training.models.pgexp.prior.crops import Crops, both_masks, crop_objects
-from training.models.pgexp.prior.learning import encode, train_encoder, train_flow
+from training.models.pgexp.prior_building.bank_slots import augmented_copy, medoids
+from training.models.pgexp.prior_building.mask_crops import MaskCrops, both_masks, crop_objects
+from training.models.pgexp.prior_building.prior_training import encode, train_encoder, train_flow
 from training.packed_objects import Objects, read_objects
 
 SHOWN = 12
@@ -62,7 +62,7 @@ class PriorConfig:
 def prepare(
     data: Path, folder: Path, config: PriorConfig, device: torch.device
 ) -> dict[str, Tensor]:
-    """Make what is missing of a prior.
+    """Run the stages of the prior whose files are missing.
 
     Args:
         data: folder of the training data.
@@ -112,8 +112,8 @@ def prepare(
 
 def _encoder_of(
     data: Path, folder: Path, config: PriorConfig, device: torch.device
-) -> tuple[Crops, MaskEncoder, Facts, Callable[[], Objects]]:
-    """Do the first two stages; return their facts too, and how to read the objects."""
+) -> tuple[MaskCrops, MaskEncoder, Facts, Callable[[], Objects]]:
+    """Run the first two stages; also return their header, and a reader of the objects."""
     path = data / FILE_NAME
     facts = {"data": data.name, "sha256": files.sha256_of(path), "seed": config.seed}
     kept: list[Objects] = []
@@ -127,11 +127,11 @@ def _encoder_of(
         crops = crop_objects(objects())
         if not len(crops):
             raise ConfigError(f"{path}: holds no object that can be seen; nothing to learn from")
-        named = {name: getattr(crops, name) for name in Crops.__dataclass_fields__}
+        named = {name: getattr(crops, name) for name in MaskCrops.__dataclass_fields__}
         return {n: torch.from_numpy(np.ascontiguousarray(v)) for n, v in named.items()}, {}
 
     tensors = _stage(folder / "crops.safetensors", facts, make_crops)
-    crops = Crops(**{name: tensor.numpy() for name, tensor in tensors.items()})
+    crops = MaskCrops(**{name: tensor.numpy() for name, tensor in tensors.items()})
     facts = {**facts, "code": config.code, "encoder_iterations": config.encoder_iterations}
 
     def make_encoder() -> tuple[dict[str, Tensor], Facts]:
@@ -147,7 +147,7 @@ def _encoder_of(
 
 def make_bank(
     objects: Objects,
-    crops: Crops,
+    crops: MaskCrops,
     encoder: MaskEncoder,
     flow: MaskFlow,
     *,
@@ -208,18 +208,18 @@ def _empty_bank(class_names: tuple[str, ...], slots: int, code: int) -> MemoryBa
 def _fill(
     bank: MemoryBank,
     c: int,
-    chosen: Crops,
+    chosen: MaskCrops,
     objects: Objects,
     copied_rows: NDArray[np.int64] | list,
     rng: np.random.Generator,
 ) -> None:
-    """Put objects into a class's slots, and moved copies of some into those that are left."""
+    """Fill a class's slots with objects, and the rest with augmented copies of some."""
     n = len(chosen)
     for name in ("visible", "amodal", "visible_xyxy", "amodal_xyxy"):
         getattr(bank, name)[c, :n] = getattr(chosen, name)
     bank.ids[c, :n] = chosen.id
     for slot, row in enumerate(copied_rows, n):
-        masks, boxes = moved_copy(both_masks(objects, row)[0], rng)
+        masks, boxes = augmented_copy(both_masks(objects, row)[0], rng)
         bank.amodal[c, slot], bank.visible[c, slot] = pack_masks(masks)
         bank.amodal_xyxy[c, slot], bank.visible_xyxy[c, slot] = boxes
         bank.ids[c, slot], bank.moved[c, slot] = objects.id[row], True
@@ -248,7 +248,7 @@ def _show(bank: MemoryBank, flow: MaskFlow, device: torch.device) -> None:
 
 
 def bank_tensors(bank: MemoryBank) -> dict[str, Tensor]:
-    """Return the tensors of `training.models.pgexp.prior_lookup.ExpansionBank`."""
+    """Return the tensors of `training.models.pgexp.prior_lookup.MemoryBankModule`."""
     filled = bank.objects > 0
     amodal, visible = (
         torch.from_numpy(boxes).flatten(0, 1) for boxes in (bank.amodal_xyxy, bank.visible_xyxy)

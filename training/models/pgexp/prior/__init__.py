@@ -1,1 +1,0 @@
-"""Building PGExp's memory bank: mask crops, encoder, flow network, slots."""
