@@ -31,7 +31,7 @@ lint: $(STAMPS)/training $(STAMPS)/command
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
-	env -u PYTHONPATH $(VENV)/bin/lint-imports --config importlinter.ini
+	env -u PYTHONPATH $(VENV)/bin/lint-imports
 
 # Reliability: make fuzz COUNT=100000 | soak SECONDS=600 | interrupts COUNT=100 | kills COUNT=20 |
 # delivery COUNT=900 | faults; figures go to out/reliability.

@@ -1,6 +1,6 @@
 """The run time starts without torch, and everything outside ros/ without rclpy.
 
-The arrows between packages are `importlinter.ini`'s, which ``make lint`` checks without importing
+The arrows between packages are in `pyproject.toml`, which ``make lint`` checks without importing
 anything; here the modules are imported for real, with what they must not need taken away.
 """
 

@@ -18,7 +18,8 @@ from pathlib import Path
 import onnx
 
 from amodal_perception import files
-from amodal_perception.errors import AmodalError, ConfigError, ModelFileError
+from amodal_perception.command_line import run_main
+from amodal_perception.errors import ConfigError, ModelFileError
 from amodal_perception.preprocess import letterbox
 from amodal_perception.runtime import load_runtime
 from amodal_perception.runtime.onnx_runtime import OnnxRuntime
@@ -118,25 +119,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="ONNX file to write")
     add_options(parser)
     options = parser.parse_args(arguments)
-    try:
-        if options.data is None:
-            raise ConfigError("--data is missing: a folder of images and truth to compare on")
-        parity = write_lower_precision(
-            options.model,
-            options.out,
-            options.to,
-            options.data,
-            calibration=options.calibration,
-            calibration_images=options.calibration_images,
-            engine=options.engine,
-            num_threads=options.threads,
-        )
-    except AmodalError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    return run_main("training.export.lower_precision", lambda: _run(options))
+
+
+def _run(options: argparse.Namespace) -> None:
+    if options.data is None:
+        raise ConfigError("--data is missing: a folder of images and truth to compare on")
+    parity = write_lower_precision(
+        options.model,
+        options.out,
+        options.to,
+        options.data,
+        calibration=options.calibration,
+        calibration_images=options.calibration_images,
+        engine=options.engine,
+        num_threads=options.threads,
+    )
     print(f"{options.out}: {options.out.stat().st_size / 1e6:.1f} MB, passes the parity gate")
     print(describe(parity))
-    return 0
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import copy
 import json
-import sys
 import tempfile
 import warnings
 from collections.abc import Iterable, Sequence
@@ -30,7 +29,8 @@ from torch import Tensor, nn
 
 from amodal_perception import files
 from amodal_perception.benchmark.flops import count_flops
-from amodal_perception.errors import AmodalError, ConfigError, ModelFileError
+from amodal_perception.command_line import run_main
+from amodal_perception.errors import ConfigError, ModelFileError
 from amodal_perception.runtime import ModelMetadata, RawDetections
 from amodal_perception.runtime.onnx_runtime import OnnxRuntime
 from amodal_perception.structures import UInt8Array
@@ -411,15 +411,13 @@ def main(arguments: list[str] | None = None) -> int:
     )
     lower_precision.add_options(parser)
     options = parser.parse_intermixed_args(arguments)
-    try:
-        if not 0 < options.operating_point < 1:
-            raise ConfigError(
-                f"--operating-point {options.operating_point} is not between 0 and 1"
-            )
-        worst = _export_with(options)
-    except AmodalError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    return run_main("training.export", lambda: _run(options))
+
+
+def _run(options: argparse.Namespace) -> None:
+    if not 0 < options.operating_point < 1:
+        raise ConfigError(f"--operating-point {options.operating_point} is not between 0 and 1")
+    worst = _export_with(options)
     size_mb = options.out.stat().st_size / 1e6
     gflop = count_flops(onnx.load(options.out)) / 1e9
     agreement = ", ".join(f"{name} {value:.1e}" for name, value in worst.items())
@@ -428,7 +426,6 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"agrees with PyTorch on {options.data}; on drawn pictures rounding chooses boxes")
     else:
         print(f"agrees with PyTorch within {agreement}")
-    return 0
 
 
 def _export_with(options: argparse.Namespace) -> dict[str, float]:

@@ -21,7 +21,8 @@ from scipy.optimize import linear_sum_assignment
 from tqdm import tqdm
 
 from amodal_perception import files
-from amodal_perception.errors import AmodalError, ConfigError, ModelFileError
+from amodal_perception.command_line import run_main
+from amodal_perception.errors import ConfigError, ModelFileError
 from amodal_perception.pipeline import Pipeline, PipelineConfig
 from amodal_perception.postprocess import PostprocessConfig
 from amodal_perception.runtime import Runtime
@@ -288,25 +289,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, default=0, help="CPU threads (0: all cores)")
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     options = parser.parse_args(arguments)
-    try:
-        device = torch.device("cpu")
-        reference = load(options.reference, device, options.threads)
-        ap = average_precision(reference, options.data) if options.ap else None
-        results = {}
-        for path in options.candidates:
-            candidate = load(path, device, options.threads)
-            parity, failures = gate(
-                reference, candidate, options.data, limit=options.limit, reference_ap=ap
-            )
-            results[str(path)] = {**asdict(parity), "failures": failures}
-            print(f"{path} ({candidate.metadata.precision}): {describe(parity)}")
-            print(f"  {'FAILS: ' + '; '.join(failures) if failures else 'passes'}")
-        if options.json:
-            files.write_json(options.json, results, indent=1)
-    except AmodalError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    return run_main("training.export.parity", lambda: _run(options))
+
+
+def _run(options: argparse.Namespace) -> int:
+    device = torch.device("cpu")
+    reference = load(options.reference, device, options.threads)
+    ap = average_precision(reference, options.data) if options.ap else None
+    results = {}
+    for path in options.candidates:
+        candidate = load(path, device, options.threads)
+        parity, failures = gate(
+            reference, candidate, options.data, limit=options.limit, reference_ap=ap
+        )
+        results[str(path)] = {**asdict(parity), "failures": failures}
+        print(f"{path} ({candidate.metadata.precision}): {describe(parity)}")
+        print(f"  {'FAILS: ' + '; '.join(failures) if failures else 'passes'}")
+    if options.json:
+        files.write_json(options.json, results, indent=1)
     return 1 if any(result["failures"] for result in results.values()) else 0
+    return 0
 
 
 def describe(parity: ParityResult) -> str:
