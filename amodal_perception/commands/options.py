@@ -8,7 +8,8 @@ from pathlib import Path
 from amodal_perception.ordering import OrderingConfig
 from amodal_perception.pipeline import Pipeline, PipelineConfig
 from amodal_perception.postprocess import PostprocessConfig
-from amodal_perception.runtime import DEFAULT_MODEL, PROVIDERS, load_runtime
+from amodal_perception.runtime import DEFAULT_MODEL, load_runtime
+from amodal_perception.runtime.providers import PROVIDERS
 
 
 def add_pipeline_options(parser: argparse.ArgumentParser, many_models: bool = False) -> None:

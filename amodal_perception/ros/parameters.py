@@ -11,7 +11,7 @@ from amodal_perception.errors import ConfigError
 from amodal_perception.ordering import OrderingConfig
 from amodal_perception.pipeline import PipelineConfig
 from amodal_perception.postprocess import PostprocessConfig
-from amodal_perception.runtime import PROVIDERS
+from amodal_perception.runtime.providers import PROVIDERS
 from amodal_perception.tracking import TrackingConfig
 
 if TYPE_CHECKING:

@@ -10,7 +10,6 @@ from amodal_perception.runtime.contract import ModelMetadata, RawDetections, Run
 
 __all__ = [
     "DEFAULT_MODEL",
-    "PROVIDERS",
     "ModelMetadata",
     "RawDetections",
     "Runtime",
@@ -20,14 +19,6 @@ __all__ = [
 DEFAULT_MODEL = ASSETS / "default_model.onnx"
 """The model that comes with the package."""
 
-PROVIDERS = {
-    "cpu": "CPUExecutionProvider",
-    "cuda": "CUDAExecutionProvider",
-    "tensorrt": "TensorrtExecutionProvider",
-    "openvino": "OpenVINOExecutionProvider",
-}
-"""What can run an ``.onnx`` file inside ONNX Runtime, and ONNX Runtime's name of it."""
-
 
 def load_runtime(path: str | Path, *, num_threads: int = 0, provider: str = "cpu") -> Runtime:
     """Load a model file with the runtime of its suffix.
@@ -35,7 +26,7 @@ def load_runtime(path: str | Path, *, num_threads: int = 0, provider: str = "cpu
     Args:
         path: an ``.onnx`` file, or an ``.engine`` with its manifest beside it.
         num_threads: CPU threads of the engine; 0 lets it choose.
-        provider: what runs an ``.onnx`` file, of `PROVIDERS`; an ``.engine`` has no choice.
+        provider: what runs an ``.onnx`` file, see `providers`; an ``.engine`` has no choice.
 
     Raises:
         ModelFileError: missing, damaged, foreign, or against the network's contract; an engine

@@ -8,13 +8,13 @@ from pathlib import Path
 import onnxruntime
 
 from amodal_perception.errors import ConfigError, ModelFileError
-from amodal_perception.runtime import PROVIDERS
 from amodal_perception.runtime.contract import (
     ModelMetadata,
     RawDetections,
     TensorSpec,
     check_contract,
 )
+from amodal_perception.runtime.providers import PROVIDERS
 from amodal_perception.runtime.self_contained import check_self_contained
 from amodal_perception.structures import UInt8Array
 

@@ -163,7 +163,9 @@ def test_what_fails_is_not_written(folders, tmp_path, capsys):
     out = tmp_path / "out" / "light.onnx"
     words = [str(DEFAULT_MODEL), "--to", "int8", "--out", str(out), "--data", str(data)]
     assert main([*words, "--calibration", str(dark), "--threads", "1"]) == 1
-    assert f"training.export.lower_precision: {out}: not written: lost is" in capsys.readouterr().err
+    assert (
+        f"training.export.lower_precision: {out}: not written: lost is" in capsys.readouterr().err
+    )
     assert list(out.parent.iterdir()) == []
 
 

@@ -6,6 +6,7 @@ import onnx
 import pytest
 import torch
 from helpers.small_networks import random_batch
+from helpers.small_pgexp import SMALL, network
 from helpers.tensorrt_builds import assert_builds
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -21,50 +22,9 @@ from training.export.onnx_export import (
 )
 from training.models.pgexp.pgexp import (
     BOX_REFERENCES,
-    Pgexp,
-    PgexpLightSettings,
     box_loss,
     boxes_of_visible,
 )
-from training.models.pgexp.prior_lookup import MemoryBankModule
-
-SMALL = replace(
-    PgexpLightSettings(),
-    slots=12,
-    priors=3,
-    instances=8,
-    channels=16,
-    mask_width=8,
-    box_width=16,
-    flow_width=4,
-    code=128,
-    mixed_steps=0,
-)
-
-
-def network(num_classes: int = 2, **changes) -> Pgexp:
-    """Build a network with a full bank for class 0 and none for the others."""
-    torch.manual_seed(0)
-    model = replace(SMALL, **changes).build(num_classes)
-    if model.prior is not None:
-        fill(model.prior.bank, classes=[0])
-        torch.nn.init.normal_(model.prior.flow.flow.weight, std=0.3)
-        for conv in model.prior.encoder.convs:
-            torch.nn.init.normal_(conv.weight)
-    return model
-
-
-def fill(bank: MemoryBankModule, classes: list[int]) -> None:
-    generator = torch.Generator().manual_seed(1)
-    for c in classes:
-        part = slice(c * bank.slots, (c + 1) * bank.slots)
-        bank.codes[part] = torch.rand(bank.codes[part].shape, generator=generator).half() * 3
-        bank.deltas[part] = torch.randn(bank.slots, 4, generator=generator) * 0.3
-        bank.amodal[part] = torch.randint(
-            256, (bank.slots, 98), generator=generator, dtype=torch.uint8
-        )
-        bank.ids[part] = torch.arange(part.start, part.stop)
-        bank.filled[c] = 1
 
 
 def literal_box(mask: np.ndarray, box: np.ndarray) -> np.ndarray:

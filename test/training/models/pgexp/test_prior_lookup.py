@@ -1,8 +1,7 @@
-from dataclasses import replace
-
 import numpy as np
 import torch
 from helpers.small_networks import random_batch
+from helpers.small_pgexp import fill, network
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -11,24 +10,8 @@ from training.models.detectors.box_coding import decode_boxes, encode_boxes
 from training.models.pgexp.mask_flow import warp
 from training.models.pgexp.pgexp import (
     UNWEIGHTED,
-    Pgexp,
-    PgexpLightSettings,
 )
 from training.models.pgexp.prior_lookup import MemoryBankModule
-
-SMALL = replace(
-    PgexpLightSettings(),
-    slots=12,
-    priors=3,
-    instances=8,
-    channels=16,
-    mask_width=8,
-    box_width=16,
-    flow_width=4,
-    code=128,
-    mixed_steps=0,
-)
-
 
 OFFSETS = st.floats(-50, 50)
 
@@ -39,31 +22,6 @@ SIDES = st.floats(1, 60)
 BOXES = st.tuples(OFFSETS, OFFSETS, SIDES, SIDES).map(
     lambda b: torch.tensor([b[0], b[1], b[0] + b[2], b[1] + b[3]], dtype=torch.float64)
 )
-
-
-def network(num_classes: int = 2, **changes) -> Pgexp:
-    """Build a network with a full bank for class 0 and none for the others."""
-    torch.manual_seed(0)
-    model = replace(SMALL, **changes).build(num_classes)
-    if model.prior is not None:
-        fill(model.prior.bank, classes=[0])
-        torch.nn.init.normal_(model.prior.flow.flow.weight, std=0.3)
-        for conv in model.prior.encoder.convs:
-            torch.nn.init.normal_(conv.weight)
-    return model
-
-
-def fill(bank: MemoryBankModule, classes: list[int]) -> None:
-    generator = torch.Generator().manual_seed(1)
-    for c in classes:
-        part = slice(c * bank.slots, (c + 1) * bank.slots)
-        bank.codes[part] = torch.rand(bank.codes[part].shape, generator=generator).half() * 3
-        bank.deltas[part] = torch.randn(bank.slots, 4, generator=generator) * 0.3
-        bank.amodal[part] = torch.randint(
-            256, (bank.slots, 98), generator=generator, dtype=torch.uint8
-        )
-        bank.ids[part] = torch.arange(part.start, part.stop)
-        bank.filled[c] = 1
 
 
 @settings(deadline=None)
