@@ -153,7 +153,7 @@ def test_loss_that_is_not_finite_stops_the_run_and_leaves_the_batch(data, tmp_pa
 def test_evaluation_in_the_loop_keeps_the_best_weights(data, tmp_path):
     run = tmp_path / "run"
     values = settings(data, run, iterations=3, val=str(data), evaluate_every=1, augment=False)
-    train(from_mapping({**values, "best": "orcnn.all.AP_AV"}, source="test"))
+    train(from_mapping({**values, "best_metric": "orcnn.all.AP_AV"}, source="test"))
     evaluations = [record for record in read_log(run) if "metrics" in record]
     assert [record["iteration"] for record in evaluations] == [1, 2, 3]
     figures = [record["metrics"]["orcnn.all.AP_AV"] for record in evaluations]
