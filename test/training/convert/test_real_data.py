@@ -8,6 +8,9 @@ from helpers.paths import SHARED_DATA
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
+from amodal_perception.evaluation.alignment import read_predictions
+from amodal_perception.evaluation.evaluate import evaluate
+
 
 @pytest.fixture
 def cocoa_two():
@@ -92,3 +95,32 @@ def test_coco_crowds_stay_apart(coco_tiny, convert):
         data, _ = convert("coco", coco_tiny / "annotations" / f"instances_{split}.json")
         crowds += sum(row["iscrowd"] for row in data.annotations.values())
     assert crowds == 17
+
+
+def test_published_figures_survive_conversion(convert):
+    """COCO's own scores of its sample results, twelve figures to the digit."""
+    folder = SHARED_DATA / "coco_eval"
+    if not folder.is_dir():
+        pytest.skip("needs COCO's sample results of ../shared/data/coco_eval")
+    truth, _ = convert("coco", folder / "instances_val2014_100.json")
+    results = folder / "instances_val2014_fakesegm100_results.json"
+    figures = evaluate(truth, read_predictions(results, truth), ["coco"])
+    names = (
+        "AP",
+        "AP50",
+        "AP75",
+        "APs",
+        "APm",
+        "APl",
+        "AR1",
+        "AR10",
+        "AR100",
+        "ARs",
+        "ARm",
+        "ARl",
+    )
+    found = [round(figures[f"coco.amodal_mask.{name}"], 3) for name in names]
+    assert found == [
+        *(0.320, 0.562, 0.299, 0.387, 0.310, 0.327),
+        *(0.268, 0.415, 0.417, 0.469, 0.377, 0.381),
+    ]

@@ -1,4 +1,4 @@
-"""RoIAlign (He et al., ICCV 2017), aligned, 2 x 2 samples a cell, for features and targets.
+"""RoIAlign (He et al., ICCV 2017), aligned, 2 x 2 samples a cell; for mask targets adaptive.
 
 `RoiPooler.__call__` is static, exportable and plugin-free: a cell of a box is the weighted mean of
 4 x 4 rows of features, which are gathered from all levels at once. `RoiPooler.of_rois` does the
@@ -19,6 +19,9 @@ from torch import Tensor
 from training.models.detector_protocol import Rois
 
 SAMPLES_PER_CELL = 2
+ADAPTIVE_SAMPLING = 0
+"""For bitmaps: about one sample a pixel, as Detectron2 samples mask targets. Two samples a cell
+would miss most pixels of a large RoI, and thin parts with them."""
 CANONICAL_LEVEL = 4
 CANONICAL_SIZE_PX = 224
 
@@ -157,5 +160,7 @@ def crop_masks(masks: Tensor, rois: Rois, *, cells: int) -> Tensor:
     used, position = torch.unique(image * M + rois.instance, return_inverse=True)
     bitmaps = masks.reshape(-1, 1, height, width)[used].to(torch.float32)
     boxes = torch.cat([position[:, None].to(torch.float32), rois.boxes_xyxy], 1)
-    covered = torchvision.ops.roi_align(bitmaps, boxes, cells, 1.0, SAMPLES_PER_CELL, aligned=True)
+    covered = torchvision.ops.roi_align(
+        bitmaps, boxes, cells, 1.0, ADAPTIVE_SAMPLING, aligned=True
+    )
     return (covered[:, 0] >= 0.5).to(torch.float32)

@@ -103,3 +103,13 @@ def test_no_rois():
     assert RoiPooler(first=2, count=1).of_rois(levels, rois, cells=7).shape == (0, 3, 7, 7)
     masks = torch.zeros(1, 1, 64, 64, dtype=torch.uint8)
     assert crop_masks(masks, rois, cells=28).shape == (0, 28, 28)
+
+
+def test_every_pixel_of_a_large_roi_counts():
+    """Of a cell of 16 x 16 pixels, the target is what most of them are."""
+    generator = torch.Generator().manual_seed(3)
+    mask = torch.rand(448, 448, generator=generator) < 0.5
+    rois = Rois(torch.tensor([[0.0, 0, 448, 448]]), torch.tensor([0]), torch.tensor([0]))
+    share = mask.float().unflatten(0, (28, 16)).unflatten(2, (28, 16)).mean((1, 3))
+    crop = crop_masks(mask[None, None], rois, cells=28)[0]
+    assert torch.equal(crop, (share >= 0.5).float())

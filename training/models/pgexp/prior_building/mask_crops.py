@@ -13,7 +13,7 @@ from tqdm import tqdm
 from amodal_perception.masks import mask_windows
 from amodal_perception.storage.coco_rle import decode_masks
 from amodal_perception.storage.memory_bank import CELLS, pack_masks, unpack_masks
-from training.models.roi.roi_align import SAMPLES_PER_CELL
+from training.models.roi.roi_align import ADAPTIVE_SAMPLING
 from training.packed_objects import Objects
 
 
@@ -106,7 +106,7 @@ def crop_to_box(masks: NDArray[np.bool_], box_xyxy: NDArray[np.float32]) -> NDAr
         [torch.from_numpy(box_xyxy)[None]],
         CELLS,
         1.0,
-        SAMPLES_PER_CELL,
+        ADAPTIVE_SAMPLING,
         aligned=True,
     )[0]
     return (covered >= 0.5).numpy()
