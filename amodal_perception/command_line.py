@@ -35,7 +35,8 @@ def run_main(name: str, work: Callable[[], int | None], *, afterwards: str = "")
         logging.getLogger(package).setLevel(logging.INFO)
     try:
         code = work() or 0
-        sys.stdout.flush()
+        if sys.stdout is not None:  # closed by the shell: >&-
+            sys.stdout.flush()
         return code
     except AmodalError as error:
         problem = str(error)
@@ -59,4 +60,6 @@ def run_main(name: str, work: Callable[[], int | None], *, afterwards: str = "")
 def describe_os_error(error: OSError) -> str:
     """Return the file, where the error names one, and the reason, in one line."""
     where = f"{error.filename}: " if error.filename else ""
+    if isinstance(error, (FileExistsError, NotADirectoryError)):
+        return f"{where}a file stands where a folder is needed"
     return f"{where}{error.strerror or error}"

@@ -16,12 +16,19 @@ ASSETS = Path(__file__).resolve().parent / "assets"
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; rename it to `path` on success, else remove it."""
+    """Yield a temporary path beside `path`; rename it to `path` on success, else remove it.
+
+    An OSError of it names `path`, which a user knows; a full disk names nothing by itself.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         yield temporary
         os.replace(temporary, path)
+    except OSError as error:
+        if error.errno and error.filename in (None, temporary, str(temporary)):
+            error.filename, error.filename2 = str(path), None
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -43,3 +43,12 @@ def test_the_hash_is_that_of_all_bytes(tmp_path, size):
     content = bytes(range(256)) * (size // 256 + 1)
     (tmp_path / "a").write_bytes(content[:size])
     assert sha256_of(tmp_path / "a") == hashlib.sha256(content[:size]).hexdigest()
+
+
+def test_an_error_names_the_file_that_was_meant(tmp_path):
+    folder = tmp_path / "figures.json"
+    folder.mkdir()
+    with pytest.raises(OSError) as caught:  # noqa: PT011 (which kind is the system's choice)
+        write_json(folder, {})
+    assert caught.value.filename == str(folder)
+    assert list(tmp_path.iterdir()) == [folder]

@@ -111,7 +111,8 @@ def _replay_live(jobs: Sequence[Job], arguments: argparse.Namespace) -> list[Out
         from amodal_perception.ros.live_replay import rclpy_context, replay_live
     except ModuleNotFoundError as error:
         raise AmodalError(
-            f"--live needs ROS 2 and this package's messages: source its setup ({error})"
+            f"--live needs ROS 2 and this package's messages ({error}): source your workspace's "
+            "install/setup.bash; in a checkout, . install/setup.bash after make setup"
         ) from None
     # What was seen live depends on the moment: another rate or node is another run.
     label = f"{arguments.node or 'own node'} at rate {arguments.rate:g}"

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from functools import cache
+from importlib.util import find_spec
 
 from amodal_perception.errors import AmodalError
 
@@ -22,6 +23,10 @@ def choose_renderer() -> None:
     Raises:
         AmodalError: there is no software OpenGL; names the Debian packages.
     """
+    if find_spec("mujoco") is None:
+        raise AmodalError(
+            "simulation needs the Python package mujoco: make training, or pip install it"
+        )
     os.environ["LP_NUM_THREADS"] = "1"
     chosen = os.environ.get("MUJOCO_GL")
     for name in (chosen,) if chosen else ("egl", "osmesa"):

@@ -70,9 +70,9 @@ def load_backend(name: str = "") -> Backend:
             return Backend(candidate, importlib.import_module(BACKENDS[candidate]))
         except (ImportError, OSError) as error:
             raise ConfigError(f"{candidate} is installed but does not load: {error}") from None
-    wanted = name or "neither " + " nor ".join(BACKENDS)
+    missing = f"{name} is not" if name else f"neither {' nor '.join(BACKENDS)} is"
     raise ConfigError(
-        f"{wanted} is not installed; pip install tensorrt-cu12 (NVIDIA GPUs and Jetson) or "
+        f"{missing} installed; pip install tensorrt-cu12 (NVIDIA GPUs and Jetson) or "
         "tensorrt-rtx-cu12 (GeForce and RTX)"
     )
 
