@@ -53,6 +53,7 @@ def run_main(name: str, work: Callable[[], int | None], *, afterwards: str = "")
     except KeyboardInterrupt:
         print("; ".join(filter(None, (f"{name}: stopped", afterwards))), file=sys.stderr)
         return INTERRUPTED
+    problem = " ".join(problem.split())  # names in it may hold line breaks
     print(f"{name}: {problem}", file=sys.stderr)
     return 1
 

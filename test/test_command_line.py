@@ -22,6 +22,7 @@ def raising(error: BaseException):
     ("error", "code", "line"),
     [
         (ConfigError("a.yaml: no such key"), 1, "tool: a.yaml: no such key"),
+        (ConfigError("class 'a\nb' is unknown"), 1, "tool: class 'a b' is unknown"),
         (FileNotFoundError(errno.ENOENT, "gone", "a.txt"), 1, "tool: a.txt: gone; run it again"),
         (OSError("no reason given"), 1, "tool: no reason given; run it again"),
         (

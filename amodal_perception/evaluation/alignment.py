@@ -122,6 +122,11 @@ def _image_key(
 
 def _category_ids(truth: AmodalCoco, predictions: AmodalCoco) -> dict[int, int]:
     """Map the predictions' category ids to the truth's."""
+    for data in (truth, predictions):
+        names = [row["name"] for row in data.categories.values()]
+        repeated = [name for name in dict.fromkeys(names) if names.count(name) > 1]
+        if repeated:
+            raise DatasetError(f"{data.path}: two categories have the name {repeated[0]!r}")
     true_ids = {row["name"]: category for category, row in truth.categories.items()}
     unknown = [r["name"] for r in predictions.categories.values() if r["name"] not in true_ids]
     if unknown:

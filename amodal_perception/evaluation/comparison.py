@@ -29,6 +29,9 @@ from amodal_perception.structures import BoolArray, IntArray
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
+PREDICTIONS_AT_ONCE = 500
+"""Compared with all true objects of an image: thousands at once would need gigabytes."""
+
 TARGETS = ("amodal_mask", "visible_mask", "amodal_box", "visible_box")
 """What a prediction and an object can be compared by."""
 
@@ -224,7 +227,9 @@ def _overlaps(predicted: Objects, true: Objects) -> Overlaps:
     for image in tqdm(images, "comparing", unit="image", delay=2, leave=False):
         p = slice(starts[0][image], starts[0][image + 1])
         t = slice(starts[1][image], starts[1][image + 1])
-        parts.append(_image_overlaps(predicted, true, p, t))
+        for first in range(p.start, p.stop, PREDICTIONS_AT_ONCE):
+            some = slice(first, min(first + PREDICTIONS_AT_ONCE, p.stop))
+            parts.append(_image_overlaps(predicted, true, some, t))
     columns = [np.concatenate(column) for column in zip(*parts)] if parts else [np.zeros(0)] * 10
     pair_p, pair_t = (column.astype(np.int64) for column in columns[:2])
     return Overlaps(

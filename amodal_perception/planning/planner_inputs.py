@@ -29,42 +29,47 @@ def decode_mask(
         [H, W] bool, or [mask.height, mask.width] without `size_hw`.
 
     Raises:
-        ValueError: the runs do not fill the crop, or the crop leaves the image.
+        ValueError: the runs do not fill the crop, the crop leaves the image, or `out` has another
+            size.
     """
-    crop = decode_runs(np.asarray(mask.counts, np.uint32), (mask.height, mask.width))
+    x0, y0, width, height = (int(n) for n in (mask.x, mask.y, mask.width, mask.height))
     if size_hw is None:
-        return crop
-    x0, y0, x1, y1 = mask.x, mask.y, mask.x + mask.width, mask.y + mask.height
-    if crop.size and (x0 < 0 or y0 < 0 or x1 > size_hw[1] or y1 > size_hw[0]):
+        return decode_runs(mask.counts, (height, width))
+    x1, y1 = x0 + width, y0 + height
+    if width * height and (x0 < 0 or y0 < 0 or x1 > size_hw[1] or y1 > size_hw[0]):
         raise ValueError(
             f"mask spans columns {x0} to {x1} and rows {y0} to {y1}, "
             f"outside of the {size_hw[1]} x {size_hw[0]} image"
         )
     full = np.zeros(size_hw, np.bool_) if out is None else out
-    full[y0:y1, x0:x1] = crop
+    if full.shape != tuple(size_hw):
+        raise ValueError(f"out has the shape {full.shape}, but the image is {tuple(size_hw)}")
+    full[y0:y1, x0:x1] = decode_runs(mask.counts, (height, width))
     return full
 
 
-def decode_runs(counts: NDArray[np.uint32], size_hw: tuple[int, int]) -> NDArray[np.bool_]:
+def decode_runs(counts: Any, size_hw: tuple[int, int]) -> NDArray[np.bool_]:
     """Decode run lengths in row-major order, zeros first, as `encode_row_major_rle` makes them.
 
     Args:
-        counts: lengths of alternating runs of zeros and ones.
+        counts: lengths of alternating runs of zeros and ones, a sequence of whole numbers.
         size_hw: height and width, pixels.
 
     Returns:
         [h, w] bool.
 
     Raises:
-        ValueError: the runs do not sum to height * width.
+        ValueError: the runs are no whole numbers, or do not sum to height * width.
     """
-    counts = np.asarray(counts, np.uint32)
-    total = int(counts.sum(dtype=np.uint64))
+    counts = np.asarray(counts)
+    if counts.ndim != 1 or (counts.size and (counts.dtype.kind not in "ui" or counts.min() < 0)):
+        raise ValueError("mask runs are no whole numbers from 0")
+    total = sum(counts.tolist())  # Python's integers do not overflow
     if total != size_hw[0] * size_hw[1]:
         raise ValueError(f"mask runs sum to {total}, but {size_hw[0]} x {size_hw[1]} was expected")
     values = np.zeros(len(counts), np.bool_)
     values[1::2] = True
-    return np.repeat(values, counts).reshape(size_hw)
+    return np.repeat(values, counts.astype(np.int64)).reshape(size_hw)
 
 
 def contact_graspnet_input(

@@ -218,7 +218,7 @@ def _file_state(path: Path) -> list[str | int]:
 def _earlier_summary(folder: Path) -> Json | None:
     try:
         content = json.loads((folder / "summary.json").read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return content if isinstance(content, dict) else None
 

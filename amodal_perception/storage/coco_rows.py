@@ -82,6 +82,9 @@ def read_annotations(
         if not is_number(row.get("score", 0)):
             raise DatasetError(f"{where} needs a finite 'score', but has {row['score']!r:.40}")
         _check_numbers(row, ("area", "occlusion_rate"), where)
+        if not 0 <= row.get("occlusion_rate", 0) <= 1:
+            rate = row["occlusion_rate"]
+            raise DatasetError(f"{where}, 'occlusion_rate': is {rate!r:.40}, expected 0 to 1")
         if not isinstance(row.get("iscrowd"), bool):
             _check_numbers(row, ("iscrowd",), where)
         for key in BOXES:

@@ -11,9 +11,11 @@ from amodal_perception.errors import DatasetError
 
 MAX_IMAGE_PX = 100_000_000
 """Height times width above which an image is taken for a mistake."""
+MAX_SIDE_PX = 65_535
+"""JPEG's largest height and width."""
 LARGEST = 1e15
 """Above it, a number measures nothing in an image."""
-SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 def read_json(path: Path) -> Any:
@@ -24,8 +26,10 @@ def read_json(path: Path) -> Any:
     """
     try:
         content = path.read_bytes()
-        value = json.loads(content)
-        if SURROGATE.search(content):  # seldom: characters above 16 bits, or half of one
+        # Strictly: json.loads itself lets halves of characters pass.
+        text = content.decode(json.detect_encoding(content))
+        value = json.loads(text)
+        if SURROGATE.search(text):  # seldom: characters above 16 bits, or half of one
             json.dumps(value, ensure_ascii=False).encode()
     except OSError as error:
         raise DatasetError(f"{path}: cannot be read ({error.strerror})") from None
@@ -73,6 +77,8 @@ def image_size_hw(height: Any, width: Any) -> tuple[int, int]:
     rows, columns = (whole_number(value, text=True) or 0 for value in (height, width))
     if rows < 1 or columns < 1:
         raise ValueError(f"'height' and 'width' are {height!r:.40} and {width!r:.40}")
+    if max(rows, columns) > MAX_SIDE_PX:
+        raise ValueError(f"{rows} x {columns} (height x width): a side is above {MAX_SIDE_PX}")
     if rows * columns > MAX_IMAGE_PX:
         raise ValueError(
             f"{rows} x {columns} (height x width) is more than {MAX_IMAGE_PX:,} pixels"

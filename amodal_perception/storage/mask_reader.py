@@ -130,12 +130,16 @@ def _corners(polygon: Any) -> list[float]:
         raise ValueError("has a polygon that is no list of numbers")
     try:
         if polygon and isinstance(polygon[0], list):
+            if any(len(point) != 2 for point in polygon):
+                raise ValueError("has a polygon with a point of other than two numbers")
             polygon = [number for point in polygon for number in point]
         # The sum is not finite if a number is not; the comparisons alone would not tell.
         is_finite = math.isfinite(sum(polygon))
         low, high = min(polygon, default=0), max(polygon, default=0)
     except (TypeError, OverflowError):
         raise ValueError("has a polygon that is no list of numbers") from None
+    if any(isinstance(number, bool) for number in polygon):
+        raise ValueError("has a polygon with true or false for a number")
     if len(polygon) % 2:
         raise ValueError(f"has a polygon of {len(polygon)} numbers, which is odd")
     if not is_finite or low < -LIMIT_PX or high > LIMIT_PX:

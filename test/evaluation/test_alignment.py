@@ -22,6 +22,12 @@ def test_foreign_classes_are_refused():
         evaluate(truth(), found)
 
 
+def test_two_classes_of_one_name_are_refused():
+    found = predictions(classes=("cup", "cup"))
+    with pytest.raises(DatasetError, match=r"two categories have the name 'cup'"):
+        evaluate(truth(), found)
+
+
 def images(ids, **extra):
     return [
         amodal_coco.image_record(i, f"{i}.png", SIZE_HW, **{k: f(i) for k, f in extra.items()})

@@ -118,6 +118,22 @@ def test_cpp_header_refuses_the_same(tmp_path):
     assert len(refusals) == len(BAD_MASKS)
 
 
+@pytest.mark.parametrize("counts", [[-1, 5], [2.7, 1.3], ["4"], [[4]], None, [float("nan"), 4]])
+def test_runs_that_are_no_whole_numbers_are_refused(counts):
+    with pytest.raises(ValueError, match="no whole numbers"):
+        decode_runs(counts, (2, 2))
+
+
+def test_runs_above_32_bits_do_not_wrap_around():
+    with pytest.raises(ValueError, match="2 x 2 was expected"):
+        decode_runs(np.array([2**32 + 2, 2]), (2, 2))
+
+
+def test_an_array_of_another_size_is_not_drawn_into():
+    with pytest.raises(ValueError, match=r"out has the shape \(3, 3\)"):
+        decode_mask(binary_mask([0, 4]), (4, 5), out=np.zeros((3, 3), np.bool_))
+
+
 @pytest.mark.parametrize("counts", [[3], [5], [], [2**32 - 1, 5]])
 def test_rle_of_the_wrong_length_is_refused(counts):
     with pytest.raises(ValueError, match="2 x 2 was expected"):

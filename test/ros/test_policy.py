@@ -61,7 +61,7 @@ def test_node_reads_what_the_policy_says(node, camera):
     # Depth is read only while someone wants to know sizes.
     from amodal_perception.msg import ObjectExtents
 
-    camera.node.create_subscription(ObjectExtents, f"/{NODE}/extents", print, 1)
+    camera.node.create_subscription(ObjectExtents, f"/{NODE}/extents", lambda message: None, 1)
     expected = allowed("/amodal_perception", "topic", "subscribe")
 
     def found():

@@ -147,10 +147,16 @@ def test_a_mask_that_does_not_fit_is_named(tmp_path, scene, segmentation, messag
         ("annotations", "score", float("inf"), "annotation 10 needs a finite 'score'"),
         ("annotations", "area", "12", "annotation 10, 'area': is '12', expected a number"),
         ("annotations", "occlusion_rate", float("nan"), "annotation 10, 'occlusion_rate': is nan"),
+        (
+            "annotations",
+            "occlusion_rate",
+            7,
+            "annotation 10, 'occlusion_rate': is 7, expected 0",
+        ),
         ("annotations", "bbox", [0, 0, 10**400, 1], r"annotation 10, 'bbox' is \[0, 0, 100"),
         ("annotations", "visible_bbox", [1, 2], r"annotation 10, 'visible_bbox' is \[1, 2\]"),
         ("images", "height", 0, "image 3: 'height' and 'width' are 0 and 4"),
-        ("images", "height", 1e9, r"image 3: 1000000000 x 4 .* is more than 100,000,000 pixels"),
+        ("images", "height", 1e9, r"image 3: 1000000000 x 4 .*: a side is above 65535"),
         ("images", "width", None, "image 3 has no 'width'"),
         ("images", "file_name", 7, "image 3, 'file_name': is 7, expected text"),
         ("images", "stamp_ns", "soon", "image 3, 'stamp_ns': is text"),
@@ -167,6 +173,14 @@ def test_a_value_that_cannot_be_meant_is_named(tmp_path, scene, kind, key, value
     content[kind][0][key] = value
     path.write_text(json.dumps(content))
     with pytest.raises(DatasetError, match=rf"^{re.escape(str(path))}: .*{message}"):
+        amodal_coco.read(path)
+
+
+def test_half_a_character_is_refused(tmp_path, scene):
+    path = tmp_path / "bad.json"
+    write(path, scene)
+    path.write_bytes(path.read_bytes().replace(b'"name": "', b'"name": "\xed\xa0\x80'))
+    with pytest.raises(DatasetError, match=r"bad\.json: is not JSON"):
         amodal_coco.read(path)
 
 

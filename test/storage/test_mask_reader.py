@@ -58,6 +58,8 @@ def test_every_form_gives_the_same_mask(value, repair):
         (["a"], "holds a str where a polygon"),
         ([[1, 1, 3, 1, 3]], "5 numbers, which is odd"),
         ([[1, 1, 3, 1, 3, "x"]], "no list of numbers"),
+        ([[[1, 1, 9], [3, 1, 9], [3, 3, 9], [1, 3, 9]]], "a point of other than two numbers"),
+        ([[True, 1, 3, 1, 3, 3]], "true or false for a number"),
         ([[1, 1, 3, 1, 3, None]], "no list of numbers"),
         ([[1, 1, 3, 1, 3, float("nan")]], "no place in an image"),
         ([[1, 1, 3, 1, 3, float("inf")]], "no place in an image"),

@@ -28,6 +28,7 @@ LAYERS = ("amodal", "visible")
 SUFFIX = re.compile(
     r"^(?:(amodal|visible)[\s_.:/-]+(.+)|(.+?)[\s_.:/(-]+(amodal|visible)\)?)$", re.I
 )
+MAX_NAME_LENGTH = 500
 MIN_INSIDE = 0.5
 """Share of a visible mask that must lie in an amodal mask before the two can be one object."""
 
@@ -94,7 +95,8 @@ def source_of(files: list[CocoTables], id_attribute: str, log: RepairLog) -> Sou
 
 def split_label(name: str) -> tuple[str, str | None]:
     """Split a label's name into the class and the layer it names, if it names one."""
-    match = SUFFIX.match(name.strip())
+    # A longer one is no name, and the pattern would take its time.
+    match = SUFFIX.match(name.strip()) if len(name) <= MAX_NAME_LENGTH else None
     if match is None:
         return name.strip(), None
     return (match[2] or match[3]).strip(), (match[1] or match[4]).lower()
