@@ -28,7 +28,7 @@ def main() -> int:
     arguments = _parse_arguments()
     # Nobody else's nodes: a domain of its own (101 is the last whose ports Linux does not use
     # otherwise), on this machine alone.
-    os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % 101)
+    os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % 50)
     os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
     settings = {name: value for name, value in vars(arguments).items() if name != "out"}
     with tempfile.TemporaryDirectory() as folder:

@@ -286,8 +286,8 @@ def running_node(job: Job, is_compressed: bool) -> Iterator[subprocess.Popen]:
 def rclpy_context(is_alone: bool) -> Iterator[None]:
     """Initialise rclpy; `is_alone` in a domain of this process's own, on this machine only."""
     if is_alone:
-        # 101 is the last domain whose ports Linux does not use otherwise.
-        os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % 101)
+        # Robots mostly have low numbers; after 101 Linux uses the ports otherwise.
+        os.environ["ROS_DOMAIN_ID"] = str(51 + os.getpid() % 51)
         os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
     rclpy.init(args=[])
     try:
