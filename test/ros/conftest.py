@@ -8,8 +8,8 @@ from types import SimpleNamespace
 import pytest
 from helpers.running_node import Camera, Monitor
 
-# One domain per process; 101 is the last whose ports Linux does not use otherwise.
-os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % 50)  # above: live replays of their own
+# One domain per process; a live replay that starts its own node takes one of those above.
+os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % 50)
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 
 
