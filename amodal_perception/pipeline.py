@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from amodal_perception.ordering import OrderingConfig, occlusion_graph
 from amodal_perception.postprocess import PostprocessConfig, postprocess
 from amodal_perception.preprocess import letterbox
-from amodal_perception.runtime.contract import Runtime
-from amodal_perception.structures import Frame, Scene
+from amodal_perception.runtime.contract import RawDetections, Runtime
+from amodal_perception.structures import Frame, LetterboxTransform, Scene
 
 
 @dataclass(frozen=True)
@@ -18,6 +18,21 @@ class PipelineConfig:
 
     postprocess: PostprocessConfig = field(default_factory=PostprocessConfig)
     ordering: OrderingConfig = field(default_factory=OrderingConfig)
+
+
+@dataclass(frozen=True, eq=False)
+class Inference:
+    """The network's outputs for one frame.
+
+    Attributes:
+        raw: in input pixels.
+        transform: where the camera image lies in the input.
+        stages_ms: milliseconds of what led here.
+    """
+
+    raw: RawDetections
+    transform: LetterboxTransform
+    stages_ms: dict[str, float]
 
 
 class Pipeline:
@@ -30,12 +45,25 @@ class Pipeline:
 
     def __call__(self, frame: Frame) -> Scene:
         """Infer the scene of one frame; no state is kept between frames."""
+        return self.scene(frame, self.infer(frame))
+
+    def infer(self, frame: Frame) -> Inference:
+        """Run the network on a frame."""
         started = time.perf_counter()
         inputs, transform = letterbox(frame.image, self.runtime.metadata.input_hw)
         preprocessed = time.perf_counter()
         raw = self.runtime(inputs)
         inferred = time.perf_counter()
-        instances = postprocess(raw, transform, self.config.postprocess)
+        stages_ms = {
+            "preprocess": (preprocessed - started) * 1e3,
+            "engine": (inferred - preprocessed) * 1e3,
+        }
+        return Inference(raw, transform, stages_ms)
+
+    def scene(self, frame: Frame, inference: Inference) -> Scene:
+        """Make the scene of what the network gave for the frame: what the robot is told."""
+        started = time.perf_counter()
+        instances = postprocess(inference.raw, inference.transform, self.config.postprocess)
         postprocessed = time.perf_counter()
         graph = occlusion_graph(instances, self.config.ordering)
         ordered = time.perf_counter()
@@ -47,9 +75,8 @@ class Pipeline:
             model_id=self.runtime.metadata.model_id,
             class_names=self.runtime.metadata.class_names,
             stages_ms={
-                "preprocess": (preprocessed - started) * 1e3,
-                "engine": (inferred - preprocessed) * 1e3,
-                "postprocess": (postprocessed - inferred) * 1e3,
+                **inference.stages_ms,
+                "postprocess": (postprocessed - started) * 1e3,
                 "ordering": (ordered - postprocessed) * 1e3,
             },
         )

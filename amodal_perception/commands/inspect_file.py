@@ -89,6 +89,9 @@ def _describe_engine(path: Path) -> dict[str, object]:
     }
 
 
+FIGURES_OF = {"predictions": "figures of"}
+
+
 def _model_rows(path: Path, metadata: ModelMetadata) -> dict[str, object]:
     return {
         "model": metadata.model_id,
@@ -97,10 +100,13 @@ def _model_rows(path: Path, metadata: ModelMetadata) -> dict[str, object]:
         "input": "{} x {} pixels (height x width), uint8 RGB".format(*metadata.input_hw),
         "instances": f"at most {metadata.max_instances}",
         "mask grid": f"{metadata.mask_size} x {metadata.mask_size}",
+        "masks": "one, as amodal and as visible mask"
+        if metadata.one_mask
+        else ", ".join(("amodal", "visible", *metadata.optional_masks)),
         "classes": ", ".join(metadata.class_names),
         "trained on": metadata.training_data or "not stated",
         "code": metadata.git_commit or "not stated",
-        **dict(metadata.metrics or {}),
+        **{FIGURES_OF.get(name, name): value for name, value in (metadata.metrics or {}).items()},
     }
 
 

@@ -1,8 +1,9 @@
 """The model file's contract: names, shapes and dtypes of inputs and outputs, and metadata.
 
 Input ``image``: uint8 [1, H, W, 3] RGB. Outputs, N fixed, best score first, padded with score 0:
-``boxes`` [N, 4], ``scores`` [N], ``labels`` [N], ``amodal`` and ``visible`` [N, m, m], and
-``occluder`` [N, m, m] where the system predicts it. All shapes are static.
+``boxes`` [N, 4], ``scores`` [N], ``labels`` [N], ``amodal`` and ``visible`` [N, m, m]; where the
+system predicts them, ``occluder`` (what hides the object; BCNet) and ``occluded`` (its own mask of
+the hidden part, where that is not amodal less visible; ORCNN), [N, m, m]. All shapes are static.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ FORMAT_VERSION = "1"
 """Raised when the meaning of an input, output or metadata key changes."""
 
 REQUIRED_OUTPUTS = ("boxes", "scores", "labels", "amodal", "visible")
+OPTIONAL_MASKS = ("occluder", "occluded")
 
 
 @dataclass(frozen=True)
@@ -38,8 +40,11 @@ class ModelMetadata:
         mask_size: m, the side of a mask's grid.
         training_data: in words, which data the model learned from.
         git_commit: of the code that exported it.
-        metrics: figures measured when it was exported, by their full names.
+        metrics: figures measured when it was exported, by their full names; ``predictions`` says
+            of what, see `amodal_perception.storage.predictions_file`.
         precision: ``fp32``, ``fp16`` or ``int8``; of the features, where the work is.
+        one_mask: the network predicts one mask only, which ``amodal`` and ``visible`` both are.
+        optional_masks: those of `OPTIONAL_MASKS` that it has.
     """
 
     name: str
@@ -50,8 +55,10 @@ class ModelMetadata:
     mask_size: int
     training_data: str = ""
     git_commit: str = ""
-    metrics: Mapping[str, float] | None = None
+    metrics: Mapping[str, float | str] | None = None
     precision: str = "fp32"
+    one_mask: bool = False
+    optional_masks: tuple[str, ...] = ()
 
     @property
     def model_id(self) -> str:
@@ -70,6 +77,7 @@ class RawDetections:
         amodal: [N, m, m] float32, probability inside the box.
         visible: [N, m, m] float32, probability inside the box.
         occluder: [N, m, m] float32 or None.
+        occluded: [N, m, m] float32 or None.
     """
 
     boxes_xyxy: FloatArray
@@ -78,6 +86,7 @@ class RawDetections:
     amodal: FloatArray
     visible: FloatArray
     occluder: FloatArray | None = None
+    occluded: FloatArray | None = None
 
     @classmethod
     def of_outputs(cls, values: Mapping[str, NDArray[Any]]) -> RawDetections:
@@ -89,6 +98,7 @@ class RawDetections:
             amodal=values["amodal"],
             visible=values["visible"],
             occluder=values.get("occluder"),
+            occluded=values.get("occluded"),
         )
 
 
@@ -142,7 +152,12 @@ def check_contract(
         )
     class_names = tuple(_metadata(path, properties, "class_names", list, str))
     input_hw = _metadata(path, properties, "input_hw", list, int)
-    metrics = _metadata(path, properties, "metrics", dict, (int, float))
+    metrics = _metadata(path, properties, "metrics", dict, (int, float, str))
+    one_mask = properties.get("one_mask", "false")
+    if one_mask not in ("true", "false"):
+        raise ModelFileError(
+            f"{path}: metadata 'one_mask' is {one_mask!r}, expected true or false"
+        )
     if not class_names:
         raise ModelFileError(f"{path}: metadata 'class_names' is empty")
     if len(input_hw) != 2:
@@ -164,7 +179,7 @@ def check_contract(
         ("labels", (n,), integers),
         ("amodal", (n, m, m), floats),
         ("visible", (n, m, m), floats),
-        ("occluder", (n, m, m), floats),
+        *((name, (n, m, m), floats) for name in OPTIONAL_MASKS),
     ):
         if name in outputs:
             _expect(path, "output", name, outputs[name], shape, dtypes)
@@ -179,6 +194,8 @@ def check_contract(
         git_commit=properties.get("git_commit", ""),
         metrics=metrics,
         precision=properties.get("precision", "fp32"),
+        one_mask=one_mask == "true",
+        optional_masks=tuple(name for name in OPTIONAL_MASKS if name in outputs),
     )
 
 

@@ -2,7 +2,8 @@
 
 COCO JSON. Each annotation has ``segmentation`` (amodal; RLE or polygons), ``visible_segmentation``
 (RLE or polygons), ``bbox`` and ``visible_bbox`` (xywh), ``area`` (amodal, px), ``occlusion_rate``
-(0..1), ``category_id``, ``image_id``, ``iscrowd``, ``id``, and ``score`` in predictions. The top
+(0..1), ``category_id``, ``image_id``, ``iscrowd``, ``id``, and ``score`` in predictions; what a
+network gives may have ``occluded_segmentation``, its own mask of the hidden part. The top
 level also has ``occlusions``: ``{image_id, occluder_id, occludee_id, confidence}``, by annotation
 ids, and may have ``depth_orders``: ``{closer_id, farther_id, equal, overlap, count}``. What is
 ``null`` is taken as absent.
@@ -198,7 +199,8 @@ def visible_rle(row: Json) -> Rle:
 class AmodalCoco:
     """A file of scenes in memory: the rows by their ids, masks decoded when asked for.
 
-    Every ``segmentation`` and ``visible_segmentation`` is a checked RLE of its image's size.
+    Every ``segmentation``, ``visible_segmentation`` and ``occluded_segmentation`` is a checked RLE
+    of its image's size.
     """
 
     path: Path

@@ -12,8 +12,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from pycocotools import mask as coco_mask
+
+from amodal_perception.masks import encode_row_major_rle
 
 Rle = dict[str, Any]
 """``{"size": [height, width], "counts": text}``: COCO's compressed form, as JSON has it."""
@@ -29,6 +31,31 @@ AREAS_AT_ONCE = 255
 def encode_mask(mask: BoolArray) -> Rle:
     """Encode a [H, W] bool mask as COCO's compressed RLE."""
     return _as_text(coco_mask.encode(np.asfortranarray(mask).view(np.uint8)))
+
+
+def encode_window(crop: BoolArray, window_xyxy: Sequence[int], size_hw: tuple[int, int]) -> Rle:
+    """Encode a mask that is nothing outside a window, which is faster than encoding the image.
+
+    Args:
+        crop: [h, w] bool.
+        window_xyxy: where it lies, whole pixels inside the image.
+        size_hw: of the image.
+    """
+    x0, y0, x1, y1 = window_xyxy
+    height, width = size_hw
+    columns = np.zeros((x1 - x0, height), np.bool_)
+    columns[:, y0:y1] = crop.T
+    inside = encode_row_major_rle(columns).astype(np.int64)
+    before, after = [x0 * height], [(width - x1) * height]
+    return _from_runs(_joined(_joined(before, inside), after), size_hw)
+
+
+def _joined(first: ArrayLike, second: ArrayLike) -> Runs:
+    """Join run lengths of two parts of a mask; the first run of each is of zeros."""
+    a, b = np.asarray(first, np.int64), np.asarray(second, np.int64)
+    if len(a) % 2 == 0:  # it ends with ones
+        return np.concatenate([a, b])
+    return np.concatenate([a[:-1], [a[-1] + b[:1].sum()], b[1:]])
 
 
 def decode_mask(rle: Rle) -> BoolArray:

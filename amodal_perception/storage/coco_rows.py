@@ -17,7 +17,7 @@ Json = dict[str, Any]
 
 REFERENCES = ("image_id", "category_id", "segmentation")
 """What no annotation can be without."""
-MASKS = ("segmentation", "visible_segmentation")
+MASKS = ("segmentation", "visible_segmentation", "occluded_segmentation")
 BOXES = ("bbox", "visible_bbox")
 MASKS_AT_ONCE = 1000
 """Annotations whose run lengths are checked together."""

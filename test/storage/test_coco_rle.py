@@ -18,6 +18,7 @@ from amodal_perception.storage.coco_rle import (
     decode_masks,
     difference,
     encode_mask,
+    encode_window,
     intersection,
     overlap_areas,
     touching,
@@ -67,6 +68,17 @@ def test_touching_is_dilating_by_a_cross_and_intersecting(masks):
         wanted.append(bool((cross & masks[b]).any()))
     found = touching([encode_mask(mask) for mask in masks], np.array(pairs))
     assert found.tolist() == wanted
+
+
+@given(MASKS, st.data())
+def test_a_window_is_encoded_as_the_whole_image_is(mask, data):
+    height, width = mask.shape
+    y0, x0 = data.draw(st.integers(0, height)), data.draw(st.integers(0, width))
+    y1, x1 = data.draw(st.integers(y0, height)), data.draw(st.integers(x0, width))
+    whole = np.zeros_like(mask)
+    whole[y0:y1, x0:x1] = mask[y0:y1, x0:x1]
+    crop = mask[y0:y1, x0:x1]
+    assert encode_window(crop, (x0, y0, x1, y1), mask.shape) == encode_mask(whole)
 
 
 @given(PAIRS)
