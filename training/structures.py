@@ -51,6 +51,8 @@ class Detections(NamedTuple):
         visible: [B, N, m, m] float32 probabilities inside the box.
         occluder: [B, N, m, m] float32 probabilities inside the box of what hides the object, or
             None where the system does not predict it.
+        occluded: [B, N, m, m] float32 probabilities inside the box of the hidden part, where the
+            system has a mask of its own for it (ORCNN), else None.
     """
 
     boxes: Tensor
@@ -59,6 +61,7 @@ class Detections(NamedTuple):
     amodal: Tensor
     visible: Tensor
     occluder: Tensor | None = None
+    occluded: Tensor | None = None
 
     def of_image(self, number: int) -> dict[str, Tensor]:
         """Return one image's outputs by name, without those the system does not have."""

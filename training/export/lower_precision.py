@@ -23,6 +23,7 @@ from amodal_perception.errors import ConfigError, ModelFileError
 from amodal_perception.preprocess import letterbox
 from amodal_perception.runtime import load_runtime
 from amodal_perception.runtime.onnx_runtime import OnnxRuntime
+from amodal_perception.storage.predictions_file import RAW
 from amodal_perception.structures import UInt8Array
 from training.export.fp16 import to_fp16
 from training.export.int8 import ENGINES, to_int8
@@ -94,7 +95,8 @@ def write_lower_precision(
             raise ModelFileError(f"{out}: not written: {'; '.join(failures)}")
         assert parity.ap is not None
         assert parity.ap_loss is not None
-        metrics = json.dumps({AP: parity.ap, f"{AP}_loss": parity.ap_loss})
+        figures = {"predictions": RAW, AP: parity.ap, f"{AP}_loss": parity.ap_loss}
+        metrics = json.dumps(figures)
         _save(converted, temporary, {**properties, "precision": precision, "metrics": metrics})
     return parity
 

@@ -42,7 +42,8 @@ from training.structures import Detections
 OPSET = 18
 FORMAT_VERSION = "1"
 INPUT_NAME = "image"
-TOLERANCE = {"boxes": 0.05, "scores": 1e-3, "amodal": 5e-3, "visible": 5e-3, "occluder": 5e-3}
+MASKS = ("amodal", "visible", "occluder", "occluded")
+TOLERANCE = {"boxes": 0.05, "scores": 1e-3, **dict.fromkeys(MASKS, 5e-3)}
 """Largest difference between PyTorch and ONNX Runtime: pixels for boxes, else probability."""
 PARAMETER_PREFIX = "model."
 """Before the PyTorch names of parameters in the file."""
@@ -138,6 +139,7 @@ def build(
         "model_id": model_name(config),
         "class_names": json.dumps(facts["class_names"]),
         "input_hw": json.dumps(config.input_hw),
+        "one_mask": json.dumps(config.model.one_mask),
         "training_data": Path(config.data).name,
         "git_commit": facts["commit"],
     }

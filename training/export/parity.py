@@ -29,7 +29,7 @@ from amodal_perception.runtime import Runtime
 from amodal_perception.storage import amodal_coco
 from amodal_perception.storage.image_files import read_image
 from amodal_perception.structures import BoolArray, FloatArray, Frame, Scene, UInt8Array
-from training.evaluate import ANNOTATIONS, figures, load, predict
+from training.evaluate import ANNOTATIONS, load, measure, predict
 
 SCORE_THRESHOLD = 0.5
 MATCHED_IOU = 0.5
@@ -218,7 +218,7 @@ def mask_iou(a: BoolArray, b: BoolArray) -> FloatArray:
 
 
 def average_precision(runtime: Runtime, data: Path) -> float:
-    """Measure the AP of amodal masks on an amodal COCO folder.
+    """Measure the AP of amodal masks, as the network gives them, on an amodal COCO folder.
 
     Raises:
         AmodalError: the folder or an image is missing or damaged, or has other classes.
@@ -226,7 +226,7 @@ def average_precision(runtime: Runtime, data: Path) -> float:
     truth = amodal_coco.read(data / ANNOTATIONS)
     found = predict(runtime, truth)
     assert found is not None  # one process
-    return figures(truth, found[0], AP)[AP]
+    return measure(found, truth, ["coco"])[AP]
 
 
 def gate(

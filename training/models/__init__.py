@@ -44,6 +44,10 @@ class ModelSettings(Protocol):
     def instances(self) -> int:
         """Number of detections that are returned, N of the contract."""
 
+    @property
+    def one_mask(self) -> bool:
+        """Whether the network has one mask, which it returns as amodal and as visible."""
+
     def build(self, num_classes: int) -> Network:
         """Build the network with random weights."""
 

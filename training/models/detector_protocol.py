@@ -80,7 +80,12 @@ def image_size_hw(images: Tensor) -> tuple[int, int]:
 
 
 def with_masks(
-    proposals: Proposals, *, amodal: Tensor, visible: Tensor, occluder: Tensor | None = None
+    proposals: Proposals,
+    *,
+    amodal: Tensor,
+    visible: Tensor,
+    occluder: Tensor | None = None,
+    occluded: Tensor | None = None,
 ) -> Detections:
     """Build detections from proposals and the probabilities of their masks, each [B * N, m, m]."""
     shape = proposals.scores.shape  # [B, N]
@@ -91,4 +96,5 @@ def with_masks(
         amodal.unflatten(0, shape),
         visible.unflatten(0, shape),
         None if occluder is None else occluder.unflatten(0, shape),
+        None if occluded is None else occluded.unflatten(0, shape),
     )

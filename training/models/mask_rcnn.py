@@ -75,6 +75,11 @@ class MaskRcnn(nn.Module):
 class MaskRcnnSettings(SharedSettings):
     """Mask R-CNN on visible boxes and masks."""
 
+    @property
+    def one_mask(self) -> bool:
+        """Its mask is both."""
+        return True
+
     def build(self, num_classes: int) -> MaskRcnn:
         """Build the network with random weights."""
         head = self.build_mask_head(num_classes)
@@ -89,6 +94,11 @@ class MaskRcnnLightSettings(LightSharedSettings, MaskRcnnSettings):
 @dataclass(frozen=True)
 class AmodalMaskRcnnSettings(SharedSettings):
     """Mask R-CNN on amodal boxes and masks (AmodalMRCNN); ``mask_convs: 8`` makes it MRCNN-8."""
+
+    @property
+    def one_mask(self) -> bool:
+        """Its mask is both."""
+        return True
 
     def build(self, num_classes: int) -> MaskRcnn:
         """Build the network with random weights."""

@@ -15,8 +15,12 @@ def rescore_by_maskness(found: Detections) -> Detections:
     """
     scores = found.scores * _maskness(found.amodal) * _maskness(found.visible)
     scores, order = scores.topk(int(scores.shape[1]), dim=1)
-    rows = (_reordered(values, order) for values in found if values is not None)
-    return Detections(*rows)._replace(scores=scores)
+    reordered = {
+        name: _reordered(values, order)
+        for name, values in found._asdict().items()
+        if values is not None
+    }
+    return Detections(**{**reordered, "scores": scores})
 
 
 def _maskness(masks: Tensor) -> Tensor:

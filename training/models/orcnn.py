@@ -81,8 +81,13 @@ class Orcnn(nn.Module):
         proposals = self.detector.detect(levels, image_size_hw(images))
         features = self.pool(levels, proposals.boxes_xyxy, cells=ROI_CELLS)
         z = self.mask_heads(features, proposals.labels.flatten())
-        seen = with_masks(proposals, amodal=z.amodal.sigmoid(), visible=z.visible.sigmoid())
-        return rescore_by_maskness(seen) if self.settings.mask_scores else seen
+        found = with_masks(
+            proposals,
+            amodal=z.amodal.sigmoid(),
+            visible=z.visible.sigmoid(),
+            occluded=z.occluded.sigmoid(),
+        )
+        return rescore_by_maskness(found) if self.settings.mask_scores else found
 
     def losses(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         """Return the named terms of the training loss, weighted; their sum is minimised.

@@ -98,6 +98,11 @@ class SharedSettings:
             if getattr(self, key) < 1:
                 raise ConfigError(f"model.{key} must be at least 1, but is {getattr(self, key)}")
 
+    @property
+    def one_mask(self) -> bool:
+        """Whether the network has one mask, which it returns as amodal and as visible."""
+        return False
+
     def build_shared(
         self, num_classes: int, *, fcos: Mapping[str, Any] = MappingProxyType({})
     ) -> SharedModules:

@@ -38,7 +38,6 @@ def test_variant_learns_8_images_by_heart(variant, tmp_path):
     train(from_mapping(values, source="test"))
     truth = amodal_coco.read(Path(tmp_path / "drawn" / "annotations.json"))
     runtime = evaluate.load(tmp_path / "run", torch.device("cpu"), num_threads=1)
-    predictions, _ = evaluate.predict(runtime, truth)
-    figures = evaluate.figures(truth, predictions, "coco.amodal_mask.AP")
+    figures = evaluate.measure(evaluate.predict(runtime, truth), truth, ["coco"])
     print(variant, {k: round(v, 3) for k, v in figures.items() if k.endswith(".AP")})
     assert figures["coco.amodal_mask.AP"] > 0.9

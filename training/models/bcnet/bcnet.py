@@ -196,6 +196,12 @@ class BcnetSettings(SharedSettings, BilayerSettings):
         hiding = self.neighbour_masks == "visible" or self.order_aware
         return self.target == "amodal" and self.visible_mask == "difference" and hiding
 
+    @property
+    def one_mask(self) -> bool:
+        """Whether the occludee's mask is returned as amodal and as visible."""
+        has_occluder = self.bilayer and self.occluder_mask_weight > 0
+        return self.visible_mask != "tail" and not (self.hides and has_occluder)
+
     def build(self, num_classes: int) -> Bcnet:
         """Build the network with random weights."""
         shared = self.build_shared(

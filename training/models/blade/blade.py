@@ -247,6 +247,11 @@ class BladeSettings(BladeLossSettings, SharedSettings):
                 sizes.append(head_parameters(inputs))
         return sizes
 
+    @property
+    def one_mask(self) -> bool:
+        """Whether there is no amodal head, so that its one mask is both."""
+        return not self.expansion
+
     def build(self, num_classes: int) -> Blade:
         """Build the network with random weights."""
         fcos = {"score_threshold": self.score_threshold, "threshold_with_centerness": True}

@@ -6,7 +6,6 @@ import pytest
 import torch
 from helpers.scenes import write_scenes
 
-from amodal_perception.evaluation.evaluate import evaluate as evaluate_predictions
 from amodal_perception.storage import amodal_coco
 from training import evaluate
 from training.loop.config import from_mapping
@@ -30,8 +29,7 @@ def test_masks_of_8_images_come_from_their_boxes(name, tmp_path):
     train(from_mapping(values, source="test"))
     truth = amodal_coco.read(tmp_path / "drawn" / "annotations.json")
     runtime = evaluate.load(tmp_path / "run", torch.device("cpu"), num_threads=1)
-    predictions, _ = evaluate.predict(runtime, truth)
-    figures = evaluate_predictions(truth, predictions, ["coco", "matched"])
+    figures = evaluate.measure(evaluate.predict(runtime, truth), truth, ["coco", "matched"])
     print(name, {k: round(v, 3) for k, v in figures.items() if k.startswith("matched")})
     assert figures["coco.visible_mask.AP50"] > 0.9
     hidden = figures.get("matched.hidden_mask.mean_IoU", 0.0)
