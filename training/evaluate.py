@@ -1,7 +1,8 @@
 """Evaluate a network: ``python -m training.evaluate RUN|M.onnx --data DIR --out DIR``.
 
 RUN is a run folder (its newest averaged weights), one of its checkpoints, or its
-``best.safetensors``. Every image goes through `amodal_perception.pipeline`, as on a robot.
+``best.safetensors``. Every image goes through `amodal_perception.pipeline`, as on a robot; what is
+measured is what the network gives, as the papers do, or with ``--scene`` what the robot is told.
 ``torchrun --nproc_per_node=N -m training.evaluate ...`` shares the images among N processes; the
 figures are the same.
 """
@@ -12,7 +13,7 @@ import argparse
 import hashlib
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -22,25 +23,29 @@ from tqdm import tqdm
 from amodal_perception.command_line import run_main
 from amodal_perception.drawing.overlay import draw_scene
 from amodal_perception.errors import ConfigError
+from amodal_perception.evaluation import protocols
 from amodal_perception.evaluation.evaluate import QUICK
 from amodal_perception.evaluation.evaluate import evaluate as evaluate_predictions
-from amodal_perception.ordering import occlusion_graph
 from amodal_perception.pipeline import Pipeline, PipelineConfig
 from amodal_perception.postprocess import PostprocessConfig
+from amodal_perception.raw_masks import paste_detections
 from amodal_perception.reports.evaluation_folder import evaluate_files, headline_text
 from amodal_perception.runtime import ModelMetadata, RawDetections, Runtime, load_runtime
 from amodal_perception.storage import amodal_coco
 from amodal_perception.storage.amodal_coco import AmodalCoco, Json
 from amodal_perception.storage.image_files import read_image
-from amodal_perception.structures import Frame, Scene, UInt8Array
+from amodal_perception.storage.predictions_file import (
+    RAW,
+    SCENE,
+    predictions_info,
+    raw_to_annotations,
+)
+from amodal_perception.structures import Frame, UInt8Array
 from training import distributed
 from training.loop import checkpoints
 from training.loop.config import TrainConfig, model_name
 
 ANNOTATIONS = "annotations.json"
-SCORE_THRESHOLD = 0.02
-"""Average precision counts low-scored detections too; below this they change nothing."""
-SHOWN_SCORE = 0.5
 SHOWN_IMAGES = 4
 
 
@@ -76,6 +81,7 @@ def torch_runtime(
         input_hw=config.input_hw,
         max_instances=0,  # of interest to engines with fixed shapes only
         mask_size=0,
+        one_mask=config.model.one_mask,
     )
     return TorchRuntime(model, metadata, device)
 
@@ -102,60 +108,84 @@ def load(path: Path, device: torch.device, num_threads: int = 0) -> Runtime:
     )
 
 
+@dataclass(frozen=True)
+class Predicted:
+    """Predictions for a data set, with the truth's image ids.
+
+    Attributes:
+        raw: what the network gives.
+        scene: what the robot is told.
+        overlays: scenes of the first images, by file name.
+    """
+
+    raw: AmodalCoco
+    scene: AmodalCoco
+    overlays: dict[str, UInt8Array]
+
+
 def predict(
-    runtime: Runtime, truth: AmodalCoco, *, score_threshold: float = SCORE_THRESHOLD
-) -> tuple[AmodalCoco, dict[str, UInt8Array]] | None:
+    runtime: Runtime,
+    truth: AmodalCoco,
+    *,
+    score_threshold: float | None = None,
+) -> Predicted | None:
     """Run inference on all images of a data set, shared by the processes.
 
     Args:
         runtime: the network.
         truth: names the images, which lie beside its file.
-        score_threshold: lowest score of a prediction.
+        score_threshold: lowest score of a prediction; None: 0 in what the network gives, and in
+            scenes the node's.
 
     Returns:
-        The predictions, with the truth's image ids, and overlays of the first images by file
-        name; None in all processes but the first.
+        The predictions; None in all processes but the first.
 
     Raises:
         ImageError: an image that is missing or damaged.
     """
-    pipeline = Pipeline(
-        runtime,
-        PipelineConfig(postprocess=PostprocessConfig(score_threshold, overlap_threshold=1.0)),
-    )
+    postprocess = PostprocessConfig()
+    if score_threshold is not None:
+        postprocess = replace(postprocess, score_threshold=score_threshold)
+    pipeline = Pipeline(runtime, PipelineConfig(postprocess=postprocess))
     image_ids = sorted(truth.images)
     own = image_ids[distributed.rank() :: distributed.world_size()]
     silent = distributed.rank() > 0
-    rows_of, overlays = {}, {}
+    raw_of, scene_of, overlays = {}, {}, {}
     for image_id in tqdm(own, "predicting", unit="image", delay=2, leave=False, disable=silent):
         name = truth.images[image_id]["file_name"]
-        image = read_image(truth.path.parent / name)
-        scene = pipeline(Frame(image))
-        rows_of[image_id] = amodal_coco.scene_to_annotations(scene, image_id=image_id, first_id=0)
+        frame = Frame(read_image(truth.path.parent / name))
+        inference = pipeline.infer(frame)
+        scene = pipeline.scene(frame, inference)
+        pasted = paste_detections(
+            inference.raw, inference.transform, score_threshold=score_threshold or 0.0
+        )
+        raw_of[image_id] = raw_to_annotations(pasted, image_id=image_id, first_id=0)
+        scene_of[image_id] = amodal_coco.scene_to_annotations(scene, image_id=image_id, first_id=0)
         if image_id in image_ids[:SHOWN_IMAGES]:
-            overlays[name] = draw_scene(image, above_score_threshold(scene))
-    shares = distributed.gather((rows_of, overlays))
+            overlays[name] = draw_scene(frame.image, scene)
+    shares = distributed.gather((raw_of, scene_of, overlays))
     if not shares:
         return None
-    rows_by_image = {image_id: rows for share, _ in shares for image_id, rows in share.items()}
-    pictures = {name: picture for _, share in shares for name, picture in share.items()}
-    in_order = [rows_by_image[image_id] for image_id in image_ids]
-    return merged(in_order, truth, runtime.metadata), dict(sorted(pictures.items()))
-
-
-def above_score_threshold(scene: Scene) -> Scene:
-    """Keep the instances with a score of at least 0.5, and their occlusion graph."""
-    instances = scene.instances[scene.instances.scores >= SHOWN_SCORE]
-    return replace(scene, instances=instances, graph=occlusion_graph(instances))
+    raw_by_image, scene_by_image, pictures = (
+        {key: value for share in shares for key, value in share[part].items()} for part in range(3)
+    )
+    return Predicted(
+        merged([(raw_by_image[i], []) for i in image_ids], truth, runtime.metadata, RAW),
+        merged([scene_by_image[i] for i in image_ids], truth, runtime.metadata, SCENE),
+        dict(sorted(pictures.items())),
+    )
 
 
 def merged(
-    scenes: list[tuple[list[Json], list[Json]]], truth: AmodalCoco, metadata: ModelMetadata
+    images: list[tuple[list[Json], list[Json]]],
+    truth: AmodalCoco,
+    metadata: ModelMetadata,
+    kind: str,
 ) -> AmodalCoco:
-    """Merge the predictions of images into one data set, with consecutive ids."""
+    """Merge the annotations and edges of images into one data set, with consecutive ids."""
     annotations: dict[int, Json] = {}
     occlusions: list[Json] = []
-    for rows, edges in scenes:
+    for rows, edges in images:
         first = len(annotations) + 1
         annotations |= {first + row["id"]: {**row, "id": first + row["id"]} for row in rows}
         ends = ("occluder_id", "occludee_id")
@@ -167,7 +197,7 @@ def merged(
         categories={row["id"]: row for row in categories},
         annotations=annotations,
         occlusions=tuple(occlusions),
-        info={"model_id": metadata.model_id},
+        info=predictions_info(kind, metadata),
     )
 
 
@@ -211,14 +241,17 @@ def write_figures(
     print(headline_text(evaluation, out))
 
 
-def figures(truth: AmodalCoco, predictions: AmodalCoco, wanted: str) -> dict[str, float]:
-    """Measure predictions by the quick protocols and by that of the figure wanted.
+def measure(predicted: Predicted, truth: AmodalCoco, names: Sequence[str]) -> dict[str, float]:
+    """Measure predictions by protocols, each on the kind of predictions that it is defined on.
 
     Raises:
         ConfigError: there is no such protocol.
     """
-    names = list(dict.fromkeys([*QUICK, wanted.split(".")[0]]))
-    return evaluate_predictions(truth, predictions, names)
+    protocols.check_names(names)
+    of_scene = [name for name in names if protocols.PROTOCOLS[name].of_scene]
+    of_raw = [name for name in names if name not in of_scene]
+    figures = evaluate_predictions(truth, predicted.scene, of_scene)
+    return figures | evaluate_predictions(truth, predicted.raw, of_raw)
 
 
 def validate(
@@ -238,11 +271,14 @@ def validate(
         device: of the network.
 
     Returns:
-        Figures by name and overlays of the first images by file name; None in all processes but
-        the first.
+        Figures by name, of the quick protocols and that of `best_metric` (see `measure`), and
+        overlays of the first images by file name; None in all processes but the first.
     """
-    found = predict(torch_runtime(model, config, class_names, device), truth)
-    return found and (figures(truth, found[0], config.best_metric), found[1])
+    predicted = predict(torch_runtime(model, config, class_names, device), truth)
+    if predicted is None:
+        return None
+    names = dict.fromkeys([*QUICK, config.best_metric.split(".")[0]])
+    return measure(predicted, truth, list(names)), predicted.overlays
 
 
 def evaluate(
@@ -252,7 +288,8 @@ def evaluate(
     *,
     device: torch.device,
     num_threads: int = 0,
-    score_threshold: float = SCORE_THRESHOLD,
+    score_threshold: float | None = None,
+    scene: bool = False,
 ) -> None:
     """Write ``predictions.json``, and what `amodal evaluate` writes: all figures and a report.
 
@@ -262,7 +299,8 @@ def evaluate(
         out: folder, made where it is missing.
         device: of a PyTorch network; a model file has its own engine.
         num_threads: CPU threads of the network in each process; 0 lets it choose.
-        score_threshold: lowest score of a prediction.
+        score_threshold: lowest score of a prediction, see `predict`.
+        scene: measure what the robot is told instead of what the network gives.
 
     Raises:
         AmodalError: a file that is missing or damaged, or classes that the truth does not have.
@@ -271,9 +309,8 @@ def evaluate(
         torch.set_num_threads(num_threads)
     truth = amodal_coco.read(data / ANNOTATIONS)
     found = predict(load(path, device, num_threads), truth, score_threshold=score_threshold)
-    if found is None:
-        return
-    write_figures(out, truth, found[0])
+    if found is not None:
+        write_figures(out, truth, found.scene if scene else found.raw)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -285,10 +322,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, required=True, help="amodal COCO folder")
     parser.add_argument("--out", type=Path, required=True, help="folder for the results")
     parser.add_argument(
+        "--scene",
+        action="store_true",
+        help="measure what the robot is told (a pixel is visible of one instance, repetitions are "
+        "gone, scores are 0.5 at least) instead of what the network gives",
+    )
+    parser.add_argument(
         "--score-threshold",
         type=float,
-        default=SCORE_THRESHOLD,
-        help="lowest score of a prediction, 0..1 (default %(default)s)",
+        help="lowest score of a prediction, 0..1 (default: 0; with --scene that of the node)",
     )
     parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
     parser.add_argument(
@@ -307,6 +349,7 @@ def _run(options: argparse.Namespace) -> None:
             device=device,
             num_threads=options.threads,
             score_threshold=options.score_threshold,
+            scene=options.scene,
         )
 
 

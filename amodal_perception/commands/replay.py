@@ -137,8 +137,8 @@ def print_summary(summary: Json) -> None:
     ]
     if "metrics" in summary:
         rows += [
-            ("AP of amodal masks", _number(metrics.get("coco.amodal_mask.AP"), 3)),
-            ("AP of visible masks", _number(metrics.get("coco.visible_mask.AP"), 3)),
+            ("AP of amodal masks, scene", _number(metrics.get("coco.amodal_mask.AP"), 3)),
+            ("AP of visible masks, scene", _number(metrics.get("coco.visible_mask.AP"), 3)),
             ("accuracy of the order", _number(metrics.get("order.matched_pairs.accuracy"), 3)),
         ]
     for name, value in rows:

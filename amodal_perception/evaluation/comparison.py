@@ -21,14 +21,17 @@ from amodal_perception.storage.coco_rle import (
     areas_px,
     box_iou_matrix,
     boxes_xywh,
+    difference,
     intersection,
     iou_matrix,
 )
+from amodal_perception.storage.predictions_file import RAW, SCENE
 from amodal_perception.structures import BoolArray, IntArray
 
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
+UNSTATED = "unstated"
 PREDICTIONS_AT_ONCE = 500
 """Compared with all true objects of an image: thousands at once would need gigabytes."""
 
@@ -47,6 +50,8 @@ class Objects:
         score: [N] float64; 1 in truth.
         amodal: N complete regions.
         visible: N visible parts as stored, which need not lie inside the complete regions.
+        occluded: the hidden parts that a network predicts by a mask of their own; None: it does
+            not.
         amodal_px, visible_px: [N] int64, their areas.
         hidden_px: [N] int64, area of the complete region less its visible part.
         area: [N] float64, COCO's ``area`` where stored, else `amodal_px`.
@@ -62,6 +67,7 @@ class Objects:
     score: Float64
     amodal: list[Rle]
     visible: list[Rle]
+    occluded: list[Rle] | None
     amodal_px: Int64
     visible_px: Int64
     hidden_px: Int64
@@ -87,8 +93,10 @@ class Overlaps:
 
     Attributes:
         predicted, true: [n] int64, indices of `Objects`; ascending by `predicted`, then `true`.
-        iou: by target (`TARGETS` and ``hidden_mask``) [n] float64, 0..1; for a crowd, over the
-            prediction's area instead of the union, as in COCO. 0 where nothing of both is hidden.
+        iou: by target (`TARGETS`, ``hidden_mask`` and ``occluded_mask``) [n] float64, 0..1; for a
+            crowd, over the prediction's area instead of the union, as in COCO. 0 where nothing of
+            both is hidden. ``occluded_mask`` is the hidden part as the network predicts it by a
+            mask of its own, and the same as ``hidden_mask`` where there is none.
         shared_px: by ``amodal_mask``, ``visible_mask`` and ``hidden_mask`` [n] int64.
     """
 
@@ -104,6 +112,9 @@ class Comparison:
 
     Attributes:
         truth_path, predictions_path: where the two come from, for messages.
+        kind: of predictions: ``raw`` (what the network gives), ``scene`` (what the robot is told)
+            or ``unstated``, see `amodal_perception.storage.predictions_file`.
+        one_mask: the predictions are of a network with one mask, amodal and visible in one.
         image_ids: I image ids of the truth, ascending.
         class_names: names by label.
         truth, predictions: the objects.
@@ -118,6 +129,8 @@ class Comparison:
 
     truth_path: str
     predictions_path: str
+    kind: str
+    one_mask: bool
     image_ids: list[int]
     class_names: list[str]
     truth: Objects
@@ -130,6 +143,11 @@ class Comparison:
     true_edges: Int64
     predicted_edges: Int64
     depth_orders: tuple[list[Json], list[Json]]
+
+    @property
+    def claims_hidden(self) -> bool:
+        """Whether predictions say what is hidden: a network with one mask says nothing."""
+        return self.predictions_have_visible and not (self.one_mask and self.kind == RAW)
 
     def sum_by_image(self, image: IntArray, values: NDArray | None = None) -> Float64:
         """Sum [N] values (or count) of objects by the image each is in: [I] float64."""
@@ -163,9 +181,12 @@ def compare_files(
         and all("visible_segmentation" in row for row in scenes.annotations.values())
         for scenes in (truth, predictions)
     ]
+    kind = predictions.info.get("predictions")
     return Comparison(
         truth_path=str(truth.path),
         predictions_path=str(predictions.path),
+        kind=kind if kind in (RAW, SCENE) else UNSTATED,
+        one_mask=predictions.info.get("one_mask") is True,
         image_ids=image_ids,
         class_names=[truth.categories[category]["name"] for category in labels],
         truth=true,
@@ -193,6 +214,7 @@ def _objects(scenes: AmodalCoco, image_ids: Sequence[int], labels: dict[int, int
     amodal = [row["segmentation"] for row in rows]
     visible = [visible_rle(row) for row in rows]
     amodal_px, visible_px = areas_px(amodal), areas_px(visible)
+    occluded = [row["occluded_segmentation"] for row in rows if "occluded_segmentation" in row]
     seen_px = areas_px([visible_inside(row) for row in rows])
     regions_xywh = boxes_xywh(amodal), boxes_xywh(visible)
     return Objects(
@@ -202,6 +224,7 @@ def _objects(scenes: AmodalCoco, image_ids: Sequence[int], labels: dict[int, int
         score=score[order],
         amodal=amodal,
         visible=visible,
+        occluded=occluded if rows and len(occluded) == len(rows) else None,
         amodal_px=amodal_px,
         visible_px=visible_px,
         hidden_px=amodal_px - seen_px,
@@ -230,15 +253,15 @@ def _overlaps(predicted: Objects, true: Objects) -> Overlaps:
         for first in range(p.start, p.stop, PREDICTIONS_AT_ONCE):
             some = slice(first, min(first + PREDICTIONS_AT_ONCE, p.stop))
             parts.append(_image_overlaps(predicted, true, some, t))
-    columns = [np.concatenate(column) for column in zip(*parts)] if parts else [np.zeros(0)] * 10
+    columns = [np.concatenate(column) for column in zip(*parts)] if parts else [np.zeros(0)] * 11
     pair_p, pair_t = (column.astype(np.int64) for column in columns[:2])
     return Overlaps(
         predicted=pair_p,
         true=pair_t,
-        iou=dict(zip((*TARGETS, "hidden_mask"), columns[2:7])),
+        iou=dict(zip((*TARGETS, "hidden_mask", "occluded_mask"), columns[2:8])),
         shared_px={
             name: column.astype(np.int64)
-            for name, column in zip(("amodal_mask", "visible_mask", "hidden_mask"), columns[7:])
+            for name, column in zip(("amodal_mask", "visible_mask", "hidden_mask"), columns[8:])
         },
     )
 
@@ -270,8 +293,11 @@ def _image_overlaps(predicted: Objects, true: Objects, p: slice, t: slice) -> tu
     hidden_p, hidden_t = predicted.hidden_px[p][:, None], true.hidden_px[t][None, :]
     union = np.where(crowd, hidden_p, hidden_p + hidden_t - hidden_px)
     hidden_iou = hidden_px / np.maximum(union, 1)
+    occluded_iou = hidden_iou
+    if predicted.occluded is not None:
+        occluded_iou = iou_matrix(predicted.occluded[p], _hidden(true, t), crowd)
     rows, columns = np.nonzero((amodal_box > 0) | (visible_box > 0) | (amodal_px > 0))
-    values = amodal_iou, visible_iou, amodal_box, visible_box, hidden_iou
+    values = amodal_iou, visible_iou, amodal_box, visible_box, hidden_iou, occluded_iou
     shared_px = amodal_px, visible_px, hidden_px
     return (
         rows + p.start,
@@ -290,6 +316,10 @@ def _shared_px(
 
 def _clipped(objects: Objects, part: slice) -> list[Rle]:
     return [intersection(*pair) for pair in zip(objects.amodal[part], objects.visible[part])]
+
+
+def _hidden(objects: Objects, part: slice) -> list[Rle]:
+    return [difference(*pair) for pair in zip(objects.amodal[part], objects.visible[part])]
 
 
 def _edges(scenes: AmodalCoco, objects: Objects) -> Int64:

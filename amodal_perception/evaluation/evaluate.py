@@ -11,7 +11,7 @@ import numpy as np
 from amodal_perception.evaluation import bootstrap, protocols
 from amodal_perception.evaluation.alignment import align
 from amodal_perception.evaluation.average_precision import PrecisionRecall
-from amodal_perception.evaluation.comparison import Comparison, compare_files
+from amodal_perception.evaluation.comparison import UNSTATED, Comparison, compare_files
 from amodal_perception.evaluation.one_to_one_matching import (
     ImagePairs,
     match_one_to_one,
@@ -19,9 +19,18 @@ from amodal_perception.evaluation.one_to_one_matching import (
 )
 from amodal_perception.evaluation.protocols.coco import precision_recall, targets
 from amodal_perception.storage.amodal_coco import AmodalCoco
+from amodal_perception.storage.predictions_file import RAW, SCENE
 
 QUICK = ("coco", "order", "matched")
-"""Protocols that cost little beside the model that is measured."""
+"""Protocols that cost little beside the model that is measured. Of these, `order` and `matched`
+measure what the robot is told, and are left out of what the network gives."""
+
+KINDS = {
+    RAW: "what the network gives (raw)",
+    SCENE: "what the robot is told (scene)",
+    UNSTATED: "predictions that do not say whether they are raw or a scene",
+}
+"""What a figure is of, in words."""
 
 HEADLINES = (
     *("coco.amodal_mask.AP", "coco.amodal_mask.AP50", "coco.visible_mask.AP"),
@@ -52,6 +61,18 @@ class Evaluation:
     matches: list[ImagePairs]
     coco: dict[str, PrecisionRecall]
     comparison: Comparison
+
+    def as_json(self) -> dict[str, float | str]:
+        """Return the figures, and first of all of what kind of predictions they are."""
+        return {"predictions": self.comparison.kind, **self.metrics}
+
+
+def rounded(evaluation: Evaluation) -> dict[str, float | str]:
+    """Return `Evaluation.as_json` with six decimals, for summaries."""
+    return {
+        name: round(value, 6) if isinstance(value, float) else value
+        for name, value in evaluation.as_json().items()
+    }
 
 
 def evaluate(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from amodal_perception import files
 from amodal_perception.evaluation.alignment import align
-from amodal_perception.evaluation.evaluate import evaluate_aligned
+from amodal_perception.evaluation.evaluate import evaluate_aligned, rounded
 from amodal_perception.evaluation.frame_table import percentiles, read_column
 from amodal_perception.replay.jobs import Job, Outcome
 from amodal_perception.replay.replay import read_stamped_truth
@@ -98,7 +98,7 @@ def summarise_runs(
     measured = [(job, summary) for job, summary in done if "metrics" in summary]
     if measured:
         metrics = _metrics([job for job, _ in measured])
-        over["metrics"] = {name: round(value, 6) for name, value in metrics.items()}
+        over["metrics"] = metrics
     over["runs"] = [
         {"folder": str(job.out_dir.relative_to(out_dir)), **_row(job, summary)}
         for job, summary in done
@@ -142,7 +142,7 @@ def _temporal_stability(parts: Sequence[dict[str, float]]) -> dict[str, float]:
     return over
 
 
-def _metrics(jobs: Sequence[Job]) -> dict[str, float]:
+def _metrics(jobs: Sequence[Job]) -> dict[str, float | str]:
     """Measure all runs at once; of truths with other classes nothing is said."""
     truths, aligned = [], []
     for job in jobs:
@@ -156,7 +156,7 @@ def _metrics(jobs: Sequence[Job]) -> dict[str, float]:
         aligned.append(align(*common))
     if len({str(truth.categories) for truth in truths}) > 1:
         return {}
-    return evaluate_aligned(pool_files(truths), pool_files(aligned)).metrics
+    return rounded(evaluate_aligned(pool_files(truths), pool_files(aligned)))
 
 
 def pool_files(parts: Sequence[AmodalCoco]) -> AmodalCoco:

@@ -23,7 +23,7 @@ from amodal_perception.drawing.overlay import draw_scene, id_colors
 from amodal_perception.drawing.webm import VideoFile
 from amodal_perception.errors import DatasetError
 from amodal_perception.evaluation.alignment import align, only_images
-from amodal_perception.evaluation.evaluate import evaluate_aligned
+from amodal_perception.evaluation.evaluate import evaluate_aligned, rounded
 from amodal_perception.evaluation.frame_table import (
     FrameRow,
     percentiles,
@@ -42,7 +42,7 @@ from amodal_perception.reports.run_report import Gallery, RunReport, write_run_r
 from amodal_perception.storage import amodal_coco
 from amodal_perception.storage.amodal_coco import AmodalCoco, Json
 from amodal_perception.storage.image_files import write_image
-from amodal_perception.storage.predictions_file import PredictionsFile
+from amodal_perception.storage.predictions_file import SCENE, PredictionsFile
 from amodal_perception.storage.scene_bags import NAMESPACE, writing_scenes
 from amodal_perception.structures import Frame, Scene, UInt8Array
 
@@ -136,7 +136,7 @@ def write_run(
             predictions.write(
                 folder / "predictions.json",
                 categories=amodal_coco.categories_of(class_names),
-                info={"model_id": model_id},
+                info={"predictions": SCENE, "model_id": model_id},
             )
         summary = run.summary(model_id, sent) | (about or {})
         evaluation = None
@@ -145,7 +145,7 @@ def write_run(
             if common:
                 evaluation = evaluate_aligned(common[0], align(*common))
                 run.take_matches(common[0], evaluation.matches)
-                summary["metrics"] = {k: round(v, 6) for k, v in evaluation.metrics.items()}
+                summary["metrics"] = rounded(evaluation)
                 summary["temporal_stability_truth"] = temporal_stability(truth_changes(common[0]))
             elif is_measured:
                 raise DatasetError(

@@ -33,13 +33,17 @@ def write_batch_report(out_dir: Path, summary: Json) -> None:
             f"{summary['frames_dropped']} dropped",
         ),
         (number(summary["latency_ms"]["p50"], 1), "latency, median, ms", ""),
-        (number(summary.get("metrics", {}).get("coco.amodal_mask.AP")), "AP of amodal masks", ""),
+        (
+            number(summary.get("metrics", {}).get("coco.amodal_mask.AP")),
+            "AP of amodal masks (scene)",
+            "",
+        ),
     )
     head = "".join(
         f"<th>{name}</th>"
         for name in (
             "", "run", "frames", "dropped", "latency, ms", "objects", "edges", "kept", "IoU next",
-            "AP",
+            "AP (scene)",
         )
     )  # fmt: skip
     sections = [

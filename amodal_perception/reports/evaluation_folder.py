@@ -9,7 +9,7 @@ from amodal_perception import files
 from amodal_perception.errors import DatasetError
 from amodal_perception.evaluation import bootstrap, protocols
 from amodal_perception.evaluation.alignment import align, read_predictions
-from amodal_perception.evaluation.evaluate import HEADLINES, Evaluation, evaluate_aligned
+from amodal_perception.evaluation.evaluate import HEADLINES, KINDS, Evaluation, evaluate_aligned
 from amodal_perception.reports.evaluation_report import write_evaluation_report
 from amodal_perception.storage import amodal_coco
 
@@ -26,7 +26,8 @@ def evaluate_files(
 ) -> Evaluation:
     """Measure a file of predictions; write figures and report.
 
-    Writes ``metrics.json`` (every figure), ``intervals.json`` (95 % intervals) and
+    Writes ``metrics.json`` (every figure, and under ``predictions`` of what kind of predictions:
+    ``raw``, ``scene`` or ``unstated``), ``intervals.json`` (95 % intervals) and
     ``report.html`` (tables, curves, pictures).
 
     Args:
@@ -55,7 +56,7 @@ def evaluate_files(
         if name in evaluation.left_out:
             raise DatasetError(f"protocol '{name}' cannot measure: {evaluation.left_out[name]}")
     out_dir = Path(out_dir)
-    files.write_json(out_dir / "metrics.json", evaluation.metrics, indent=1)
+    files.write_json(out_dir / "metrics.json", evaluation.as_json(), indent=1)
     files.write_json(out_dir / "intervals.json", evaluation.intervals, indent=1)
     images_dir = images_dir or Path(truth_path).parent
     write_evaluation_report(out_dir / "report.html", evaluation, truth, aligned, images_dir)
@@ -67,10 +68,16 @@ def headline_text(evaluation: Evaluation, out_dir: Path) -> str:
     comparison, metrics = evaluation.comparison, evaluation.metrics
     shown = [name for name in HEADLINES if name in metrics] or list(metrics)
     width = max(map(len, shown), default=0)
-    lines = [f"{len(comparison.image_ids)} images, {len(comparison.truth)} true objects"]
+    lines = [
+        f"{len(comparison.image_ids)} images, {len(comparison.truth)} true objects; figures of "
+        f"{KINDS[comparison.kind]}"
+    ]
     lines += [f"{name:<{width}}  {metrics[name]:.3f}" for name in shown]
     lines.append(f"{len(metrics)} figures: {Path(out_dir) / 'metrics.json'}")
+    names_of: dict[str, list[str]] = {}
+    for name, obstacle in evaluation.left_out.items():
+        names_of.setdefault(obstacle, []).append(name)
     lines += [
-        f"left out: {name}, because {obstacle}" for name, obstacle in evaluation.left_out.items()
+        f"left out: {', '.join(names)}, because {obstacle}" for obstacle, names in names_of.items()
     ]
     return "\n".join(lines)

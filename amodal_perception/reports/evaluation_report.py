@@ -13,7 +13,7 @@ from amodal_perception.drawing.svg_charts import Axes, Series, plot
 from amodal_perception.errors import ImageError
 from amodal_perception.evaluation import protocols
 from amodal_perception.evaluation.comparison import Comparison
-from amodal_perception.evaluation.evaluate import HEADLINES, Evaluation
+from amodal_perception.evaluation.evaluate import HEADLINES, KINDS, Evaluation
 from amodal_perception.evaluation.one_to_one_matching import (
     MIN_SCORE,
     ImagePairs,
@@ -85,6 +85,7 @@ def _header(evaluation: Evaluation) -> str:
     comparison = evaluation.comparison
     return (
         "<header><h1>Predictions against truth</h1>"
+        f"<p>All figures are of {KINDS[comparison.kind]}.</p>"
         f"<p>predictions <code>{escape(comparison.predictions_path)}</code><br>"
         f"truth <code>{escape(comparison.truth_path)}</code></p></header>"
     )
@@ -175,7 +176,7 @@ def _occlusion_section(evaluation: Evaluation) -> str:
     middles = {name: (low + high) / 2 for name, (low, high) in HIDDEN_RANGES.items()}
     columns = ["amodal_mask_AP", "visible_mask_AP", "recall"]
     columns += ["amodal_mask_mean_IoU", "visible_mask_mean_IoU"]
-    columns += ["edge_recall"] * evaluation.comparison.truth_has_order
+    columns += ["edge_recall"] * any(name.endswith(".edge_recall") for name in values)
     table: dict[str, list[float]] = {}
     for name in HIDDEN_RANGES:
         cells = [values.get(f"per_occlusion.hidden_{name}.{c}", np.nan) for c in columns]

@@ -161,8 +161,8 @@ def _tiles(summary: Json) -> str:
         ]
     if "metrics" in summary:
         tiles += [
-            _metric_tile(metrics, "coco.amodal_mask.AP", "AP of amodal masks"),
-            _metric_tile(metrics, "coco.visible_mask.AP", "AP of visible masks"),
+            _metric_tile(metrics, "coco.amodal_mask.AP", "AP of amodal masks (scene)"),
+            _metric_tile(metrics, "coco.visible_mask.AP", "AP of visible masks (scene)"),
             _metric_tile(metrics, "order.matched_pairs.accuracy", "accuracy of the order"),
             _metric_tile(metrics, "order.end_to_end.F1", "F1 of occlusion edges"),
         ]

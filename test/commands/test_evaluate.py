@@ -37,11 +37,12 @@ def test_everything_that_the_truth_allows(files, capsys):
     assert evaluate(files, "--bootstrap", "20") == 0
     out = files[2]
     metrics = json.loads((out / "metrics.json").read_text())
+    assert metrics.pop("predictions") == "unstated"
     measured = {name.split(".")[0] for name in metrics} - {"counts"}
     # No occlusions in this truth: what asks for them is left out, and said to be.
     assert measured == set(PROTOCOLS) - {"order", "pcnet", "instaorder"}
     printed = capsys.readouterr().out
-    assert "left out: pcnet, because" in printed
+    assert "left out: order, pcnet, instaorder, because" in printed
     assert all(len(name.split(".")) == 3 for name in metrics)
     assert all(0 <= v <= 1 for name, v in metrics.items() if not name.startswith("counts"))
     intervals = json.loads((out / "intervals.json").read_text())
@@ -61,7 +62,7 @@ def test_same_files_same_bytes(files):
 def test_chosen_protocols_only(files):
     assert evaluate(files, "--protocol", "coco", "uoais", "--bootstrap", "0") == 0
     metrics = json.loads((files[2] / "metrics.json").read_text())
-    assert {name.split(".")[0] for name in metrics} == {"coco", "uoais", "counts"}
+    assert {name.split(".")[0] for name in metrics} == {"predictions", "coco", "uoais", "counts"}
     assert json.loads((files[2] / "intervals.json").read_text()) == {}
 
 

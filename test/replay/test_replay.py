@@ -163,7 +163,7 @@ def test_truth_is_matched_by_stamp(tmp_path, bag, pipeline, truth_path, capsys):
     assert "Quality against truth <small>3 frames" in html
     print_summary(summary)
     printed = capsys.readouterr().out
-    assert re.search(r"AP of amodal masks +1\.000", printed)
+    assert re.search(r"AP of amodal masks, scene +1\.000", printed)
     assert re.search(r"engine( +\d+\.\d\d){3}", printed)
 
 

@@ -24,7 +24,10 @@ def files(tmp_path):
 
 def test_evaluate_files_returns_what_it_writes(files, capsys):
     evaluation = evaluate_files(*files, replicates=5)
-    assert json.loads((files[2] / "metrics.json").read_text()) == evaluation.metrics
+    assert json.loads((files[2] / "metrics.json").read_text()) == {
+        "predictions": "unstated",
+        **evaluation.metrics,
+    }
     assert capsys.readouterr().out == ""
     assert "coco.amodal_mask.AP50" in headline_text(evaluation, files[2])
 

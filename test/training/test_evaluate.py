@@ -31,19 +31,27 @@ def run(data, tmp_path_factory) -> Path:
     return out
 
 
-def measure(model: Path, data: Path, out: Path) -> dict[str, float]:
+def measure(model: Path, data: Path, out: Path, *options: str) -> dict[str, float]:
     words = [str(model), "--data", str(data), "--out", str(out), "--threads", "1"]
-    assert evaluate.main(words) == 0
+    assert evaluate.main([*words, *options]) == 0
     return json.loads((out / "metrics.json").read_text())
 
 
 def test_run_checkpoint_and_best_are_the_same_network_here(data, run, tmp_path):
     metrics = measure(run, data, tmp_path / "run")
-    assert metrics["matched.instances.recall"] > 0
+    assert metrics["predictions"] == "raw"
+    assert metrics["coco.amodal_mask.AP50"] > 0
     for name in ("best.safetensors", "checkpoints/0000030"):
         assert measure(run / name, data, tmp_path / Path(name).stem) == metrics
     last = json.loads((run / "log.jsonl").read_text().splitlines()[-1])
-    assert last["metrics"] == pytest.approx({name: metrics[name] for name in last["metrics"]})
+    scene = measure(run, data, tmp_path / "scene", "--scene", "--score-threshold", "0.5")
+    assert scene["predictions"] == "scene"
+    logged = last["metrics"]
+    of_scene = {name for name in logged if name.split(".")[0] in ("order", "matched")}
+    assert logged == pytest.approx(
+        {name: (scene if name in of_scene else metrics)[name] for name in logged}
+    )
+    assert {"coco.amodal_mask.AP", "matched.instances.recall"} <= set(logged)
     assert "orcnn.all.AP_AV" in metrics
     predictions = amodal_coco.read(tmp_path / "run/predictions.json")
     assert predictions.images == amodal_coco.read(data / "annotations.json").images

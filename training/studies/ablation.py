@@ -22,7 +22,6 @@ from amodal_perception import files
 from amodal_perception.command_line import run_main
 from amodal_perception.errors import ConfigError
 from amodal_perception.evaluation.evaluate import QUICK
-from amodal_perception.evaluation.evaluate import evaluate as evaluate_predictions
 from amodal_perception.storage import amodal_coco
 from training import distributed, evaluate
 from training.loop import checkpoints
@@ -203,7 +202,7 @@ def run_row(name: str, out: Path, words: Sequence[str]) -> dict[str, float]:
             runtime = evaluate.load(run, device, config.threads)
             found = evaluate.predict(runtime, truth)
         assert found is not None
-        figures = evaluate_predictions(truth, found[0], PROTOCOLS)
+        figures = evaluate.measure(found, truth, PROTOCOLS)
         assert isinstance(runtime, evaluate.TorchRuntime)
         for title, measured in _figures_with_true_boxes(runtime, truth).items():
             figures |= {f"{title}.{key}": value for key, value in measured.items()}

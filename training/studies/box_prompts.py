@@ -28,6 +28,7 @@ from amodal_perception.storage import amodal_coco
 from amodal_perception.storage.amodal_coco import AmodalCoco, Json
 from amodal_perception.storage.coco_rle import encode_mask
 from amodal_perception.storage.image_files import read_image
+from amodal_perception.storage.predictions_file import RAW, predictions_info
 from amodal_perception.structures import BoolArray, FloatArray, LetterboxTransform, UInt8Array
 from training.evaluate import ANNOTATIONS, TorchRuntime, labels_of, load, write_figures
 from training.models.blade.blade import Blade
@@ -148,7 +149,7 @@ def predict_prompted(runtime: TorchRuntime, truth: AmodalCoco, *, box: str) -> A
         categories=truth.categories,
         annotations=annotations,
         occlusions=(),
-        info={"model_id": runtime.metadata.model_id, "box_prompt": box},
+        info={**predictions_info(RAW, runtime.metadata), "box_prompt": box},
     )
 
 

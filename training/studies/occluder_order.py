@@ -22,13 +22,15 @@ from tqdm import tqdm
 
 from amodal_perception.command_line import run_main
 from amodal_perception.errors import ConfigError
+from amodal_perception.evaluation.evaluate import evaluate
 from amodal_perception.ordering import occlusion_graph
 from amodal_perception.pipeline import Pipeline
 from amodal_perception.runtime import Runtime
 from amodal_perception.storage import amodal_coco
 from amodal_perception.storage.image_files import read_image
+from amodal_perception.storage.predictions_file import SCENE
 from amodal_perception.structures import Frame, Instances, Scene
-from training.evaluate import ANNOTATIONS, figures, load, merged
+from training.evaluate import ANNOTATIONS, load, merged
 from training.studies.oracle_boxes import scenes_with_oracle_boxes
 
 RULES = {
@@ -95,7 +97,7 @@ def order_figures_by_rule(
             )
     found = {}
     for rule in RULES:
-        measured = figures(truth, merged(rows[rule], truth, runtime.metadata), "order")
+        measured = evaluate(truth, merged(rows[rule], truth, runtime.metadata, SCENE), ["order"])
         found[rule] = {name: measured[f"order.end_to_end.{name}"] for name in FIGURES}
     return found
 

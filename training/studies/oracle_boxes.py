@@ -34,6 +34,7 @@ from amodal_perception.runtime import RawDetections, Runtime
 from amodal_perception.storage import amodal_coco
 from amodal_perception.storage.amodal_coco import AmodalCoco
 from amodal_perception.storage.image_files import read_image
+from amodal_perception.storage.predictions_file import SCENE
 from amodal_perception.structures import Frame, Scene, UInt8Array
 from training.evaluate import ANNOTATIONS, TorchRuntime, labels_of, load, merged, write_figures
 from training.models.blade.blade import Blade
@@ -127,7 +128,7 @@ def predict_with_oracle_boxes(runtime: Runtime, truth: AmodalCoco) -> AmodalCoco
         amodal_coco.scene_to_annotations(scene, image_id=image_id, first_id=0)
         for image_id, scene in scenes_with_oracle_boxes(runtime, truth)
     ]
-    return merged(scenes, truth, runtime.metadata)
+    return merged(scenes, truth, runtime.metadata, SCENE)
 
 
 def figures(runtime: Runtime, truth: AmodalCoco) -> dict[str, float]:

@@ -21,6 +21,7 @@ from amodal_perception.evaluation.protocols.order import instaorder, order, pcne
 from amodal_perception.evaluation.protocols.uoais import uoais
 from amodal_perception.evaluation.protocols.visible_rate import strict, vrsp
 from amodal_perception.evaluation.weighted_metrics import WeightedMetrics
+from amodal_perception.storage.predictions_file import RAW
 
 
 def _nothing(_: Comparison) -> str:
@@ -39,6 +40,12 @@ def _both_visible(comparison: Comparison) -> str:
     return f"{comparison.predictions_path} has predictions without 'visible_segmentation'"
 
 
+def _visible_rate(comparison: Comparison) -> str:
+    if comparison.claims_hidden or not comparison.predictions_have_visible:
+        return _both_visible(comparison)
+    return f"{comparison.predictions_path} is of a network with one mask, so without visible rates"
+
+
 def _true_order(comparison: Comparison) -> str:
     return "" if comparison.truth_has_order else f"{comparison.truth_path} has no 'occlusions'"
 
@@ -49,26 +56,42 @@ def _true_order_or_depth(comparison: Comparison) -> str:
 
 @dataclass(frozen=True)
 class Protocol:
-    """A protocol's function, and what keeps it from measuring ("" where nothing does)."""
+    """A protocol.
+
+    Attributes:
+        metrics: measures.
+        files_obstacle: what in the files keeps it from measuring; "": nothing.
+        of_scene: it is defined on what the robot is told, not on what the network gives.
+    """
 
     metrics: Callable[[Comparison], WeightedMetrics]
-    obstacle: Callable[[Comparison], str] = _nothing
+    files_obstacle: Callable[[Comparison], str] = _nothing
+    of_scene: bool = False
+
+    def obstacle(self, comparison: Comparison) -> str:
+        """Return what keeps the protocol from measuring; "" where nothing does."""
+        if self.of_scene and comparison.kind == RAW:
+            return (
+                "what the robot is told is measured, and these predictions are what the network "
+                "gives (raw)"
+            )
+        return self.files_obstacle(comparison)
 
 
 PROTOCOLS = {
     "coco": Protocol(coco),
     "orcnn": Protocol(orcnn, _visible_truth),
-    "vrsp": Protocol(vrsp, _both_visible),
+    "vrsp": Protocol(vrsp, _visible_rate),
     "strict": Protocol(strict, _visible_truth),
     "amodalapi": Protocol(amodalapi, _visible_truth),
     "blade": Protocol(blade, _visible_truth),
     "bayesian_amodal": Protocol(bayesian_amodal, _visible_truth),
-    "uoais": Protocol(uoais),
-    "order": Protocol(order, _true_order),
-    "pcnet": Protocol(pcnet, _true_order),
-    "instaorder": Protocol(instaorder, _true_order_or_depth),
+    "uoais": Protocol(uoais, of_scene=True),
+    "order": Protocol(order, _true_order, of_scene=True),
+    "pcnet": Protocol(pcnet, _true_order, of_scene=True),
+    "instaorder": Protocol(instaorder, _true_order_or_depth, of_scene=True),
     "calibration": Protocol(calibration),
-    "matched": Protocol(matched),
+    "matched": Protocol(matched, of_scene=True),
     "per_class": Protocol(per_class),
     "per_occlusion": Protocol(per_occlusion, _visible_truth),
 }

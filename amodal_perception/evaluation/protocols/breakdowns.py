@@ -11,6 +11,7 @@ from amodal_perception.evaluation.one_to_one_matching import match_one_to_one
 from amodal_perception.evaluation.protocols.coco import precision_recall, targets
 from amodal_perception.evaluation.protocols.order import edges_found
 from amodal_perception.evaluation.weighted_metrics import Ratio, WeightedMetrics
+from amodal_perception.storage.predictions_file import RAW
 
 HIDDEN_RANGES = {
     "0": (0.0, 0.0),
@@ -68,7 +69,7 @@ def per_occlusion(comparison: Comparison) -> WeightedMetrics:
             if target.endswith("mask"):
                 iou = comparison.sum_by_image(image, pairs.iou[target][pair])
                 figures[f"{key}.{target}_mean_IoU"] = Ratio(iou, found_by_image)
-        if comparison.truth_has_order:
+        if comparison.truth_has_order and comparison.kind != RAW:
             edge = is_positive[hidden] & ~comparison.ignored[hiding]
             image = truth.image[hidden]
             figures[f"{key}.edge_recall"] = Ratio(

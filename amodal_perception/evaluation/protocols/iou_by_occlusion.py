@@ -92,7 +92,7 @@ def _best_prediction_iou(comparison: Comparison, fit: Float64) -> dict[str, Floa
 
 def _by_level(comparison: Comparison, iou: dict[str, Float64], suffix: str) -> WeightedMetrics:
     figures: WeightedMetrics = {}
-    masks = MASKS if comparison.predictions_have_visible else MASKS[:1]
+    masks = MASKS[: 1 + comparison.predictions_have_visible + comparison.claims_hidden]
     for name, selection, levels in _selections(comparison):
         for mask in masks:
             by_level = {}

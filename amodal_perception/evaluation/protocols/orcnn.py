@@ -1,8 +1,9 @@
 """ORCNN's protocol (Follmann et al., WACV 2019, section 5): AP of amodal and visible masks.
 
 ``AP_A`` and ``AP_V`` are COCO's AP of the amodal and the visible mask, ``AP_AV`` that of both at
-once, ``AP_IV50`` that of the invisible (hidden) part at IoU 0.5. The paper asks for an IoU above
-the threshold; COCO's matcher, kept here, for one that reaches it.
+once, ``AP_IV50`` that of the invisible (hidden) part at IoU 0.5: ORCNN's third mask (z_IV) where
+the predictions hold it, else the amodal mask less its visible part. The paper asks for an IoU
+above the threshold; COCO's matcher, kept here, for one that reaches it.
 
 ``occluded`` ignores true objects of which nothing is hidden. For the masks that such an object
 has in full, COCO's rule is not enough, so AP_V and AP_IV also leave out the predictions whose
@@ -28,7 +29,7 @@ def orcnn(comparison: Comparison) -> WeightedMetrics:
     """Measure the four APs over all and over occluded objects, with and without classes.
 
     Where predictions hold no visible masks, their amodal masks stand in for them, as the paper
-    does for AmodalMRCNN, and there is no AP_IV.
+    does for AmodalMRCNN, and there is no AP_IV; nor is there of a network with one mask.
     """
     figures: WeightedMetrics = {}
     for suffix, agnostic in (("", False), ("_class_agnostic", True)):
@@ -84,8 +85,8 @@ def _occluded(comparison: Comparison, agnostic: bool) -> WeightedMetrics:
         "AP_V": _curve(comparison, iou["visible_mask"], ignored, agnostic, left_out).ap(),
         "AP_AV": _curve(comparison, both, ignored, agnostic).ap(),
     }
-    if comparison.predictions_have_visible:
-        hidden = _curve(comparison, iou["hidden_mask"], ignored, agnostic, left_out)
+    if comparison.predictions_have_visible and not comparison.one_mask:
+        hidden = _curve(comparison, iou["occluded_mask"], ignored, agnostic, left_out)
         figures["AP_IV50"] = hidden.ap(0.5)
     image = comparison.predictions.image
     everything = comparison.sum_by_image(image)
