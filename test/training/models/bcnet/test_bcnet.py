@@ -207,7 +207,7 @@ def test_graph_gives_the_occluder_and_agrees_with_pytorch(exported):
     upsampling = [n for n in onnx.load(path).graph.node if n.op_type == "ConvTranspose"]
     assert len(upsampling) == 2  # contours are not computed
     worst = largest_differences(model, path, drawn_images((96, 128), 2))
-    assert set(worst) == set(TOLERANCE)
+    assert set(worst) == set(TOLERANCE) - {"occluded"}  # ORCNN alone has it
     assert all(worst[name] <= TOLERANCE[name] for name in worst), worst
     with torch.inference_mode():
         assert model(torch.from_numpy(drawn_images((96, 128))[0][None]))[1].max() >= COMPARED_SCORE
