@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from pathlib import Path
+
+import numpy as np
 
 from amodal_perception import files
 from amodal_perception.errors import DatasetError
@@ -12,6 +15,9 @@ from amodal_perception.evaluation.alignment import align, read_predictions
 from amodal_perception.evaluation.evaluate import HEADLINES, KINDS, Evaluation, evaluate_aligned
 from amodal_perception.reports.evaluation_report import write_evaluation_report
 from amodal_perception.storage import amodal_coco
+
+logger = logging.getLogger(__name__)
+PARTNER_IOU = 0.5
 
 
 def evaluate_files(
@@ -44,6 +50,8 @@ def evaluate_files(
     """
     names = None if names is None else list(names)
     protocols.check_names(names)
+    if images_dir is not None and not images_dir.is_dir():
+        raise DatasetError(f"{images_dir}: is no folder of photographs")
     truth = amodal_coco.read(Path(truth_path))
     predictions = read_predictions(Path(predictions_path), truth)
     if not predictions.annotations:
@@ -58,8 +66,20 @@ def evaluate_files(
     out_dir = Path(out_dir)
     files.write_json(out_dir / "metrics.json", evaluation.as_json(), indent=1)
     files.write_json(out_dir / "intervals.json", evaluation.intervals, indent=1)
-    images_dir = images_dir or Path(truth_path).parent
-    write_evaluation_report(out_dir / "report.html", evaluation, truth, aligned, images_dir)
+    missing = write_evaluation_report(
+        out_dir / "report.html",
+        evaluation,
+        truth,
+        aligned,
+        images_dir or Path(truth_path).parent,
+    )
+    if missing:
+        logger.warning(
+            "%d photographs of the report are not there or have another size, so masks are drawn "
+            "on grey, the first: %s; name their folder by --images",
+            len(missing),
+            missing[0],
+        )
     return evaluation
 
 
@@ -73,6 +93,7 @@ def headline_text(evaluation: Evaluation, out_dir: Path) -> str:
         f"{KINDS[comparison.kind]}"
     ]
     lines += [f"{name:<{width}}  {metrics[name]:.3f}" for name in shown]
+    lines.append(_partners_text(evaluation))
     lines.append(f"{len(metrics)} figures: {Path(out_dir) / 'metrics.json'}")
     names_of: dict[str, list[str]] = {}
     for name, obstacle in evaluation.left_out.items():
@@ -81,3 +102,25 @@ def headline_text(evaluation: Evaluation, out_dir: Path) -> str:
         f"left out: {', '.join(names)}, because {obstacle}" for obstacle, names in names_of.items()
     ]
     return "\n".join(lines)
+
+
+def _partners_text(evaluation: Evaluation) -> str:
+    """Say how much of either file has nothing to be compared with in the other."""
+    comparison, counts = evaluation.comparison, evaluation.metrics
+    pairs = comparison.overlaps
+    near = pairs.iou["amodal_mask"] >= PARTNER_IOU
+    true, predicted = (
+        np.bincount(side[near], minlength=len(objects)) == 0
+        for side, objects in (
+            (pairs.true, comparison.truth),
+            (pairs.predicted, comparison.predictions),
+        )
+    )
+    counted = ~comparison.ignored
+    images, objects = len(comparison.image_ids), np.count_nonzero(counted)
+    return (
+        f"without a partner: {counts['counts.predictions.images_without']:.0f} of {images} images "
+        f"have no prediction; {np.count_nonzero(true & counted)} of {objects} objects have none "
+        f"with IoU {PARTNER_IOU:g}, {np.count_nonzero(predicted)} of {len(predicted)} predictions "
+        "no object"
+    )

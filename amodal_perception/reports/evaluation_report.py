@@ -57,8 +57,8 @@ def write_evaluation_report(
     truth: AmodalCoco,
     predictions: AmodalCoco,
     images_dir: Path,
-) -> None:
-    """Write the report.
+) -> list[Path]:
+    """Write the report; return the photographs that it should show but that cannot be read.
 
     Args:
         path: the ``.html`` file.
@@ -68,6 +68,7 @@ def write_evaluation_report(
         images_dir: folder from which the truth's file names lead to the photographs; masks are
             drawn on grey where they are not there.
     """
+    missing: list[Path] = []
     sections = [
         _header(evaluation),
         _tiles(evaluation),
@@ -75,10 +76,11 @@ def write_evaluation_report(
         _curve_section(evaluation),
         _occlusion_section(evaluation),
         _class_section(evaluation),
-        _worst_section(evaluation, truth, predictions, images_dir),
+        _worst_section(evaluation, truth, predictions, images_dir, missing),
         _all_figures_section(evaluation),
     ]
     write_page(path, "Amodal evaluation", sections)
+    return missing
 
 
 def _header(evaluation: Evaluation) -> str:
@@ -241,12 +243,24 @@ def _class_section(evaluation: Evaluation) -> str:
 
 
 def _worst_section(
-    evaluation: Evaluation, truth: AmodalCoco, predictions: AmodalCoco, images_dir: Path
+    evaluation: Evaluation,
+    truth: AmodalCoco,
+    predictions: AmodalCoco,
+    images_dir: Path,
+    missing: list[Path],
 ) -> str:
     true_id_of = _true_ids(evaluation.comparison)
     judged = [match for match in evaluation.matches if match.num_true + match.num_predicted]
     worst = sorted(judged, key=lambda match: (match.quality, match.image_id))[:WORST_IMAGES]
-    cards = "".join(_card(match, truth, predictions, images_dir, true_id_of) for match in worst)
+    cards = ""
+    for match in worst:
+        row = truth.images[match.image_id]
+        path, size_hw = images_dir / row["file_name"], (row["height"], row["width"])
+        image = _photograph(path, size_hw)
+        if image is None:
+            missing.append(path)
+            image = np.full((*size_hw, 3), GRAY, np.uint8)
+        cards += _card(match, truth, predictions, image, true_id_of)
     if not cards:
         return ""
     return (
@@ -270,11 +284,10 @@ def _card(
     match: ImagePairs,
     truth: AmodalCoco,
     predictions: AmodalCoco,
-    images_dir: Path,
+    image: UInt8Array,
     true_id_of: dict[int, int],
 ) -> str:
     row = truth.images[match.image_id]
-    image = _photograph(images_dir / row["file_name"], (row["height"], row["width"]))
     there, found = (scenes.instances_of(match.image_id) for scenes in (truth, predictions))
     colors = instance_colors(len(there))
     color_of = {
@@ -306,12 +319,13 @@ def _card(
     )
 
 
-def _photograph(path: Path, size_hw: tuple[int, int]) -> UInt8Array:
+def _photograph(path: Path, size_hw: tuple[int, int]) -> UInt8Array | None:
+    """Read a photograph; None where it cannot be read, or is another one by its size."""
     try:
         image = read_image(path)
     except ImageError:
-        return np.full((*size_hw, 3), GRAY, np.uint8)
-    return image if image.shape[:2] == size_hw else np.full((*size_hw, 3), GRAY, np.uint8)
+        return None
+    return image if image.shape[:2] == size_hw else None
 
 
 def _draw(

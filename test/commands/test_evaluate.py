@@ -79,6 +79,25 @@ def test_impossible_protocols_are_refused(files, capsys, protocol, message):
     assert not files[2].exists()
 
 
+def test_what_has_no_partner_is_counted_aloud(files, capsys):
+    """Predictions of another data set have figures too, all of them near 0."""
+    content = json.loads(files[1].read_text())
+    kept = [row for row in content["annotations"] if row["image_id"] == 1]
+    files[1].write_text(json.dumps({**content, "annotations": kept, "occlusions": []}))
+    assert evaluate(files, "--bootstrap", "0") == 0
+    (line,) = re.findall(r"without a partner: .*", capsys.readouterr().out)
+    assert "3 of 4 images have no prediction" in line
+    assert f"of {len(kept)} predictions no object" in line
+
+
+def test_missing_photographs_are_told(files, capsys, caplog, tmp_path):
+    assert evaluate(files, "--bootstrap", "0") == 0
+    assert "3 photographs of the report are not there" in caplog.text
+    assert "name their folder by --images" in caplog.text
+    assert evaluate(files, "--images", str(tmp_path / "nope")) == 1
+    assert "nope: is no folder of photographs" in capsys.readouterr().err
+
+
 def results_list(predictions):
     rows = json.loads(predictions.read_text())["annotations"]
     keys = ("image_id", "category_id", "segmentation", "score")
