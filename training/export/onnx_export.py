@@ -432,6 +432,11 @@ def _run(options: argparse.Namespace) -> None:
 
 def _export_with(options: argparse.Namespace) -> dict[str, float]:
     """Export, and go on to a lower precision where it is wanted."""
+    if options.out.suffix != ".onnx":
+        raise ConfigError(
+            f"--out {options.out}: an ONNX file is written; name it .onnx (engines: amodal "
+            "build-engine)"
+        )
     with tempfile.TemporaryDirectory() as folder:
         is_final = options.precision == "fp32"
         if not is_final and options.data is None:

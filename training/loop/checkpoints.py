@@ -37,6 +37,7 @@ from training.loop.config import RESUMABLE, TrainConfig, from_mapping, to_mappin
 from training.models import Network
 
 AVERAGED = "ema.safetensors"
+REMEDY = "remove this checkpoint, and the one before is used"
 BEST = "best.safetensors"
 
 
@@ -232,14 +233,14 @@ def _read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise ModelFileError(f"{path}: cannot be read ({error}); use an older one") from None
+        raise ModelFileError(f"{path}: cannot be read ({error}); {REMEDY}") from None
 
 
 def _read(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except (OSError, SafetensorError) as error:
-        raise ModelFileError(f"{path}: cannot be read ({error}); use an older one") from None
+        raise ModelFileError(f"{path}: cannot be read ({error}); {REMEDY}") from None
 
 
 def _dense(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -199,7 +200,9 @@ def _typed(kind: type, values: Mapping[str, Any], source: str, prefix: str = "")
     for key, value in values.items():
         if key not in fields:
             valid = ", ".join(prefix + name for name in fields)
-            raise ConfigError(f"{source}: unknown key '{prefix}{key}'; valid keys: {valid}")
+            near = difflib.get_close_matches(key, fields, 1)
+            meant = f"did you mean '{prefix}{near[0]}'? " if near else ""
+            raise ConfigError(f"{source}: unknown key '{prefix}{key}'; {meant}valid keys: {valid}")
         try:
             typed[key] = _convert(value, hints[key])
         except (TypeError, ValueError, OverflowError):
@@ -223,6 +226,9 @@ def load(path: Path, overrides: Sequence[str]) -> TrainConfig:
         raise ConfigError(f"{path}: is not YAML ({' '.join(str(error).split())})") from None
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: expected 'key: value' lines")
+    config = from_mapping(values, source=str(path))
+    if not overrides:
+        return config
     for word in overrides:
         key, equals, text = word.partition("=")
         if not equals:
@@ -234,7 +240,7 @@ def load(path: Path, overrides: Sequence[str]) -> TrainConfig:
             values["model"] = {**model, key.removeprefix("model."): value}
         else:
             values[key] = value
-    return from_mapping(values, source=str(path))
+    return from_mapping(values, source="command line")
 
 
 def _convert(value: Any, hint: Any) -> Any:

@@ -40,6 +40,11 @@ def start_from(model: nn.Module, path: Path, made: Collection[str] = ()) -> None
         loaded = read_onnx(path)
     elif path.suffix in (".pth", ".pt", ".safetensors"):
         loaded = pretrained_weights.read(path)
+    elif path.is_file():
+        raise ModelFileError(
+            f"weights={path}: is no file of weights; give a run folder, a checkpoint, an .onnx "
+            "file of training.export, or a .pth or .safetensors file"
+        )
     else:
         loaded = checkpoints.averaged_weights(path)
     own = model.state_dict()

@@ -261,6 +261,11 @@ def test_tensorrt_builds_an_engine_for_compute_capability_86(exported):
     assert_builds(exported)
 
 
+def test_an_engine_is_not_written_by_export(run, tmp_path, capsys):
+    assert main([str(run), "--out", str(tmp_path / "m.engine")]) == 1
+    assert "an ONNX file is written; name it .onnx" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(("std", "bias"), [(1e-6, -2.0), (0.0, 20.0)])
 def test_boxes_of_nearly_equal_score_are_not_blamed_on_the_opset(run, tmp_path, capsys, std, bias):
     hardly = with_scores(run, tmp_path / "run", std=std, bias=bias)

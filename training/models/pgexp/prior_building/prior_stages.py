@@ -300,5 +300,6 @@ def _check(path: Path, made: Facts, wanted: Facts) -> None:
     if differing:
         listed = ", ".join(f"{key} {made.get(key)}, not {wanted[key]}" for key in differing)
         raise ConfigError(
-            f"{path}: was made with {listed}; give another folder (model.prior=), or remove it"
+            f"{path}: was made with {listed}; remove it, or give another folder (--out of "
+            "training.prior, model.prior= of training.train)"
         )
