@@ -159,9 +159,7 @@ def test_what_changes_a_hash_is_what_the_page_says(old, new, changes):
         types = {}
         for file in INTERFACES:
             if file.suffix == ".msg" and file.stem != "AmodalScene":
-                types |= typesys.get_types_from_msg(
-                    file.read_text(), f"{PACKAGE}/msg/{file.stem}"
-                )
+                types |= typesys.get_types_from_msg(file.read_text(), f"{PACKAGE}/msg/{file.stem}")
         name = f"{PACKAGE}/msg/AmodalScene"
         store.register(types | typesys.get_types_from_msg(text.replace(old, replaced), name))
         hashes.append(store.hash_rihs01(name))
