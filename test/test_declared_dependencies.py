@@ -149,6 +149,24 @@ def test_package_xml_says_what_pyproject_says(project):
     assert (maintainer.text, maintainer.get("email")) == (author["name"], author["email"])
 
 
+def test_the_citation_is_of_this_version(project):
+    yaml = pytest.importorskip("yaml", reason="needs PyYAML")
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    for key in ("version", "license"):
+        assert citation[key] == project[key]
+    assert citation["title"] == project["name"]
+    assert [paper["notes"] for paper in citation["references"]] == [
+        "ORCNN", "BCNet", "PGExp", "BLADE",
+    ]  # fmt: skip
+
+
+def test_hooks_run_the_pinned_ruff():
+    hooks = (ROOT / ".pre-commit-config.yaml").read_text()
+    pins = (ROOT / "requirements" / "test.txt").read_text()
+    version = re.search(r"^ruff==(.*)$", pins, re.M)[1]
+    assert f"ruff-pre-commit\n    rev: v{version}\n" in hooks
+
+
 def test_pinned_packages_are_the_declared_ones(project):
     def pinned(name: str) -> set[str]:
         lines = (ROOT / "requirements" / name).read_text().splitlines()
