@@ -25,7 +25,7 @@ training: setup $(STAMPS)/training
 
 test: training lint
 	scripts/software_gl
-	$(WITH_ROS) python -m pytest -n 2
+	$(WITH_ROS) python -m pytest -n 2 --cov --cov-report=term
 
 lint: $(STAMPS)/training $(STAMPS)/command
 	$(VENV)/bin/ruff check .

@@ -1,4 +1,4 @@
-"""Install without ROS: the `amodal` command, the evaluation, and the default model.
+"""The one step of the build that pyproject.toml, which says the rest, cannot name.
 
 With ROS, build with colcon instead (package.xml, CMakeLists.txt).
 """
@@ -6,15 +6,8 @@ With ROS, build with colcon instead (package.xml, CMakeLists.txt).
 import shutil
 from pathlib import Path
 
-from setuptools import find_packages, setup
+from setuptools import setup
 from setuptools.command.build_py import build_py
-
-EXTRAS = {
-    "onnx": ["onnxruntime>=1.17"],
-    "bags": ["rosbags>=0.10", "zstandard"],
-    "evaluation": ["pycocotools", "scipy"],
-    "ray": ["ray"],
-}
 
 
 class BuildWithDefinitions(build_py):
@@ -31,18 +24,4 @@ class BuildWithDefinitions(build_py):
             shutil.copy(definition, folder)
 
 
-setup(
-    name="amodal_perception",
-    version="0.1.0",
-    description="Visible and amodal masks, occlusion order and removal order of objects",
-    author="The amodal_perception authors",
-    author_email="amodal_perception@example.org",
-    license="Apache-2.0",
-    python_requires=">=3.10",
-    packages=find_packages(include=["amodal_perception", "amodal_perception.*"]),
-    package_data={"amodal_perception": ["assets/**"]},
-    cmdclass={"build_py": BuildWithDefinitions},
-    install_requires=["numpy>=1.26", "opencv-python-headless", "PyYAML", "tqdm"],
-    extras_require={**EXTRAS, "all": [name for names in EXTRAS.values() for name in names]},
-    entry_points={"console_scripts": ["amodal = amodal_perception.cli:main"]},
-)
+setup(cmdclass={"build_py": BuildWithDefinitions})

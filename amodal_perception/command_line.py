@@ -9,10 +9,10 @@ import sys
 from collections.abc import Callable
 
 from amodal_perception.errors import AmodalError
+from amodal_perception.missing_packages import OWN_PACKAGES, describe_missing_package
 
 INTERRUPTED = 128 + signal.SIGINT
 BROKEN_PIPE = 128 + signal.SIGPIPE
-OWN_PACKAGES = ("amodal_perception", "training")
 
 
 def run_main(name: str, work: Callable[[], int | None], *, afterwards: str = "") -> int:
@@ -41,10 +41,10 @@ def run_main(name: str, work: Callable[[], int | None], *, afterwards: str = "")
     except AmodalError as error:
         problem = str(error)
     except ModuleNotFoundError as error:
-        package = (error.name or "").partition(".")[0]
-        if not package or package in OWN_PACKAGES:
+        missing = describe_missing_package(error)
+        if missing is None:
             raise
-        problem = f"needs the Python package {package}, which is not installed"
+        problem = missing
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE

@@ -28,7 +28,8 @@ def raising(error: BaseException):
         (
             ModuleNotFoundError("no", name="tqdm.auto"),
             1,
-            "tool: needs the Python package tqdm, which is not installed",
+            "tool: needs the Python package tqdm, which is not installed: "
+            "python3 -m pip install tqdm",
         ),
         (KeyboardInterrupt(), 130, "tool: stopped; run it again"),
     ],

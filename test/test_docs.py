@@ -12,7 +12,7 @@ from helpers.paths import ROOT
 
 from amodal_perception.cli import COMMANDS
 
-PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/*.md"))]
 CONFIGS = sorted(ROOT.glob("config/train/*.yaml"))
 PACKAGES = ("amodal_perception", "training")
 FOLDERS = (*PACKAGES, "config", "docs", "examples", "include", "launch", "msg", "scripts", "srv")

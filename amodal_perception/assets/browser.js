@@ -104,7 +104,7 @@ function card(image, rule) {
     if (object.amodal) {
       element("path", { class: "amodal", d: object.amodal, stroke: object.color }, group);
     }
-    const chip = element("li", { style: `background:${object.color}`,
+    const chip = element("li", { style: `background:${object.color};color:${object.ink}`,
       title: `annotation ${object.id}` }, list, words(object));
     chip.classList.toggle("other", !fitting(i));
     for (const target of [group, chip]) {

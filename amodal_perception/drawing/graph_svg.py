@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from amodal_perception.drawing.overlay import instance_colors
+from amodal_perception.drawing.overlay import instance_colors, text_color
 from amodal_perception.structures import Scene, UInt8Array
 
 WIDTH = 320
@@ -51,7 +51,8 @@ def draw_graph(scene: Scene, colors: UInt8Array | None = None) -> str:
         parts.append(
             f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{RADIUS}" fill="rgb({red},{green},{blue})" '
             'stroke="#1f2937" stroke-width="1.2"/>'
-            f'<text x="{x:.1f}" y="{y + 4.5:.1f}" text-anchor="middle" class="node">{index}</text>'
+            f'<text x="{x:.1f}" y="{y + 4.5:.1f}" text-anchor="middle" class="node" '
+            f'style="fill:{text_color(colors[index])}">{index}</text>'
         )
     return (
         f'<svg class="graph" viewBox="0 0 {WIDTH} {height}" role="img">'

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
+from numpy.typing import ArrayLike
 
 from amodal_perception.structures import Scene, UInt8Array
 
 VISIBLE_OPACITY = 0.45
 HIDDEN_OPACITY = 0.75
 STRIPE_PERIOD_PX = 8
+DARK_TEXT, LIGHT_TEXT = "#111827", "#ffffff"
 
 
 def instance_colors(count: int) -> UInt8Array:
@@ -24,6 +26,14 @@ def id_colors(ids: np.ndarray) -> UInt8Array:
     hues = (ids * 0.381966 * 180) % 180
     hsv = np.stack([hues, np.full(count, 200), np.full(count, 255)], axis=-1).astype(np.uint8)
     return cv2.cvtColor(hsv[None], cv2.COLOR_HSV2RGB)[0] if count else np.zeros((0, 3), np.uint8)
+
+
+def text_color(rgb: ArrayLike) -> str:
+    """Return the CSS colour, dark or white, that is read best on a colour [3] of 0..255."""
+    share = np.asarray(rgb) / 255
+    linear = np.where(share > 0.04045, ((share + 0.055) / 1.055) ** 2.4, share / 12.92)
+    luminance = linear @ (0.2126, 0.7152, 0.0722)  # of sRGB, 0..1
+    return DARK_TEXT if luminance > 0.2 else LIGHT_TEXT
 
 
 def draw_scene(image: UInt8Array, scene: Scene, colors: UInt8Array | None = None) -> UInt8Array:

@@ -12,7 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from amodal_perception import files
-from amodal_perception.drawing.overlay import instance_colors
+from amodal_perception.drawing.overlay import instance_colors, text_color
 from amodal_perception.errors import ImageError
 from amodal_perception.reports.dataset_statistics import (
     RATE_BINS,
@@ -94,6 +94,7 @@ def _image(data: AmodalCoco, image_id: int, out_dir: Path) -> Json:
                 "score": row.get("score"),
                 "crowd": bool(row.get("iscrowd")),
                 "color": "#{:02x}{:02x}{:02x}".format(*colors[i].tolist()),
+                "ink": text_color(colors[i]),
                 "at": centre,
                 "visible": outline(visible, offset_xy, scale),
                 "hidden": outline(amodal & ~visible, offset_xy, scale),

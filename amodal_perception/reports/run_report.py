@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from amodal_perception.drawing.graph_svg import draw_graph
+from amodal_perception.drawing.overlay import text_color
 from amodal_perception.drawing.svg_charts import Axes, Series, plot, stage_bars
 from amodal_perception.evaluation.evaluate import Evaluation
 from amodal_perception.evaluation.frame_table import FrameRow, mean
@@ -220,7 +221,8 @@ def _card(
     """Show one frame: camera image, overlay, graph, removal order."""
     graph = scene.graph
     chips = "<i>&rsaquo;</i>".join(
-        f'<span class="chip" style="background:rgb({",".join(map(str, colors[i]))})">{i}</span>'
+        f'<span class="chip" style="background:rgb({",".join(map(str, colors[i]))});'
+        f'color:{text_color(colors[i])}">{i}</span>'
         for i in graph.removal_order
     )
     cycles = "; ".join(", ".join(map(str, group)) for group in graph.cycles)

@@ -13,6 +13,7 @@ from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.utilities import remove_ros_args
 
 from amodal_perception.errors import AmodalError, EngineError
+from amodal_perception.missing_packages import describe_missing_package
 from amodal_perception.ros.lifecycle import spin
 from amodal_perception.ros.node import AmodalNode
 from amodal_perception.ros.parameters import NodeParameters
@@ -30,8 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
     except ModuleNotFoundError as error:
-        hint = f"install it, e.g. by python3 -m pip install {error.name}"
-        print(f"amodal_node: {error}; {hint}", file=sys.stderr)
+        print(f"amodal_node: {describe_missing_package(error) or error}", file=sys.stderr)
         return 1
     except (AmodalError, RuntimeError) as error:  # rcl reports bad arguments as RuntimeError
         if is_initialised and isinstance(error, RuntimeError) and not rclpy.ok():

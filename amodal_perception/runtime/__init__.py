@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from amodal_perception.errors import ModelFileError
+from amodal_perception.errors import ConfigError, ModelFileError
 from amodal_perception.files import ASSETS
+from amodal_perception.missing_packages import describe_missing_package
 from amodal_perception.runtime.contract import ModelMetadata, RawDetections, Runtime
 
 __all__ = [
@@ -45,7 +46,13 @@ def load_runtime(path: str | Path, *, num_threads: int = 0, provider: str = "cpu
 
 
 def _load_onnx(path: Path, num_threads: int, provider: str) -> Runtime:
-    from amodal_perception.runtime.onnx_runtime import OnnxRuntime
+    try:
+        from amodal_perception.runtime.onnx_runtime import OnnxRuntime
+    except ModuleNotFoundError as error:
+        missing = describe_missing_package(error)
+        if missing is None:
+            raise
+        raise ConfigError(f"{path}: {missing}") from None
 
     return OnnxRuntime(path, num_threads, provider)
 

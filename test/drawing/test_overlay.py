@@ -1,7 +1,7 @@
 import numpy as np
 from helpers.scenes import mask, scene_of, stacked
 
-from amodal_perception.drawing.overlay import draw_scene, instance_colors
+from amodal_perception.drawing.overlay import draw_scene, instance_colors, text_color
 from amodal_perception.structures import Instances
 
 
@@ -34,3 +34,19 @@ def test_colors_differ():
     colors = instance_colors(20)
     assert len({tuple(c) for c in colors.tolist()}) == 20
     assert instance_colors(0).shape == (0, 3)
+
+
+def test_text_stands_out_from_every_colour():
+    def luminance(rgb):
+        share = np.asarray(rgb) / 255
+        return np.where(share > 0.04045, ((share + 0.055) / 1.055) ** 2.4, share / 12.92) @ (
+            0.2126,
+            0.7152,
+            0.0722,
+        )
+
+    for color in instance_colors(100):
+        text = text_color(color).removeprefix("#")
+        both = luminance(color), luminance([int(text[i : i + 2], 16) for i in (0, 2, 4)])
+        # WCAG's contrast ratio; 4.5 is asked for small texts
+        assert (max(both) + 0.05) / (min(both) + 0.05) > 4.2
