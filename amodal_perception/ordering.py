@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from amodal_perception.masks import mask_windows
-from amodal_perception.structures import BoolArray, Instances, IntArray, OcclusionGraph
+from amodal_perception.structures import BoolArray, FloatArray, Instances, IntArray, OcclusionGraph
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,9 @@ TRUTH_CONFIG = OrderingConfig(min_hidden_fraction=0.02, min_overlap_share=0.0)
 
 
 def occlusion_graph(
-    instances: Instances, config: OrderingConfig = OrderingConfig()
+    instances: Instances,
+    config: OrderingConfig = OrderingConfig(),
+    depth_m: FloatArray | None = None,
 ) -> OcclusionGraph:
     """Build the occlusion graph: every pair (occluder, occludee), and a removal order.
 

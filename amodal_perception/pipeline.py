@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from amodal_perception.ordering import OrderingConfig, occlusion_graph
 from amodal_perception.postprocess import PostprocessConfig, postprocess
 from amodal_perception.preprocess import letterbox
 from amodal_perception.runtime.contract import Runtime
-from amodal_perception.structures import Frame, Scene
+from amodal_perception.structures import FloatArray, Frame, Scene
+
+DepthSource = Callable[[], "FloatArray | None"]
+"""Gives the depth of a frame, [H, W] float32 metres, NaN where unknown; None without depth."""
 
 
 @dataclass(frozen=True)
@@ -28,8 +32,14 @@ class Pipeline:
         self.runtime = runtime
         self.config = config
 
-    def __call__(self, frame: Frame) -> Scene:
-        """Infer the scene of one frame; no state is kept between frames."""
+    def __call__(self, frame: Frame, depth: DepthSource | None = None) -> Scene:
+        """Infer the scene of one frame; no state is kept between frames.
+
+        Args:
+            frame: the image.
+            depth: asked after inference for what a depth camera measured, aligned with the image;
+                objects are then ordered by it too.
+        """
         started = time.perf_counter()
         inputs, transform = letterbox(frame.image, self.runtime.metadata.input_hw)
         preprocessed = time.perf_counter()
@@ -37,8 +47,11 @@ class Pipeline:
         inferred = time.perf_counter()
         instances = postprocess(raw, transform, self.config.postprocess)
         postprocessed = time.perf_counter()
-        graph = occlusion_graph(instances, self.config.ordering)
+        depth_m = None if depth is None else depth()
+        waited = time.perf_counter()
+        graph = occlusion_graph(instances, self.config.ordering, depth_m)
         ordered = time.perf_counter()
+        depth_ms = {"depth": (waited - postprocessed) * 1e3} if depth_m is not None else {}
         return Scene(
             stamp_ns=frame.stamp_ns,
             frame_id=frame.frame_id,
@@ -50,6 +63,7 @@ class Pipeline:
                 "preprocess": (preprocessed - started) * 1e3,
                 "engine": (inferred - preprocessed) * 1e3,
                 "postprocess": (postprocessed - inferred) * 1e3,
-                "ordering": (ordered - postprocessed) * 1e3,
+                **depth_ms,
+                "ordering": (ordered - waited) * 1e3,
             },
         )
