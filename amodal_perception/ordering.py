@@ -1,4 +1,4 @@
-"""Occlusion order and removal order of objects, from masks alone.
+"""Occlusion order and removal order of objects, from masks, and from depth where there is any.
 
 An object i hides object j where i is seen inside the part of j that is not (the area rule of
 COCOA and PCNet's ground truth, Zhan et al. 2020, stated on complete masks). Occlusion is a
@@ -7,12 +7,17 @@ relation in the image: it says nothing about which object rests on which.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
+from amodal_perception.depth_ordering import (
+    DepthOrderingConfig,
+    border_depth,
+    edge_confidence,
+)
 from amodal_perception.masks import mask_windows
-from amodal_perception.structures import BoolArray, Instances, IntArray, OcclusionGraph
+from amodal_perception.structures import BoolArray, FloatArray, Instances, IntArray, OcclusionGraph
 
 
 @dataclass(frozen=True)
@@ -28,11 +33,13 @@ class OrderingConfig:
             both directions. Two objects seldom hide each other; of predicted masks, the smaller
             overlap is mostly a border that is not quite right. 0 for exact masks; above 0.5 no
             two hide each other.
+        depth: when depth counts, where there is any.
     """
 
     min_overlap_px: int = 16
     min_hidden_fraction: float = 0.01
     min_overlap_share: float = 0.3
+    depth: DepthOrderingConfig = field(default_factory=DepthOrderingConfig)
 
 
 TRUTH_CONFIG = OrderingConfig(min_hidden_fraction=0.02, min_overlap_share=0.0)
@@ -40,12 +47,24 @@ TRUTH_CONFIG = OrderingConfig(min_hidden_fraction=0.02, min_overlap_share=0.0)
 
 
 def occlusion_graph(
-    instances: Instances, config: OrderingConfig = OrderingConfig()
+    instances: Instances,
+    config: OrderingConfig = OrderingConfig(),
+    depth_m: FloatArray | None = None,
 ) -> OcclusionGraph:
     """Build the occlusion graph: every pair (occluder, occludee), and a removal order.
 
     The confidence of an edge i -> j is its share of the pair's overlap in both directions, times
     the lower of the two scores: 1 when two certain objects overlap one way only.
+
+    Where depth is known on both sides of a common border, it has its say: an edge whose occluder
+    is farther away there is none, an overlap too small to count alone is one where the depth
+    agrees, and the confidence is `edge_confidence`, times the lower score.
+
+    Args:
+        instances: the objects.
+        config: thresholds.
+        depth_m: [H, W] float32, metres along the optical axis, aligned with the image; NaN where
+            unknown.
     """
     overlap_px = overlap_matrix(instances)
     area = np.maximum(instances.amodal_area_px, 1)
@@ -56,6 +75,11 @@ def occlusion_graph(
         & (fraction >= config.min_hidden_fraction)
         & (share >= config.min_overlap_share)
     )
+    if depth_m is not None:
+        depth = border_depth(instances, depth_m, config.depth)
+        is_hint = overlap_px >= max(config.depth.min_overlap_px, 1)
+        occludes = (occludes & ~depth.is_nearer.T) | (depth.is_nearer & is_hint)
+        share = np.where(depth.is_known, edge_confidence(share, depth), share)
     edges = np.argwhere(occludes).astype(np.int32)
     i, j = edges[:, 0], edges[:, 1]
     confidence = share[i, j] * np.minimum(instances.scores[i], instances.scores[j])

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from amodal_perception.ordering import OrderingConfig, occlusion_graph
 from amodal_perception.postprocess import PostprocessConfig, postprocess
 from amodal_perception.preprocess import letterbox
 from amodal_perception.runtime.contract import RawDetections, Runtime
-from amodal_perception.structures import Frame, LetterboxTransform, Scene
+from amodal_perception.structures import FloatArray, Frame, LetterboxTransform, Scene
+
+DepthSource = Callable[[], "FloatArray | None"]
+"""Gives the depth of a frame, [H, W] float32 metres, NaN where unknown; None without depth."""
 
 
 @dataclass(frozen=True)
@@ -43,9 +47,9 @@ class Pipeline:
         self.runtime = runtime
         self.config = config
 
-    def __call__(self, frame: Frame) -> Scene:
-        """Infer the scene of one frame; no state is kept between frames."""
-        return self.scene(frame, self.infer(frame))
+    def __call__(self, frame: Frame, depth: DepthSource | None = None) -> Scene:
+        """Infer the scene of one frame; no state is kept between frames. See `scene`."""
+        return self.scene(frame, self.infer(frame), depth)
 
     def infer(self, frame: Frame) -> Inference:
         """Run the network on a frame."""
@@ -60,13 +64,23 @@ class Pipeline:
         }
         return Inference(raw, transform, stages_ms)
 
-    def scene(self, frame: Frame, inference: Inference) -> Scene:
-        """Make the scene of what the network gave for the frame: what the robot is told."""
+    def scene(self, frame: Frame, inference: Inference, depth: DepthSource | None = None) -> Scene:
+        """Make the scene of what the network gave for the frame: what the robot is told.
+
+        Args:
+            frame: the image.
+            inference: of the image.
+            depth: asked for what a depth camera measured, aligned with the image; objects are
+                then ordered by it too.
+        """
         started = time.perf_counter()
         instances = postprocess(inference.raw, inference.transform, self.config.postprocess)
         postprocessed = time.perf_counter()
-        graph = occlusion_graph(instances, self.config.ordering)
+        depth_m = None if depth is None else depth()
+        waited = time.perf_counter()
+        graph = occlusion_graph(instances, self.config.ordering, depth_m)
         ordered = time.perf_counter()
+        depth_ms = {"depth": (waited - postprocessed) * 1e3} if depth_m is not None else {}
         return Scene(
             stamp_ns=frame.stamp_ns,
             frame_id=frame.frame_id,
@@ -77,6 +91,7 @@ class Pipeline:
             stages_ms={
                 **inference.stages_ms,
                 "postprocess": (postprocessed - started) * 1e3,
-                "ordering": (ordered - postprocessed) * 1e3,
+                **depth_ms,
+                "ordering": (ordered - waited) * 1e3,
             },
         )

@@ -19,6 +19,7 @@ from amodal_perception.replay import batch_summary, executors
 from amodal_perception.replay.jobs import Job, ModelSettings, Outcome, list_jobs
 from amodal_perception.replay.run_folder import RunOptions
 from amodal_perception.storage.amodal_coco import Json
+from amodal_perception.storage.bag_depth import DepthOptions
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,6 +36,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         help="image topic; may be given again (default: all with colour or grey images)",
+    )
+    parser.add_argument(
+        "--depth",
+        default="",
+        metavar="TOPIC",
+        help="depth aligned with the images, to order objects by; none: masks alone (default: a "
+        "topic of the images' frame and size)",
+    )
+    parser.add_argument(
+        "--depth-scale",
+        type=positive_number,
+        default=0.0,
+        help="unit of the depth, metres (default: 0.001 for whole numbers, 1 for 32FC1)",
     )
     parser.add_argument(
         "--truth",
@@ -74,6 +88,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the command; return its exit code."""
     if arguments.live and arguments.ray:
         raise AmodalError("--live plays in real time on this machine; leave out --ray")
+    if arguments.live and (arguments.depth or arguments.depth_scale):
+        raise AmodalError("--live plays images alone; leave out --depth and --depth-scale")
     if not arguments.live and (arguments.node or arguments.rate != 1):
         raise AmodalError("--node and --rate belong to --live")
     jobs, unreadable = list_jobs(
@@ -85,6 +101,7 @@ def run(arguments: argparse.Namespace) -> int:
         topics=arguments.topic,
         truth_path=arguments.truth,
         options=RunOptions(overlays=not arguments.no_overlays, video=not arguments.no_video),
+        depth=DepthOptions(arguments.depth, arguments.depth_scale),
     )
     if arguments.live:
         outcomes = _replay_live(jobs, arguments)

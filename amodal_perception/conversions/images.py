@@ -19,12 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from amodal_perception.errors import ImageError
-from amodal_perception.structures import FloatArray, Frame, UInt8Array
+from amodal_perception.structures import Frame, UInt8Array
 
 MAX_PIXELS = 32_000_000
 # Distances, not colours: drawing them as a picture would only hide a wrong topic name.
 DEPTH_ENCODINGS = ("16UC1", "32FC1", "64FC1")
-METRES_PER_UNIT = {"16UC1": 0.001, "mono16": 0.001, "32FC1": 1.0}  # REP 118
 MAX_ENCODING_NAME = 32
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 PNG_CHUNK_BYTES = 12  # length, name and checksum
@@ -125,35 +124,6 @@ def message_to_rgb(message: Any, max_pixels: int = MAX_PIXELS) -> UInt8Array:
     return _compressed_to_rgb(message, max_pixels)
 
 
-def message_to_depth(message: Any, max_pixels: int = MAX_PIXELS) -> FloatArray:
-    """Decode a sensor_msgs/Image of distances.
-
-    Args:
-        message: ``16UC1`` or ``mono16`` in millimetres with 0 for unknown, or ``32FC1`` in metres
-            with NaN for unknown (REP 118).
-        max_pixels: larger images are refused.
-
-    Returns:
-        [H, W] float32, metres along the optical axis; NaN where unknown.
-
-    Raises:
-        ImageError: another encoding, sizes that contradict each other, damaged data.
-    """
-    name = message.encoding
-    if name not in METRES_PER_UNIT:
-        raise EncodingError(
-            f"{_short(name)} holds no depth; known are {', '.join(METRES_PER_UNIT)}"
-        )
-    dtype = np.float32 if name == "32FC1" else np.uint16
-    samples = _samples(message, _Encoding(1, None, dtype), max_pixels)[:, :, 0]
-    depth = samples.astype(np.float32)
-    if dtype is np.uint16:
-        depth *= np.float32(METRES_PER_UNIT[name])
-    # Not a number, not positive, or beyond all sensors: unknown. NaN fails every comparison.
-    depth[~((depth > 0) & (depth < np.inf))] = np.nan
-    return depth
-
-
 def rgb_to_message(rgb: UInt8Array, header: Any, image_type: Any) -> Any:
     """Make a sensor_msgs/Image of an [H, W, 3] uint8 RGB array; see `array_to_message`."""
     return array_to_message(rgb, "rgb8", header, image_type)
@@ -208,10 +178,10 @@ def _rgb_by_cv_bridge(message: Any, max_pixels: int) -> UInt8Array:
     try:
         from cv_bridge import CvBridge
     except Exception:  # built for another NumPy, it fails in ways of its own
-        raise EncodingError(f"unknown encoding {_short(name)}; {known}") from None
+        raise EncodingError(f"unknown encoding {short_name(name)}; {known}") from None
     height, width, step = int(message.height), int(message.width), int(message.step)
-    what = f"{width} x {height} image, {_short(name)}"
-    _check_size(width, height, max_pixels, what)
+    what = f"{width} x {height} image, {short_name(name)}"
+    check_size(width, height, max_pixels, what)
     if step < width or len(message.data) < step * height:
         raise ImageError(f"{what}: {len(message.data)} bytes of data, step {step}")
     try:
@@ -222,16 +192,25 @@ def _rgb_by_cv_bridge(message: Any, max_pixels: int) -> UInt8Array:
     return np.ascontiguousarray(rgb)
 
 
-def _short(name: str) -> str:
+def short_name(name: str) -> str:
     """Quote a name from the network: it may hold anything, of any length."""
     return repr(name if len(name) <= MAX_ENCODING_NAME else name[:MAX_ENCODING_NAME] + "...")
+
+
+def one_channel(message: Any, dtype: type, max_pixels: int) -> NDArray:
+    """Return an Image's samples as a view [H, W], padding left out, in the message's byte order.
+
+    Raises:
+        ImageError: sizes that contradict each other, or more than `max_pixels`.
+    """
+    return _samples(message, _Encoding(1, None, dtype), max_pixels)[:, :, 0]
 
 
 def _samples(message: Any, encoding: _Encoding, max_pixels: int) -> NDArray:
     """Return a view [rows, W, channels] of the message's bytes, padding left out."""
     height, width, step = int(message.height), int(message.width), int(message.step)
     what = f"{width} x {height} image, {message.encoding}"
-    _check_size(width, height, max_pixels, what)
+    check_size(width, height, max_pixels, what)
     shares_colour_in_x = encoding.channels == 2 or encoding.chroma_rows
     if (shares_colour_in_x and width % 2) or (encoding.chroma_rows and height % 2):
         raise ImageError(f"{what}: this encoding needs an even size")
@@ -241,7 +220,7 @@ def _samples(message: Any, encoding: _Encoding, max_pixels: int) -> NDArray:
     row_bytes = width * pixel_bytes
     if step < row_bytes:
         raise ImageError(f"{what}: step is {step}, but a row takes {row_bytes} bytes")
-    data = _bytes_of(message)
+    data = message_bytes(message)
     needed = step * (rows - 1) + row_bytes
     if data.size < needed:
         raise ImageError(f"{what}: {data.size} bytes of data, but step {step} needs {needed}")
@@ -257,14 +236,14 @@ def _compressed_to_rgb(message: Any, max_pixels: int) -> UInt8Array:
     source_encoding = message.format.split(";")[0].strip()
     if source_encoding in DEPTH_ENCODINGS:
         raise ImageError(
-            f"format {_short(message.format)} holds depth; give the topic of a colour image"
+            f"format {short_name(message.format)} holds depth; give the topic of a colour image"
         )
-    data = _bytes_of(message)
-    what = f"compressed image of {data.size} bytes, format {_short(message.format)}"
-    size_wh = _png_size_wh(data) or _jpeg_size_wh(data)
+    data = message_bytes(message)
+    what = f"compressed image of {data.size} bytes, format {short_name(message.format)}"
+    size_wh = png_size_wh(data) or _jpeg_size_wh(data)
     if size_wh is None:
         raise ImageError(f"{what}: neither a JPEG nor a PNG image, or cut short")
-    _check_size(*size_wh, max_pixels, what)
+    check_size(*size_wh, max_pixels, what)
     try:
         bgr = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     except cv2.error:
@@ -274,21 +253,30 @@ def _compressed_to_rgb(message: Any, max_pixels: int) -> UInt8Array:
     return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)  # type: ignore[return-value]
 
 
-def _bytes_of(message: Any) -> UInt8Array:
-    """Return the message's data as a view, whatever holds it."""
+def message_bytes(message: Any) -> UInt8Array:
+    """Return a message's data as a view, whatever holds it.
+
+    Raises:
+        ImageError: there is none.
+    """
     if len(message.data) == 0:
         raise ImageError("image without data")
     return np.frombuffer(message.data, np.uint8)
 
 
-def _check_size(width: int, height: int, max_pixels: int, what: str) -> None:
+def check_size(width: int, height: int, max_pixels: int, what: str) -> None:
+    """Refuse an empty or too large image.
+
+    Raises:
+        ImageError: it is; `what` names it.
+    """
     if width <= 0 or height <= 0:
         raise ImageError(f"{what}: width and height must be positive")
     if width * height > max_pixels:
         raise ImageError(f"{what}: {width} x {height} is more than {max_pixels} pixels")
 
 
-def _png_size_wh(data: UInt8Array) -> tuple[int, int] | None:
+def png_size_wh(data: UInt8Array) -> tuple[int, int] | None:
     """Read width and height from a PNG's header; None if it is no plain PNG, or cut short.
 
     Every chunk must lie in the data: OpenCV reserves what a chunk's length announces, gigabytes,

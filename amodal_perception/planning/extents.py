@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from amodal_perception.planning.camera_model import Intrinsics, pixel_rays
 from amodal_perception.structures import BoolArray, FloatArray, Instances
 
 MIN_DEPTH_PX = 50
@@ -14,16 +15,6 @@ MIN_DEPTH_PX = 50
 OUTLIERS_PERCENT = 2.0
 
 NOWHERE = (float("nan"),) * 3
-
-
-@dataclass(frozen=True)
-class Intrinsics:
-    """A pinhole camera without distortion; the centre of the first pixel is at (0, 0)."""
-
-    fx_px: float
-    fy_px: float
-    cx_px: float
-    cy_px: float
 
 
 @dataclass(frozen=True)
@@ -102,13 +93,13 @@ def _measure(instances: Instances, index: int, depth_m: FloatArray, camera: Intr
     near, far = (float(v) for v in np.percentile(z, range_percent))
     kept = (near <= z) & (z <= far)
     ys, xs, z = ys[kept] + rows.start, xs[kept] + columns.start, z[kept]
-    x = (xs - camera.cx_px) * z / camera.fx_px
-    y = (ys - camera.cy_px) * z / camera.fy_px
-
-    in_x = _ends(amodal, 1) + columns.start
-    in_y = _ends(amodal, 0) + rows.start
-    left, right = _spread(in_x, camera.cx_px, camera.fx_px, near, far)
-    top, bottom = _spread(in_y, camera.cy_px, camera.fy_px, near, far)
+    ray_x, ray_y = pixel_rays(camera, xs, ys)
+    x, y = ray_x * z, ray_y * z
+    sides = _outline_rays(amodal, rows.start, columns.start, camera)
+    if not np.isfinite([*sides, x.sum(), y.sum()]).all():
+        return replace(extent, has_insufficient_depth=True)  # outside what the lens model covers
+    left, right = _spread(*sides[:2], near, far)
+    top, bottom = _spread(*sides[2:], near, far)
     back = max(far, near + max(right - left, bottom - top))
     return replace(
         extent,
@@ -124,10 +115,26 @@ def _ends(mask: BoolArray, axis: int) -> NDArray[np.integer]:
     return np.flatnonzero(mask.any(axis=1 - axis))[[0, -1] if mask.any() else slice(0)]
 
 
-def _spread(
-    ends_px: NDArray[np.integer], centre_px: float, focal_px: float, near_m: float, far_m: float
-) -> tuple[float, float]:
-    """Project both outer edges of a row of pixels to the visible surface, metres."""
-    low = (float(ends_px[0]) - 0.5 - centre_px) / focal_px
-    high = (float(ends_px[1]) + 0.5 - centre_px) / focal_px
+def _outline_rays(
+    mask: BoolArray, top_px: int, left_px: int, camera: Intrinsics
+) -> tuple[float, float, float, float]:
+    """Return how far the outer edges of a mask's pixels reach left, right, up and down.
+
+    A lens bends rows and columns, so every row and every column may be the one that reaches
+    furthest.
+    """
+    ys, xs = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    by_row, by_column = mask[ys], mask[:, xs].T
+    first_x, last_x = by_row.argmax(axis=1), mask.shape[1] - 1 - by_row[:, ::-1].argmax(axis=1)
+    first_y = by_column.argmax(axis=1)
+    last_y = mask.shape[0] - 1 - by_column[:, ::-1].argmax(axis=1)
+    left, _ = pixel_rays(camera, first_x + left_px - 0.5, ys + top_px)
+    right, _ = pixel_rays(camera, last_x + left_px + 0.5, ys + top_px)
+    _, up = pixel_rays(camera, xs + left_px, first_y + top_px - 0.5)
+    _, down = pixel_rays(camera, xs + left_px, last_y + top_px + 0.5)
+    return float(left.min()), float(right.max()), float(up.min()), float(down.max())
+
+
+def _spread(low: float, high: float, near_m: float, far_m: float) -> tuple[float, float]:
+    """Return how far a cone of rays reaches on the visible surface, metres."""
     return min(low * near_m, low * far_m), max(high * near_m, high * far_m)

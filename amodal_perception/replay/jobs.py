@@ -18,6 +18,7 @@ from amodal_perception.replay.run_folder import DEFAULTS, LEFTOVER_PREFIX, RunOp
 from amodal_perception.runtime import DEFAULT_MODEL, load_runtime
 from amodal_perception.storage import amodal_coco
 from amodal_perception.storage.amodal_coco import Json
+from amodal_perception.storage.bag_depth import ANY_DEPTH, DepthOptions
 from amodal_perception.storage.bag_files import bag_name, camera_topics, find_bags, storage_files
 from amodal_perception.storage.scene_bags import NAMESPACE
 
@@ -58,6 +59,7 @@ class Job:
         is_only: whether there is no other: then it is done anew in any case, and the truth must be
             about it.
         options: what of the run is left out.
+        depth: where the frames' depth comes from.
         live: how it is played to a node; empty: read from the bag.
     """
 
@@ -69,6 +71,7 @@ class Job:
     truth_path: Path | None = None
     is_only: bool = True
     options: RunOptions = DEFAULTS
+    depth: DepthOptions = ANY_DEPTH
     live: str = ""
 
     def fingerprint(self) -> str:
@@ -80,6 +83,7 @@ class Job:
             "config": asdict(self.model.config),
             "truth": self.truth_path and _file_state(self.truth_path),
             "options": asdict(self.options),
+            "depth": asdict(self.depth),
             "live": self.live,
         }
         return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
@@ -107,6 +111,7 @@ def list_jobs(
     topics: Sequence[str] = (),
     truth_path: Path | None = None,
     options: RunOptions = DEFAULTS,
+    depth: DepthOptions = ANY_DEPTH,
 ) -> tuple[list[Job], dict[str, str]]:
     """List the jobs of bags and folders.
 
@@ -120,6 +125,7 @@ def list_jobs(
         topics: image topics; none takes every camera.
         truth_path: amodal COCO file, or a folder with one for each bag, ``<bag's name>.json``.
         options: what of the runs is left out.
+        depth: where the frames' depth comes from.
 
     Returns:
         The jobs, and by bag the errors of those that cannot be read.
@@ -163,6 +169,7 @@ def list_jobs(
                     model=model,
                     truth_path=truth,
                     options=replace(options, namespace=str(Path(NAMESPACE) / inside)),
+                    depth=depth,
                 )
             )
     if len(jobs) == 1 and not errors:
@@ -198,6 +205,7 @@ def replay_job(job: Job, on_frame: Callable[[], None]) -> Json:
         is_measured=job.is_only,
         about={"inputs_sha256": job.fingerprint()},
         options=job.options,
+        depth=job.depth,
         on_frame=on_frame,
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 
 from amodal_perception.errors import DatasetError
@@ -12,24 +13,36 @@ from amodal_perception.pipeline import Pipeline
 from amodal_perception.replay.run_folder import DEFAULTS, ReplayedFrame, RunOptions, write_run
 from amodal_perception.storage import amodal_coco
 from amodal_perception.storage.amodal_coco import AmodalCoco, Json
+from amodal_perception.storage.bag_depth import (
+    ANY_DEPTH,
+    DepthOfFrames,
+    DepthOptions,
+    find_depth_topic,
+)
 from amodal_perception.storage.bag_files import choose_topic
 from amodal_perception.storage.bag_frames import read_frames
 
 
-def replay(bag: Path, pipeline: Pipeline, topic: str | None = None) -> Iterator[ReplayedFrame]:
+def replay(
+    bag: Path,
+    pipeline: Pipeline,
+    topic: str | None = None,
+    depth: DepthOfFrames | None = None,
+) -> Iterator[ReplayedFrame]:
     """Run the pipeline on every frame of a bag, in order, none dropped.
 
     Args:
         bag: rosbag2 folder or file.
         pipeline: a loaded model.
         topic: image topic; None chooses, see `bag_files.choose_topic`.
+        depth: of the same frames; objects are then ordered by it too.
 
     Raises:
         BagError: see `bag_frames.read_frames`.
     """
     for frame in read_frames(bag, topic):
         started = time.perf_counter()
-        scene = pipeline(frame)
+        scene = pipeline(frame, partial(depth.of, frame) if depth else None)
         yield ReplayedFrame(frame, scene, (time.perf_counter() - started) * 1e3)
 
 
@@ -43,6 +56,7 @@ def replay_bag(
     is_measured: bool = True,
     about: Json | None = None,
     options: RunOptions = DEFAULTS,
+    depth: DepthOptions = ANY_DEPTH,
     on_frame: Callable[[], None] = lambda: None,
 ) -> Json:
     """Replay one camera of a bag and write everything a run leaves; see `replay` and `write_run`.
@@ -56,6 +70,7 @@ def replay_bag(
         is_measured: whether the truth must be about this bag; else it may.
         about: more entries for the summary.
         options: what of the run is left out.
+        depth: where the frames' depth comes from.
         on_frame: called after each frame.
 
     Returns:
@@ -63,7 +78,9 @@ def replay_bag(
     """
     chosen = choose_topic(bag, topic)
     truth = read_stamped_truth(truth_path, chosen.name) if truth_path else None
-    frames = with_callback(replay(bag, pipeline, chosen.name), on_frame)
+    depth_topic = find_depth_topic(bag, chosen.name, depth)
+    depths = DepthOfFrames(bag, depth_topic, depth) if depth_topic else None
+    frames = with_callback(replay(bag, pipeline, chosen.name, depths), on_frame)
     metadata = pipeline.runtime.metadata
     return write_run(
         out_dir,
@@ -73,7 +90,9 @@ def replay_bag(
         truth=truth,
         is_measured=is_measured,
         sent=chosen.message_count,
-        about={"bag": str(bag), "topic": chosen.name} | (about or {}),
+        about={"bag": str(bag), "topic": chosen.name}
+        | ({"depth_topic": depth_topic} if depth_topic else {})
+        | (about or {}),
         options=options,
     )
 

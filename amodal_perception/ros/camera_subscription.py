@@ -8,7 +8,13 @@ from collections.abc import Callable
 from typing import Any
 
 from rclpy.node import Node
-from rclpy.qos import HistoryPolicy, QoSPolicyKind, QoSProfile, ReliabilityPolicy
+from rclpy.qos import (
+    DurabilityPolicy,
+    HistoryPolicy,
+    QoSPolicyKind,
+    QoSProfile,
+    ReliabilityPolicy,
+)
 from rclpy.qos_overriding_options import QoSOverridingOptions
 
 try:
@@ -16,7 +22,6 @@ try:
 except ImportError:  # Humble
     from rclpy.qos_event import SubscriptionEventCallbacks
 
-COMPRESSED_SUFFIX = "/compressed"
 # How long the old subscription stays beside the new one, which must find all publishers first.
 OVERLAP_S = 1.0
 
@@ -48,17 +53,24 @@ class CameraSubscription:
         self.topic: str = topic if topic.startswith("/") else node.resolve_topic_name(topic)
         self.message_type = message_type
         self.last_received_s: float | None = None
+        self.received = 0
         self.unmatched_policy = ""
         self._unmatched_among: set[tuple[int, ...]] = set()
         self._node, self._receive = node, receive
-        override = f"qos_overrides.{self.topic}.subscription.reliability"
-        is_overridden = override in node._parameter_overrides
-        self._policies = [QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH]
+        prefix = f"qos_overrides.{self.topic}.subscription."
         # Declared only where given: a declared one would hold every later subscription to the
-        # reliability of the first.
-        self._policies += [QoSPolicyKind.RELIABILITY] if is_overridden else []
-        self._follows_publishers = reliability == "auto" and not is_overridden
+        # policies of the first.
+        overridden = [
+            kind
+            for kind in (QoSPolicyKind.RELIABILITY, QoSPolicyKind.DURABILITY)
+            if prefix + kind.name.lower() in node._parameter_overrides
+        ]
+        self._policies = [QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH, *overridden]
+        self._followed = {QoSPolicyKind.RELIABILITY, QoSPolicyKind.DURABILITY} - set(overridden)
+        if reliability != "auto":
+            self._followed.discard(QoSPolicyKind.RELIABILITY)
         self._is_reliable = reliability != "best_effort"
+        self._is_latched = False
         self._subscription: Any = None
         self._outgoing: Any = None
         self._opened_s = self._outgoing_until_s = 0.0
@@ -108,7 +120,11 @@ class CameraSubscription:
         return self._node.get_publishers_info_by_topic(self.topic)
 
     def check(self) -> None:
-        """Follow the publishers' QoS; to be called now and then."""
+        """Follow the publishers' QoS; to be called now and then.
+
+        Reliability, lest images get lost; durability, lest a message that was published once and
+        latched, as camera_info often is, is never heard.
+        """
         if not self.is_open:
             return
         if self.unmatched_policy and not self._unmatched_among <= self._publisher_ids():
@@ -123,22 +139,27 @@ class CameraSubscription:
             self._outgoing, self._subscription = self._subscription, self._subscribe()
             self._outgoing_until_s = time.monotonic() + OVERLAP_S
             self._unpaired = {self._outgoing: Counter(), self._subscription: Counter()}
+
+    def _follow(self) -> bool:
+        """Take over what all publishers offer; return whether that is a change."""
+        offered = [publisher.qos_profile for publisher in self.publishers()]
+        if not offered:
+            return False
+        before = self._is_reliable, self._is_latched
+        if QoSPolicyKind.RELIABILITY in self._followed:
+            self._is_reliable = all(
+                qos.reliability == ReliabilityPolicy.RELIABLE for qos in offered
+            )
+        if QoSPolicyKind.DURABILITY in self._followed:
+            self._is_latched = all(
+                qos.durability == DurabilityPolicy.TRANSIENT_LOCAL for qos in offered
+            )
+        if self.is_open and self._is_reliable != before[0]:
             self._node.get_logger().warning(
                 f"{self.topic} is published "
                 + ("reliably again" if self._is_reliable else "best-effort: images may be lost")
             )
-
-    def _follow(self) -> bool:
-        """Take over the publishers' reliability; return whether that is a change."""
-        publishers = self.publishers() if self._follows_publishers else []
-        if not publishers:
-            return False
-        before = self._is_reliable
-        self._is_reliable = all(
-            publisher.qos_profile.reliability == ReliabilityPolicy.RELIABLE
-            for publisher in publishers
-        )
-        return self._is_reliable != before
+        return before != (self._is_reliable, self._is_latched)
 
     def _subscribe(self) -> Any:
         made: list[Any] = []
@@ -146,7 +167,7 @@ class CameraSubscription:
             self.message_type,
             self.topic,
             lambda cdr: self._arrive(cdr, made[0]),
-            newest_only(reliable=self._is_reliable),
+            newest_only(reliable=self._is_reliable, latched=self._is_latched),
             qos_overriding_options=QoSOverridingOptions(self._policies),
             event_callbacks=SubscriptionEventCallbacks(incompatible_qos=self._note_unmatched),
             raw=True,
@@ -158,10 +179,11 @@ class CameraSubscription:
         return {tuple(publisher.endpoint_gid) for publisher in self.publishers()}
 
     def _note_unmatched(self, event: Any) -> None:
-        if self._follows_publishers:
+        kind = QoSPolicyKind(event.last_policy_kind)
+        if kind in self._followed:
             self.check()  # at once, and not when its turn comes: images arrive already
         else:
-            self.unmatched_policy = QoSPolicyKind(event.last_policy_kind).name.lower()
+            self.unmatched_policy = kind.name.lower()
             self._unmatched_among = self._publisher_ids()
 
     def _arrive(self, cdr: bytes, subscription: Any) -> None:
@@ -174,18 +196,33 @@ class CameraSubscription:
                 return
             self._unpaired[subscription][key] += 1
         self.last_received_s = time.monotonic()
+        self.received += 1
         self._receive(cdr)
 
 
-def image_topic(node: Node, transport: str) -> str:
-    """Resolve the image topic as image_transport does: the suffix is added after remapping."""
-    topic: str = node.resolve_topic_name("image")
-    if transport == "compressed" and not topic.endswith(COMPRESSED_SUFFIX):
-        topic += COMPRESSED_SUFFIX
-    return topic
+def transport_topic(node: Node, name: str, transport: str) -> str:
+    """Resolve a topic as image_transport does: the transport is added after remapping.
+
+    Args:
+        node: the node.
+        name: of the topic, before remapping.
+        transport: such as ``compressed``; empty for raw images.
+    """
+    topic: str = node.resolve_topic_name(name)
+    suffix = f"/{transport}" if transport else ""
+    return topic if topic.endswith(suffix) else topic + suffix
 
 
-def newest_only(reliable: bool = True) -> QoSProfile:
-    """QoS that keeps the last message only (depth 1): late readers want the newest."""
-    reliability = ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT
-    return QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=1, reliability=reliability)
+def newest_only(reliable: bool = True, latched: bool = False) -> QoSProfile:
+    """QoS that keeps the last message only (depth 1): late readers want the newest.
+
+    Args:
+        reliable: delivery is repeated until it is confirmed.
+        latched: who comes late gets the last message too (transient local).
+    """
+    return QoSProfile(
+        history=HistoryPolicy.KEEP_LAST,
+        depth=1,
+        reliability=ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT,
+        durability=DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE,
+    )

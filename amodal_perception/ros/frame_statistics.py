@@ -47,6 +47,8 @@ class StatisticsReport:
         cycle_ms: from one scene to the next.
         age_ms: from exposure, by the image's stamp, to the scene's departure.
         reasons: the last reason by cause of dropping.
+        arrival_age_s: how old the last image was when it arrived, by its stamp and the ROS clock;
+            NaN before one came.
     """
 
     total: Counter[str]
@@ -57,6 +59,7 @@ class StatisticsReport:
     cycle_ms: Percentiles
     age_ms: Percentiles
     reasons: Mapping[str, str] = field(default_factory=dict)
+    arrival_age_s: float = float("nan")
 
     def rate_hz(self, event: str) -> float:
         """Rate of an event since the last report, 1/s."""
@@ -86,6 +89,7 @@ class FrameStatistics:
         self._cycle_ms: deque[float] = deque(maxlen=WINDOW)
         self._age_ms: deque[float] = deque(maxlen=WINDOW)
         self._published_s: float | None = None
+        self._arrival_age_s = float("nan")
 
     def count(self, event: str, reason: str = "") -> None:
         """Count an event, and keep its reason."""
@@ -93,6 +97,10 @@ class FrameStatistics:
             self._total[event] += 1
             if reason:
                 self._reasons[event] = reason
+
+    def note_arrival_age(self, age_s: float) -> None:
+        """Keep how old an image was when it arrived."""
+        self._arrival_age_s = age_s
 
     def count_scene(self, stages_ms: Mapping[str, float], received_s: float, age_s: float) -> None:
         """Count a published scene.
@@ -129,6 +137,7 @@ class FrameStatistics:
                 cycle_ms=Percentiles.of(list(self._cycle_ms)),
                 age_ms=Percentiles.of(list(self._age_ms)),
                 reasons=dict(self._reasons),
+                arrival_age_s=self._arrival_age_s,
             )
 
     def summary(self) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 
 from amodal_perception.errors import EngineError, GpuLostError
 from amodal_perception.pipeline import Pipeline
+from amodal_perception.ros.depth import BoundDepth
 from amodal_perception.ros.latest_slot import LatestSlot
 from amodal_perception.runtime import ModelMetadata, RawDetections, Runtime
 from amodal_perception.structures import Scene, UInt8Array
@@ -29,11 +30,13 @@ class Arrival:
         message: the image message; bytes where it is still serialised.
         received_s: ``time.monotonic()`` at its arrival.
         answer: for the caller of a service, its scene; None for the camera's images.
+        depth: what of a depth camera belongs to it; None where there is none.
     """
 
     message: Any
     received_s: float = field(default_factory=time.monotonic)
     answer: Future[Scene] | None = None
+    depth: BoundDepth | None = None
 
 
 class GuardedRuntime:

@@ -31,10 +31,16 @@ from amodal_perception.conversions.images import EncodingError, message_to_frame
 from amodal_perception.conversions.scenes import MessageTypes, scene_to_msg
 from amodal_perception.errors import AmodalError, EngineError, GpuLostError, ImageError
 from amodal_perception.pipeline import Pipeline
+from amodal_perception.planning.extents import measure_extents
 from amodal_perception.ros import diagnostics
-from amodal_perception.ros.camera_subscription import CameraSubscription, image_topic
+from amodal_perception.ros.camera_subscription import CameraSubscription, transport_topic
 from amodal_perception.ros.component import Component
-from amodal_perception.ros.depth import DepthSubscription, deserialize
+from amodal_perception.ros.depth import (
+    DepthSettings,
+    DepthSubscription,
+    ImageDepth,
+    deserialize,
+)
 from amodal_perception.ros.frame_statistics import FrameStatistics
 from amodal_perception.ros.inference_thread import Arrival, InferenceThread
 from amodal_perception.ros.lifecycle import GuardedLifecycleNode
@@ -85,12 +91,12 @@ class AmodalNode(GuardedLifecycleNode):
         transport = self.parameters.image_transport
         self._camera = CameraSubscription(
             self,
-            image_topic(self, transport),
+            transport_topic(self, "image", "" if transport == "raw" else transport),
             CompressedImage if transport == "compressed" else Image,
             self._receive,
             self.parameters.image_reliability,
         )
-        self._depth = DepthSubscription(self)
+        self._depth = DepthSubscription(self, self.parameters.depth_transport, self._camera.topic)
         self._components = [make(self) for make in COMPONENTS]
         self._engine_failure = ""
         self._logged_encodings: set[str] = set()
@@ -181,7 +187,7 @@ class AmodalNode(GuardedLifecycleNode):
             self.is_active = active
         if not active:
             self._camera.close()
-            self._depth.close()
+            self._depth.follow(wants_depth=False, wants_camera_info=False)
         self._reset()
 
     def _reset(self, jump: Any = None) -> None:
@@ -250,22 +256,22 @@ class AmodalNode(GuardedLifecycleNode):
     def _follow_subscribers(self) -> None:
         """Subscribe to what the node's subscribers need; check the engine's timeout meanwhile."""
         outputs = self._outputs
-        is_wanted = needs_depth = False
+        is_wanted = measures = False
         if self.is_active and self.enabled and outputs is not None:
-            needs_depth = outputs.need_depth
+            measures = outputs.need_depth
             is_wanted = (
                 not self.parameters.lazy
                 or outputs.are_wanted
                 or any(component.wants_frames for component in self._components)
             )
-        for topic, wanted in (
-            (self._camera, is_wanted),
-            (self._depth, needs_depth),
-        ):
-            if wanted:
-                topic.open()
-            else:
-                topic.close()
+        if is_wanted:
+            self._camera.open()
+        else:
+            self._camera.close()
+        self._depth.follow(
+            wants_depth=measures or (is_wanted and self.parameters.depth_ordering),
+            wants_camera_info=measures,
+        )
         timeout_s = self.parameters.engine_timeout
         if timeout_s and self._engine_busy_s() > timeout_s and self.exit_reason is None:
             self.request_exit(f"the engine has been busy with one image for {timeout_s} s")
@@ -278,7 +284,9 @@ class AmodalNode(GuardedLifecycleNode):
         if self._inference is None:
             return
         self._statistics.count("received")
-        if self._inference.put(Arrival(cdr)):
+        if self._inference.put(
+            Arrival(cdr, depth=self._depth.bind(cdr, self.parameters.sync_slop))
+        ):
             self._statistics.count("overtaken")
 
     # Inference: all of this runs in the inference thread
@@ -306,10 +314,14 @@ class AmodalNode(GuardedLifecycleNode):
         if isinstance(message, bytes):
             message = deserialize(message, self._camera.message_type)
         frame = message_to_frame(message, parameters.max_image_pixels)
+        if arrival.answer is None:
+            waited_s = time.monotonic() - arrival.received_s
+            self._statistics.note_arrival_age(self._age_s(frame) - waited_s)
         if arrival.answer is None and 0 < parameters.max_frame_age < self._age_s(frame):
             raise StaleError(f"{self._age_s(frame):.3f} s old by its stamp")
         decoded_s = time.monotonic()
-        scene = pipeline(frame)
+        depth = self._depth_of(arrival, frame)
+        scene = pipeline(frame, depth.depth_m if parameters.depth_ordering else None)
         before_ms = {
             "wait": (started_s - arrival.received_s) * 1e3,
             "decode": (decoded_s - started_s) * 1e3,
@@ -318,28 +330,45 @@ class AmodalNode(GuardedLifecycleNode):
         if arrival.answer is None:
             for component in self._components:
                 scene = component.process(frame, scene, arrival.received_s)
-            self._publish(message.header, frame, scene)
+            self._publish(Observation(message.header, frame, scene), depth)
             self._statistics.count_scene(scene.stages_ms, arrival.received_s, self._age_s(frame))
         return scene
 
-    def _publish(self, header: Any, frame: Frame, scene: Scene) -> None:
+    def _depth_of(self, arrival: Arrival, frame: Frame) -> ImageDepth:
+        parameters = self.parameters
+        settings = DepthSettings(
+            max_pixels=parameters.max_image_pixels,
+            metres_per_unit=parameters.depth_scale,
+            geometry=parameters.image_geometry,
+        )
+        return ImageDepth(self._depth, arrival.depth, frame, settings, self._note_depth)
+
+    def _note_depth(self, event: str, reason: str) -> None:
+        self._statistics.count(event, reason)
+        if reason:
+            self._warn(event, reason)
+
+    def _publish(self, observation: Observation, depth: ImageDepth) -> None:
         outputs = self._outputs
         if outputs is None:
             return
-        observation = Observation(header, frame, scene)
         if outputs.need_depth:
-            try:
-                extents, offset_ns = self._depth.measure(
-                    scene, self.parameters.sync_slop, self.parameters.max_image_pixels
-                )
-                observation = replace(observation, extents=extents, depth_offset_ns=offset_ns)
-            except ImageError as error:
-                self._statistics.count("without_depth", str(error))
-                self._warn("without_depth", f"no extents: {error}")
+            observation = self._measured(observation, depth)
         messages = outputs.make(observation)
         with self._publishing:
             if self.is_active and outputs is self._outputs:
                 outputs.publish(messages)
+
+    def _measured(self, observation: Observation, depth: ImageDepth) -> Observation:
+        if depth.depth is None or depth.camera is None:
+            self._statistics.count("without_depth")
+            return observation
+        instances = observation.scene.instances
+        return replace(
+            observation,
+            extents=measure_extents(instances, depth.depth.depth_m, depth.camera),
+            depth_offset_ns=depth.depth.offset_ns,
+        )
 
     def _drop(self, error: Exception) -> None:
         if isinstance(error, StaleError):
@@ -396,10 +425,20 @@ class AmodalNode(GuardedLifecycleNode):
 
     def _diagnose(self) -> None:
         report = self._statistics.report()
-        state = self._input_state()
-        status = diagnostics.input_status(state, report)
-        if status.level != diagnostics.OK:
-            self._warn(f"input {status.level}", status.message)
+        inputs = [
+            diagnostics.input_status(self._input_state(self._camera, diagnostics.IMAGE), report),
+            diagnostics.depth_status(
+                self._input_state(self._depth.depth, diagnostics.DEPTH), report
+            ),
+            diagnostics.camera_info_status(
+                self._input_state(self._depth.camera_info, diagnostics.CAMERA_INFO),
+                report,
+                is_known=self._depth.has_camera_info,
+            ),
+        ]
+        for status in inputs:
+            if status.level != diagnostics.OK:
+                self._warn(f"{status.name} {status.level}", f"{status.name}: {status.message}")
         failure = self._engine_failure or str(self.transition_error or "")
         engine = diagnostics.EngineState(
             model=self._model,
@@ -409,7 +448,7 @@ class AmodalNode(GuardedLifecycleNode):
             failure=self.exit_reason or failure,
         )
         statuses = [
-            status,
+            *inputs,
             diagnostics.processing_status(report),
             diagnostics.engine_status(engine),
         ]
@@ -417,26 +456,32 @@ class AmodalNode(GuardedLifecycleNode):
         name = self.get_fully_qualified_name().lstrip("/")
         self._diagnostics.publish(diagnostics.diagnostics_to_msg(statuses, name, stamp))
 
-    def _input_state(self) -> diagnostics.InputState:
-        camera = self._camera
+    def _input_state(
+        self, topic: CameraSubscription, kind: diagnostics.InputKind
+    ) -> diagnostics.InputState:
+        outputs = self._outputs
         return diagnostics.InputState(
             lifecycle=self.state,
             is_enabled=self.enabled,
-            is_open=camera.is_open,
-            topic=camera.topic,
-            type_name=camera.type_name,
-            is_reliable=camera.is_reliable,
+            is_open=topic.is_open,
+            topic=topic.topic,
+            type_name=topic.type_name,
+            is_reliable=topic.is_reliable,
             publishers=tuple(
                 diagnostics.Publisher(
                     node_name=f"{p.node_namespace.rstrip('/')}/{p.node_name}",
                     type_name=p.topic_type,
                     is_reliable=p.qos_profile.reliability == ReliabilityPolicy.RELIABLE,
                 )
-                for p in camera.publishers()
+                for p in topic.publishers()
             ),
-            unmatched_policy=camera.unmatched_policy,
-            silent_s=camera.silent_s,
+            unmatched_policy=topic.unmatched_policy,
+            silent_s=topic.silent_s,
             timeout_s=self.parameters.input_timeout,
+            kind=kind,
+            received=topic.received,
+            has_received=topic.last_received_s is not None,
+            is_optional=outputs is None or not outputs.need_depth,
         )
 
 

@@ -9,7 +9,6 @@ from typing import Any
 
 from geometry_msgs.msg import Point
 from rclpy.node import Node
-from rclpy.qos import DurabilityPolicy
 from sensor_msgs.msg import Image
 
 from amodal_perception.conversions.images import array_to_message, rgb_to_message
@@ -84,8 +83,7 @@ class Outputs:
             for name, message_type in types.items()
         }
         if self._vision is not None:
-            qos = newest_only()
-            qos.durability = DurabilityPolicy.TRANSIENT_LOCAL
+            qos = newest_only(latched=True)
             info = node.create_publisher(self._vision.label_info_type, "~/label_info", qos)
             info.publish(self._vision.label_info(class_names, node.get_clock().now().to_msg()))
             self._label_info = info

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
+from amodal_perception.conversions.camera_info import IMAGE_GEOMETRIES
 from amodal_perception.conversions.images import MAX_PIXELS
 from amodal_perception.errors import ConfigError
 from amodal_perception.ordering import OrderingConfig
@@ -90,6 +91,27 @@ class NodeParameters:
         "an engine that works on one image for so long hangs: the node ends with exit code 1, "
         "seconds; 0: never",
         limits=(0, 3600),
+    )
+    depth_transport: str = _parameter(
+        "raw",
+        "raw: sensor_msgs/Image on 'depth'; compressedDepth: CompressedImage on "
+        "'depth/compressedDepth'",
+        choices=("raw", "compressedDepth"),
+        read_only=True,
+    )
+    depth_scale: float = _parameter(
+        0.0,
+        "length of the depth images' unit, metres; 0: 0.001 for whole numbers, 1 for 32FC1",
+        limits=(0, 1000),
+    )
+    depth_ordering: bool = _parameter(
+        True, "where there is depth, order objects by it too, and not by their masks alone"
+    )
+    image_geometry: str = _parameter(
+        "auto",
+        "how camera_info describes the image: rectified by P, raw by K and D; auto: rectified "
+        "where the topic's name says rect, or D is zero",
+        choices=IMAGE_GEOMETRIES,
     )
     sync_slop: float = _parameter(
         0.02, "largest difference of an image's and its depth's stamps, seconds", limits=(0, 10)

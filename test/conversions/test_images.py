@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from amodal_perception.conversions.images import (
     array_to_message,
-    message_to_depth,
     message_to_frame,
     message_to_rgb,
     rgb_to_message,
@@ -274,26 +273,6 @@ def test_written_image_reads_back():
     np.testing.assert_array_equal(message_to_rgb(message), PATCHES[::-1, ::-1])
 
 
-@pytest.mark.parametrize("encoding", ["16UC1", "mono16", "32FC1"])
-@pytest.mark.parametrize("bigendian", [False, True])
-@pytest.mark.parametrize("padding", [0, 6])
-def test_depth_is_in_metres_and_unknown_where_it_is_none(encoding, bigendian, padding):
-    metres = np.array([[0.5, 1.25], [2.0, np.nan]])
-    samples = metres.astype(np.float32)
-    if encoding != "32FC1":
-        samples = (np.nan_to_num(metres) * 1000).astype(np.uint16)
-    message = image(samples[..., None], encoding, (2, 2), padding, bigendian)
-    depth = message_to_depth(message)
-    assert depth.dtype == np.float32
-    assert np.allclose(depth, metres, equal_nan=True)
-
-
-def test_depth_that_no_sensor_measures_is_unknown():
-    samples = np.array([[-1, np.inf], [0, 3]], np.float32)[..., None]
-    depth = message_to_depth(image(samples, "32FC1", (2, 2)))
-    assert np.isnan(depth).tolist() == [[True, True], [True, False]]
-
-
 @pytest.mark.parametrize("chunk", [b"IHDR", b"IDAT", b"IEND"])
 def test_refuses_png_chunks_that_announce_more_than_there_is(chunk):
     """OpenCV would reserve two gigabytes for each of these."""
@@ -309,11 +288,6 @@ def test_refuses_animations():
     animated = png[:at] + b"\0\0\0\x08acTL" + bytes(12) + png[at:]
     with pytest.raises(ImageError, match="neither a JPEG nor a PNG"):
         message_to_rgb(compressed(animated))
-
-
-def test_colour_is_no_depth():
-    with pytest.raises(ImageError, match="'rgb8' holds no depth; known are 16UC1, mono16, 32FC1"):
-        message_to_depth(image(PATCHES, "rgb8"))
 
 
 def test_labels_are_written_as_they_are():

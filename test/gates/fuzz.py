@@ -7,6 +7,7 @@ from contextlib import ExitStack
 
 import cv2
 import numpy as np
+from helpers.depth_camera import compress_depth
 from helpers.running_node import Camera, Monitor, node_process
 from tqdm import tqdm
 
@@ -70,14 +71,41 @@ class Mutator:
         message.format = str(rng.choice(["jpeg", "png", "", "16UC1; compressedDepth", "x" * 9999]))
         return self._damaged(message)
 
+    def compressed_depth(self) -> bytes:
+        """Make compressed depth, PNG or RVL, damage the coding, then the message."""
+        rng = self._rng
+        coder = str(rng.choice(["png", "rvl"]))
+        samples = rng.integers(0, 3, (48, 64)).astype(np.uint16) * 700
+        data = bytearray(compress_depth(samples, coder, (float(rng.normal()), 1.0)))
+        for _ in range(int(rng.integers(0, 8))):
+            # Mostly in the headers: there, sizes are at stake.
+            data[rng.integers(40 if rng.random() < 0.5 else len(data))] = rng.integers(256)
+        data = data[: rng.integers(1, len(data) + 1)] if rng.random() < 0.3 else data
+        message = self._camera.compressed(int(rng.integers(1, 1000)), bytes(data))
+        encoding = str(rng.choice(["16UC1", "32FC1", "8UC1", ""]))
+        message.format = f"{encoding}; compressedDepth {coder}"
+        if rng.random() < 0.2:
+            message.format = str(rng.choice(["16UC1", ";", "jpeg", "16UC1; compressedDepth x"]))
+        return self._damaged(message)
+
     def camera_info(self) -> bytes:
-        """Make intrinsics of any numbers."""
+        """Make a camera model of any numbers, lens, binning and region of interest."""
         rng = self._rng
         message = self.info_type(header=self._camera.header(int(rng.integers(1, 1000))))
         message.width, message.height = int(rng.choice(NUMBERS)), int(rng.choice(NUMBERS))
         if rng.random() < 0.5:
             message.width, message.height = 64, 48
-        message.k = rng.choice([0.0, -1.0, 1e-300, 1e300, np.nan, np.inf, 50.0], 9)
+        numbers = [0.0, -1.0, 1e-300, 1e300, np.nan, np.inf, 50.0]
+        message.k, message.p = rng.choice(numbers, 9), rng.choice(numbers, 12)
+        if rng.random() < 0.5:
+            message.k[0] = message.k[4] = message.p[0] = message.p[5] = 50.0
+        if rng.random() < 0.5:
+            message.d = rng.choice([*numbers, 0.1], int(rng.integers(0, 15))).tolist()
+        models = ["plumb_bob", "rational_polynomial", "equidistant", "x" * 9999]
+        message.distortion_model = str(rng.choice(models))
+        if rng.random() < 0.3:
+            message.binning_x, message.binning_y = (int(rng.choice(NUMBERS)) for _ in "xy")
+            message.roi.x_offset, message.roi.width = (int(rng.choice(NUMBERS)) for _ in "xy")
         return self._damaged(message)
 
     def _damaged(self, message) -> bytes:
@@ -106,9 +134,9 @@ def run(ros, models, count: int, seed: int) -> list[Figure]:
     monitors = Monitor(camera), Monitor(camera, "packed/amodal_perception")
     mutator = Mutator(np.random.default_rng(seed), camera)
     node = camera.node
-    node.create_subscription(
-        ObjectExtents, "/amodal_perception/extents", lambda _: None, camera.reliable
-    )
+    for namespace in ("", "/packed"):
+        extents = f"{namespace}/amodal_perception/extents"
+        node.create_subscription(ObjectExtents, extents, lambda _: None, camera.reliable)
     # Damaged JPEG headers announce images of any size, and after some large ones the allocator
     # keeps more memory than before; with a limit, what grows is a leak.
     model = f"model_file_path:={models.quick}", f"max_image_pixels:={MAX_PIXELS}"
@@ -121,10 +149,17 @@ def run(ros, models, count: int, seed: int) -> list[Figure]:
         squeezed = node.create_publisher(
             camera.compressed_type, "/packed/image/compressed", camera.reliable
         )
+        squeezed_depths = node.create_publisher(
+            camera.compressed_type, "/packed/depth/compressedDepth", camera.reliable
+        )
+        packed_infos = node.create_publisher(
+            mutator.info_type, "/packed/camera_info", camera.reliable
+        )
         packed = stack.enter_context(
             node_process(
                 *model,
                 "image_transport:=compressed",
+                "depth_transport:=compressedDepth",
                 "lazy:=false",
                 remap="__ns:=/packed",
                 **quiet,
@@ -136,6 +171,8 @@ def run(ros, models, count: int, seed: int) -> list[Figure]:
             (squeezed, mutator.compressed),
             (depths, lambda: mutator.image(depth=True)),
             (infos, mutator.camera_info),
+            (squeezed_depths, mutator.compressed_depth),
+            (packed_infos, mutator.camera_info),
         )
         nodes = {"raw": raw, "compressed": packed}
         memory_mb: dict[str, list[float]] = {name: [] for name in nodes}

@@ -38,16 +38,19 @@ def write_bag(
     topics: dict[str, list],
     storage: StoragePlugin = StoragePlugin.MCAP,
     compression: CompressionMode = CompressionMode.NONE,
+    period_ns: int | None = None,
 ) -> Path:
-    """Write messages, each recorded 1 ms after its stamp."""
+    """Write messages, each recorded 1 ms after its stamp, or a period after the one before."""
     writer = Writer(folder, version=9, storage_plugin=storage)
     writer.set_compression(compression, CompressionFormat.ZSTD)
     with writer:
         for topic, messages in topics.items():
             msgtype = messages[0].__msgtype__
             connection = writer.add_connection(topic, msgtype, typestore=STORE)
-            for message in messages:
+            for number, message in enumerate(messages):
                 stamp = message.header.stamp
                 record_ns = stamp.sec * 10**9 + stamp.nanosec + 10**6
+                if period_ns is not None:
+                    record_ns = number * period_ns
                 writer.write(connection, record_ns, STORE.serialize_cdr(message, msgtype))
     return folder

@@ -6,6 +6,7 @@ from helpers.scenes import instances
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from amodal_perception.planning.camera_model import project_points
 from amodal_perception.planning.extents import MIN_DEPTH_PX, Intrinsics, measure_extents
 from amodal_perception.structures import Instances
 
@@ -61,6 +62,31 @@ def test_too_little_depth_gives_no_numbers(known_px):
     assert extent.has_insufficient_depth
     assert extent.depth_px == known_px
     assert np.isnan(extent.amodal_max_xyz).all()
+
+
+def test_a_lens_that_bends_is_undone():
+    """A wall 2 m away, seen through a lens: the object's sides are where they really are."""
+    lens = Intrinsics(100.0, 100.0, 31.5, 23.5, distortion=(-0.3, 0.0, 0.0, 0.0))
+    left_m, right_m = -0.5, 0.3  # on the row of the optical axis
+    ends_px = project_points(lens, np.array([[left_m, 0.0, 2.0], [right_m, 0.0, 2.0]]))[:, 0]
+    x0, x1 = np.rint(ends_px + 0.5).astype(int)
+    seen = rectangles((x0, 14, x1, 34), (x0, 14, x1, 34))
+    (extent,) = measure_extents(seen, np.full(SIZE_HW, 2.0, np.float32), lens)
+    half_pixel_m = 0.5 / 100 * 2
+    # The corners of the rectangle reach a little further than its middle row.
+    assert left_m - 3 * half_pixel_m < extent.amodal_min_xyz[0] < left_m + half_pixel_m
+    assert right_m - half_pixel_m < extent.amodal_max_xyz[0] < right_m + 3 * half_pixel_m
+    flat = Intrinsics(100.0, 100.0, 31.5, 23.5)
+    (without,) = measure_extents(seen, np.full(SIZE_HW, 2.0, np.float32), flat)
+    assert extent.amodal_min_xyz[0] < without.amodal_min_xyz[0]
+
+
+def test_outside_the_lens_model_nothing_is_measured():
+    lens = Intrinsics(20.0, 20.0, 31.5, 23.5, distortion=(-0.3, 0.0, 0.0, 0.0))
+    seen = rectangles((0, 0, 64, 48), (0, 0, 64, 48))
+    (extent,) = measure_extents(seen, np.full(SIZE_HW, 2.0, np.float32), lens)
+    assert extent.has_insufficient_depth
+    assert np.isnan(extent.measured_min_xyz).all()
 
 
 def test_depth_must_be_aligned():

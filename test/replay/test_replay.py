@@ -20,6 +20,7 @@ from amodal_perception.replay.replay import read_stamped_truth, replay_bag
 from amodal_perception.replay.run_folder import RunOptions, write_run
 from amodal_perception.runtime import DEFAULT_MODEL, load_runtime
 from amodal_perception.storage import amodal_coco
+from amodal_perception.storage.bag_depth import NO_DEPTH, DepthOptions
 from amodal_perception.storage.scene_bags import read_scenes
 
 CAMERA_BAG = SHARED_DATA / "camera_bag"
@@ -197,3 +198,22 @@ def test_truth_of_other_frames_is_refused(tmp_path, pipeline, truth_path):
     with pytest.raises(DatasetError, match="holds none of the 1 stamps"):
         write_run(tmp_path / "out", frames, model_id="m", truth=read_stamped_truth(truth_path))
     assert not (tmp_path / "out").exists()
+
+
+def test_objects_are_ordered_by_depth_where_the_bag_has_it(tmp_path, pipeline):
+    """The front disc is the farther one by depth, which turns the edge."""
+    scene = frames_of(pipeline, 1)[0].scene
+    front = scene.instances.visible[scene.graph.edges[0, 0]]
+    millimetres = np.where(front, 900, 700).astype(np.uint16)
+    images = [image_message(np.zeros((*SIZE_HW, 3), np.uint8), stamp) for stamp in STAMPS_NS]
+    depths = [image_message(millimetres, stamp + 10**7, "16UC1") for stamp in STAMPS_NS[:2]]
+    bag = write_bag(tmp_path / "bag", {"/image": images, "/depth": depths})
+
+    def edges(out: str, **options):
+        summary = replay_bag(bag, pipeline, tmp_path / out, topic="/image", **options)
+        graphs = [s.graph for s in read_scenes(tmp_path / out / "scenes.mcap")]
+        return summary.get("depth_topic"), [graph.edges.tolist() for graph in graphs]
+
+    by_masks, by_depth = [[0, 1]], [[1, 0]]
+    assert edges("with") == ("/depth", [by_depth] * 2 + [by_masks] * 2)
+    assert edges("without", depth=DepthOptions(NO_DEPTH)) == (None, [by_masks] * 4)

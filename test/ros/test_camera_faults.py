@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 from helpers.running_node import node_process
@@ -39,7 +41,7 @@ def test_camera_stops_and_comes_back(strict, camera, monitor):
     assert len(camera.scenes) == before + 1  # nothing old was published again
 
     def is_well():
-        publisher.publish(camera.image(4))
+        publisher.publish(camera.image(int(time.time())))  # older ones would be told
         status = monitor.statuses["input"]
         return status.level[0] == OK and status.message.endswith("images/s")
 
