@@ -45,7 +45,6 @@ from training import distributed
 from training.loop import checkpoints
 from training.loop.config import TrainConfig, model_name
 
-ANNOTATIONS = "annotations.json"
 SHOWN_IMAGES = 4
 
 
@@ -307,7 +306,7 @@ def evaluate(
     """
     if num_threads:
         torch.set_num_threads(num_threads)
-    truth = amodal_coco.read(data / ANNOTATIONS)
+    truth = amodal_coco.read(data)
     found = predict(load(path, device, num_threads), truth, score_threshold=score_threshold)
     if found is not None:
         write_figures(out, truth, found.scene if scene else found.raw)
@@ -319,7 +318,7 @@ def main(arguments: list[str] | None = None) -> int:
         prog="python -m training.evaluate", description=__doc__.split("\n\n")[0]
     )
     parser.add_argument("model", type=Path, help="run folder, checkpoint or .onnx file")
-    parser.add_argument("--data", type=Path, required=True, help="amodal COCO folder")
+    parser.add_argument("--data", type=Path, required=True, help="amodal COCO folder, or file")
     parser.add_argument("--out", type=Path, required=True, help="folder for the results")
     parser.add_argument(
         "--scene",

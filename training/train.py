@@ -58,7 +58,7 @@ def train(config: TrainConfig) -> None:
 def _train(config: TrainConfig, device: torch.device) -> None:
     run, leads = Path(config.out), distributed.rank() == 0
     dataset = DATASETS[config.dataset](Path(config.data), config.input_hw, config.cache_mb)
-    truth = amodal_coco.read(Path(config.val) / evaluate.ANNOTATIONS) if config.val else None
+    truth = amodal_coco.read(Path(config.val)) if config.val else None
     if truth and leads:
         check_best_metric(config.best_metric, truth)
     checkpoint = distributed.broadcast(

@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from amodal_perception.commands.predict import IMAGE_ENDINGS
 from amodal_perception.errors import AmodalError
 from amodal_perception.reports.dataset_page import write_dataset_page
 from amodal_perception.reports.dataset_statistics import RATE_BINS, summarise
@@ -14,10 +15,9 @@ from amodal_perception.runtime import ModelMetadata, load_runtime
 from amodal_perception.runtime.tensorrt.cache import check_engine
 from amodal_perception.runtime.tensorrt.manifest import read_trusted
 from amodal_perception.storage import amodal_coco
-from amodal_perception.storage.bag_files import image_topics
+from amodal_perception.storage.bag_files import PART_SUFFIXES, image_topics
 from amodal_perception.storage.memory_bank import TABLE
 
-DATASET_FILE = "annotations.json"
 """The file of a data set that is a folder, as training reads them."""
 BAR_WIDTH = 40
 
@@ -63,11 +63,32 @@ def describe(path: Path) -> dict[str, object]:
         return _describe_engine(path)
     if (path / TABLE).is_file():
         return describe_bank(path)
-    if path.suffix == ".json" or (path / DATASET_FILE).is_file():
-        return _describe_dataset(_dataset_file(path))
+    if _is_dataset(path):
+        return _describe_dataset(path)
+    if path.is_dir():
+        _check_is_bag(path)
     if path.is_dir() or path.suffix in (".mcap", ".db3"):
         return _describe_bag(path)
     raise AmodalError(f"{path}: neither a model (.onnx), a bag, nor an amodal COCO file (.json)")
+
+
+def _is_dataset(path: Path) -> bool:
+    return path.suffix == ".json" or (path / amodal_coco.ANNOTATIONS).is_file()
+
+
+def _check_is_bag(folder: Path) -> None:
+    """Raise AmodalError, with what a folder seems to be, unless it may be a bag."""
+    names = [path.name for path in folder.iterdir()]
+    if any(name == "metadata.yaml" or name.endswith(PART_SUFFIXES) for name in names):
+        return
+    what = "holds no bag (metadata.yaml, *.mcap, *.db3) and no data set (annotations.json)"
+    if "config.json" in names and "checkpoints" in names:
+        what = "is a training run; export it (python -m training.export), and inspect the file"
+    elif any(name.lower().endswith(IMAGE_ENDINGS) for name in names):
+        what = "is a folder of photographs; amodal predict looks at what is in them"
+    elif "predictions.json" in names:
+        what = "is a folder of results; inspect the predictions.json in it"
+    raise AmodalError(f"{folder}: {what}")
 
 
 def _describe_model(path: Path) -> dict[str, object]:
@@ -118,15 +139,10 @@ def browse(path: Path, out_dir: Path, *, limit: int) -> Path:
     """
     if (path / TABLE).is_file():
         return write_bank_page(path, out_dir, limit=limit)
-    data = amodal_coco.read(_dataset_file(path))
+    if not _is_dataset(path):
+        raise AmodalError(f"{path}: is no data set (an amodal COCO .json, or a folder with one)")
+    data = amodal_coco.read(path)
     return write_dataset_page(data, summarise(data), out_dir, limit=limit)
-
-
-def _dataset_file(path: Path) -> Path:
-    inside = path / DATASET_FILE
-    if path.suffix == ".json" or inside.is_file():
-        return inside if inside.is_file() else path
-    raise AmodalError(f"{path}: is no data set (an amodal COCO .json, or a folder with one)")
 
 
 def _describe_dataset(path: Path) -> dict[str, object]:

@@ -71,7 +71,7 @@ def evaluate_files(
         evaluation,
         truth,
         aligned,
-        images_dir or Path(truth_path).parent,
+        images_dir or truth.path.parent,
     )
     if missing:
         logger.warning(

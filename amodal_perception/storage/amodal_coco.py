@@ -43,6 +43,9 @@ from amodal_perception.structures import BoolArray, Instances, IntArray, Scene
 
 Json = dict[str, Any]
 
+ANNOTATIONS = "annotations.json"
+"""A data set's file in its folder."""
+
 
 def image_record(image_id: int, file_name: str, size_hw: tuple[int, int], **extra: Any) -> Json:
     """Describe one image; `extra` keys (such as ``stamp_ns``) are kept."""
@@ -120,14 +123,23 @@ def write(
     files.write_json(path, content)
 
 
+def annotations_file(data: Path) -> Path:
+    """Return a data set's file, given the file itself or the folder it is in."""
+    return Path(data) / ANNOTATIONS if Path(data).is_dir() else Path(data)
+
+
 def read(path: Path) -> AmodalCoco:
     """Read and check a file of scenes.
+
+    Args:
+        path: the file, or the data set's folder: then ``annotations.json`` in it.
 
     Raises:
         DatasetError: not readable, not JSON, a missing key, a repeated or unknown id, a value or
             a mask that cannot be meant.
     """
-    return from_json(read_json(Path(path)), Path(path))
+    path = annotations_file(path)
+    return from_json(read_json(path), path)
 
 
 def from_json(content: Any, path: Path) -> AmodalCoco:

@@ -79,6 +79,15 @@ def test_impossible_protocols_are_refused(files, capsys, protocol, message):
     assert not files[2].exists()
 
 
+def test_truth_is_given_as_file_or_as_folder(files, tmp_path):
+    files[0].rename(tmp_path / "annotations.json")
+    given_folder = (tmp_path, files[1], files[2])
+    assert evaluate(given_folder, "--bootstrap", "0") == 0
+    as_folder = (files[2] / "metrics.json").read_bytes()
+    assert evaluate((tmp_path / "annotations.json", *files[1:]), "--bootstrap", "0") == 0
+    assert (files[2] / "metrics.json").read_bytes() == as_folder
+
+
 def test_what_has_no_partner_is_counted_aloud(files, capsys):
     """Predictions of another data set have figures too, all of them near 0."""
     content = json.loads(files[1].read_text())

@@ -78,6 +78,22 @@ def test_a_page_has_at_least_one_image(tmp_path, data_set, capsys):
     assert not (tmp_path / "p").exists()
 
 
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["config.json", "checkpoints"], "is a training run; export it"),
+        (["a.JPG"], "is a folder of photographs"),
+        (["predictions.json", "report.html"], "inspect the predictions.json in it"),
+        ([], "holds no bag (metadata.yaml, *.mcap, *.db3) and no data set (annotations.json)"),
+    ],
+)
+def test_a_folder_of_another_kind_is_called_what_it_is(tmp_path, capsys, names, message):
+    for name in names:
+        (tmp_path / name).touch()
+    assert main(["inspect", str(tmp_path)]) == 1
+    assert message in capsys.readouterr().err
+
+
 def test_inspect_tells_of_an_engine(model, tmp_path):
     pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is not installed")
     options = BuildOptions(backend="tensorrt-rtx", compute_capability=86)

@@ -9,7 +9,6 @@ from helpers.scenes import write_scenes
 
 from amodal_perception.runtime import load_runtime
 from amodal_perception.storage import amodal_coco, coco_rle
-from training import evaluate
 from training import train as training
 from training.convert import __main__ as convert
 from training.export import onnx_export
@@ -87,7 +86,7 @@ def test_recipes_train_on_boxes(name):
 
 @pytest.mark.parametrize("box", ["visible", "amodal"])
 def test_every_object_gets_the_answer_to_its_own_box(run, drawn, box):
-    truth = amodal_coco.read(drawn / evaluate.ANNOTATIONS)
+    truth = amodal_coco.read(drawn / amodal_coco.ANNOTATIONS)
     runtime = box_prompts.load_blade(run, torch.device("cpu"), 1)
     answers = box_prompts.predict_prompted(runtime, truth, box=box)
     asked = {

@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 
 from amodal_perception.errors import DatasetError, ImageError
 from amodal_perception.preprocess import letterbox
+from amodal_perception.storage.amodal_coco import annotations_file
 from amodal_perception.storage.coco_rle import decode_masks
 from amodal_perception.structures import LetterboxTransform
 from training.datasets.cache import SharedCache
 from training.datasets.sample import Sample
 from training.packed_objects import BORDER_PX, read_objects
 
-FILE_NAME = "annotations.json"
 CACHE_MB = 2048
 
 
@@ -48,11 +48,11 @@ class AmodalCocoDataset:
     more than a training step. Crowds are left out: what they hold is not known one by one.
     """
 
-    def __init__(self, folder: Path, input_hw: tuple[int, int], cache_mb: int = CACHE_MB) -> None:
+    def __init__(self, data: Path, input_hw: tuple[int, int], cache_mb: int = CACHE_MB) -> None:
         """Read the file, not the images.
 
         Args:
-            folder: of the data set.
+            data: folder of the data set, or its file.
             input_hw: the network's input, pixels.
             cache_mb: memory for samples, MiB, shared by this process and its workers.
 
@@ -60,9 +60,10 @@ class AmodalCocoDataset:
             DatasetError: the file cannot be understood, or holds no images.
         """
         self.input_hw = input_hw
-        self.objects = read_objects(folder / FILE_NAME)
+        path = annotations_file(data)
+        self.objects = read_objects(path)
         if not len(self):
-            raise DatasetError(f"{folder / FILE_NAME}: holds no images")
+            raise DatasetError(f"{path}: holds no images")
         self._whole = (self.objects.hidden_px == 0) & self.objects.within(BORDER_PX)
         self.cache = SharedCache(len(self), cache_mb * 2**20)
 

@@ -29,7 +29,7 @@ from amodal_perception.runtime import Runtime
 from amodal_perception.storage import amodal_coco
 from amodal_perception.storage.image_files import read_image
 from amodal_perception.structures import BoolArray, FloatArray, Frame, Scene, UInt8Array
-from training.evaluate import ANNOTATIONS, load, measure, predict
+from training.evaluate import load, measure, predict
 
 SCORE_THRESHOLD = 0.5
 MATCHED_IOU = 0.5
@@ -223,7 +223,7 @@ def average_precision(runtime: Runtime, data: Path) -> float:
     Raises:
         AmodalError: the folder or an image is missing or damaged, or has other classes.
     """
-    truth = amodal_coco.read(data / ANNOTATIONS)
+    truth = amodal_coco.read(data)
     found = predict(runtime, truth)
     assert found is not None  # one process
     return measure(found, truth, ["coco"])[AP]
@@ -270,10 +270,10 @@ def gate(
 
 def images_of(data: Path, limit: int = 0) -> Iterable[UInt8Array]:
     """Read the images of an amodal COCO folder, the first `limit` by their ids; 0: all."""
-    truth = amodal_coco.read(data / ANNOTATIONS)
+    truth = amodal_coco.read(data)
     names = [truth.images[image_id]["file_name"] for image_id in sorted(truth.images)]
     for name in tqdm(names[: limit or None], "comparing", unit="image", delay=2, leave=False):
-        yield read_image(data / name)
+        yield read_image(truth.path.parent / name)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

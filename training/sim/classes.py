@@ -17,8 +17,6 @@ from amodal_perception.command_line import run_main
 from amodal_perception.errors import ConfigError, DatasetError
 from amodal_perception.storage import amodal_coco
 
-FILE_NAME = "annotations.json"
-
 
 def class_of_family(by: str) -> dict[str, str]:
     """Return the class of every family that is trained on; `by` is ``family`` or ``group``."""
@@ -48,7 +46,7 @@ def write_with_classes(data: Path, out: Path, *, by: str) -> tuple[int, int]:
     """
     if out.resolve() == data.resolve():
         raise ConfigError(f"--out {out}: is the data itself; give another folder")
-    truth = amodal_coco.read(data / FILE_NAME)
+    truth = amodal_coco.read(data)
     class_of = class_of_family(by)
     names = list(dict.fromkeys(class_of.values()))
     for row in truth.annotations.values():
@@ -67,7 +65,7 @@ def write_with_classes(data: Path, out: Path, *, by: str) -> tuple[int, int]:
     elif link.resolve() != pictures:
         raise ConfigError(f"{link}: holds other images; give another --out")
     amodal_coco.write(
-        out / FILE_NAME,
+        out / amodal_coco.ANNOTATIONS,
         images=[row for id, row in truth.images.items() if id not in heldout],
         annotations=rows,
         categories=amodal_coco.categories_of(names),

@@ -197,7 +197,7 @@ def run_row(name: str, out: Path, words: Sequence[str]) -> dict[str, float]:
         train(config)
     path = run / "metrics.json"
     if not path.exists():
-        truth = amodal_coco.read(Path(config.val) / evaluate.ANNOTATIONS)
+        truth = amodal_coco.read(Path(config.val))
         with distributed.process_group(config.device) as device:
             runtime = evaluate.load(run, device, config.threads)
             found = evaluate.predict(runtime, truth)

@@ -24,7 +24,7 @@ from amodal_perception.reports.page import write_page
 from amodal_perception.storage import amodal_coco
 from amodal_perception.storage.image_files import read_image
 from amodal_perception.structures import UInt8Array
-from training.evaluate import ANNOTATIONS, TorchRuntime, load
+from training.evaluate import TorchRuntime, load
 from training.models.bcnet.bcnet import Bcnet
 from training.studies.object_strips import figure, heat, section, strip, tile
 
@@ -83,7 +83,7 @@ def write_heat_maps(
     runtime = load(run, torch.device("cpu"))
     if not isinstance(runtime, TorchRuntime) or not isinstance(runtime.model, Bcnet):
         raise ConfigError(f"{run}: has no two layers to show; give a run of bcnet or bcnet_light")
-    truth = amodal_coco.read(data / ANNOTATIONS)
+    truth = amodal_coco.read(data)
     names = [truth.images[key]["file_name"] for key in sorted(truth.images)[:images]]
     shown = ", ".join(name.replace("_", "'s ") for name in ("RoI", *LAYERS))
     sections = [
@@ -92,7 +92,7 @@ def write_heat_maps(
         f"<code>{escape(runtime.metadata.model_id)}</code></p></header>"
     ]
     for name in tqdm(names, "drawing", unit="image", delay=2, leave=False):
-        image, _ = letterbox(read_image(data / name), runtime.metadata.input_hw)
+        image, _ = letterbox(read_image(truth.path.parent / name), runtime.metadata.input_hw)
         found = strips(runtime.model, image, count=objects, score_threshold=score_threshold)
         figures = [
             figure(drawn, caption=f"score {score:.2f}", alt="layers of an object")

@@ -30,7 +30,6 @@ from amodal_perception.storage import amodal_coco
 from amodal_perception.storage.amodal_coco import AmodalCoco
 from amodal_perception.storage.image_files import read_image
 from amodal_perception.structures import FloatArray, UInt8Array
-from training.evaluate import ANNOTATIONS
 from training.models.blade.blade import Blade
 from training.models.blade.blade_losses import BladeMaskLogits, box_targets
 from training.models.blade.condinst import MASK_STRIDE
@@ -151,7 +150,7 @@ def write_pictures(run: Path, data: Path, out: Path, *, images: int, objects: in
     assert isinstance(model, Blade)
     if not model.settings.expansion:
         raise ConfigError(f"{run}: is BoxInst, which expands nothing; give a run of blade")
-    truth = amodal_coco.read(data / ANNOTATIONS)
+    truth = amodal_coco.read(data)
     hidden = [
         k for k in sorted(truth.images) if any(_rate(r) > 0 for r in truth.annotations_of(k))
     ]
@@ -163,7 +162,7 @@ def write_pictures(run: Path, data: Path, out: Path, *, images: int, objects: in
     ]
     for key in tqdm(hidden[:images], "drawing", unit="image", delay=2, leave=False):
         name = truth.images[key]["file_name"]
-        image, view = letterbox(read_image(data / name), runtime.metadata.input_hw)
+        image, view = letterbox(read_image(truth.path.parent / name), runtime.metadata.input_hw)
         rows, boxes, labels = _objects(truth, key)
         scale, shift = np.tile(view.scale_xy, 2), np.tile(view.offset_xy, 2)
         visible, amodal = (torch.from_numpy((b * scale + shift).astype(np.float32)) for b in boxes)

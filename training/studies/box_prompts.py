@@ -30,7 +30,7 @@ from amodal_perception.storage.coco_rle import encode_mask
 from amodal_perception.storage.image_files import read_image
 from amodal_perception.storage.predictions_file import RAW, predictions_info
 from amodal_perception.structures import BoolArray, FloatArray, LetterboxTransform, UInt8Array
-from training.evaluate import ANNOTATIONS, TorchRuntime, labels_of, load, write_figures
+from training.evaluate import TorchRuntime, labels_of, load, write_figures
 from training.models.blade.blade import Blade
 from training.models.blade.condinst import MASK_STRIDE
 from training.models.detector_protocol import Proposals, image_size_hw
@@ -230,7 +230,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> None:
     runtime = load_blade(options.run, torch.device("cpu"), options.threads)
-    truth = amodal_coco.read(options.data / ANNOTATIONS)
+    truth = amodal_coco.read(options.data)
     predictions = predict_prompted(runtime, truth, box=options.box)
     write_figures(options.out, truth, predictions, PROTOCOLS)
 

@@ -42,7 +42,7 @@ from amodal_perception.storage.amodal_coco import AmodalCoco
 from amodal_perception.storage.image_files import read_image
 from amodal_perception.storage.predictions_file import SCENE
 from amodal_perception.structures import BoolArray, FloatArray, Frame, OcclusionGraph, Scene
-from training.evaluate import ANNOTATIONS, load, merged
+from training.evaluate import load, merged
 
 RULES = {
     "masks": "masks",
@@ -222,7 +222,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> None:
     pipeline = Pipeline(load(options.run, torch.device("cpu"), options.threads))
-    truth = amodal_coco.read(options.data / ANNOTATIONS)
+    truth = amodal_coco.read(options.data)
     print(
         "| masks | edges by | end to end P / R / F1 | pairs found P / R / F1 |\n|---|---|---|---|"
     )

@@ -30,7 +30,7 @@ from amodal_perception.storage import amodal_coco
 from amodal_perception.storage.image_files import read_image
 from amodal_perception.storage.predictions_file import SCENE
 from amodal_perception.structures import Frame, Instances, Scene
-from training.evaluate import ANNOTATIONS, load, merged
+from training.evaluate import load, merged
 from training.studies.oracle_boxes import scenes_with_oracle_boxes
 
 RULES = {
@@ -119,7 +119,7 @@ def _run(options: argparse.Namespace) -> None:
     runtime = load(options.run, torch.device("cpu"), options.threads)
     if options.threads:
         torch.set_num_threads(options.threads)
-    truth = amodal_coco.read(options.data / ANNOTATIONS)
+    truth = amodal_coco.read(options.data)
     scenes_of = scenes_with_oracle_boxes if options.oracle_boxes else detected_scenes
     found = order_figures_by_rule(scenes_of(runtime, truth), runtime, truth)
     print("| hidden is | precision | recall | F1 |\n|---|---|---|---|")

@@ -36,7 +36,7 @@ from amodal_perception.storage.amodal_coco import AmodalCoco
 from amodal_perception.storage.image_files import read_image
 from amodal_perception.storage.predictions_file import SCENE
 from amodal_perception.structures import Frame, Scene, UInt8Array
-from training.evaluate import ANNOTATIONS, TorchRuntime, labels_of, load, merged, write_figures
+from training.evaluate import TorchRuntime, labels_of, load, merged, write_figures
 from training.models.blade.blade import Blade
 from training.models.detector_protocol import Proposals
 
@@ -152,7 +152,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> None:
     if options.threads:
         torch.set_num_threads(options.threads)
-    truth = amodal_coco.read(options.data / ANNOTATIONS)
+    truth = amodal_coco.read(options.data)
     runtime = load(options.run, torch.device("cpu"), options.threads)
     write_figures(options.out, truth, predict_with_oracle_boxes(runtime, truth), PROTOCOLS)
 

@@ -42,7 +42,7 @@ class FillsTheBox(nn.Module):
 
 @pytest.mark.parametrize("mask_scores", [False, True])
 def test_masks_lie_in_the_oracle_boxes(run, drawn, mask_scores):
-    truth = amodal_coco.read(drawn / evaluate.ANNOTATIONS)
+    truth = amodal_coco.read(drawn / amodal_coco.ANNOTATIONS)
     runtime = evaluate.load(run, CPU)
     runtime.model.mask_heads = FillsTheBox()
     runtime.model.settings = replace(runtime.model.settings, mask_scores=mask_scores)
@@ -64,7 +64,7 @@ def test_masks_lie_in_the_oracle_boxes(run, drawn, mask_scores):
 
 
 def test_oracle_boxes_replace_the_detector_for_that_time_only(run, drawn):
-    truth = amodal_coco.read(drawn / evaluate.ANNOTATIONS)
+    truth = amodal_coco.read(drawn / amodal_coco.ANNOTATIONS)
     runtime = evaluate.load(run, CPU)
     scenes = scenes_with_oracle_boxes(runtime, truth)
     next(scenes)
@@ -74,13 +74,13 @@ def test_oracle_boxes_replace_the_detector_for_that_time_only(run, drawn):
 
 
 def test_images_without_objects_are_seen(run, drawn, tmp_path):
-    content = json.loads((drawn / evaluate.ANNOTATIONS).read_text())
+    content = json.loads((drawn / amodal_coco.ANNOTATIONS).read_text())
     first = content["images"][0]["id"]
     content["annotations"] = [row for row in content["annotations"] if row["image_id"] != first]
     content["occlusions"] = []
     (tmp_path / "images").symlink_to(drawn / "images")
-    (tmp_path / evaluate.ANNOTATIONS).write_text(json.dumps(content))
-    truth = amodal_coco.read(tmp_path / evaluate.ANNOTATIONS)
+    (tmp_path / amodal_coco.ANNOTATIONS).write_text(json.dumps(content))
+    truth = amodal_coco.read(tmp_path / amodal_coco.ANNOTATIONS)
     seen = dict(scenes_with_oracle_boxes(evaluate.load(run, CPU), truth))
     assert len(seen[first].instances) == 0
     assert len(seen) == 3
@@ -91,7 +91,7 @@ def test_every_system_with_mask_heads_can_be_asked(drawn, tmp_path, name):
     (tmp_path / "drawn").symlink_to(drawn)
     train_briefly(tmp_path, {"name": name})
     found = figures(
-        evaluate.load(tmp_path / "run", CPU), amodal_coco.read(drawn / evaluate.ANNOTATIONS)
+        evaluate.load(tmp_path / "run", CPU), amodal_coco.read(drawn / amodal_coco.ANNOTATIONS)
     )
     assert "bayesian_amodal.kins_levels_known_center.amodal_mask_mIoU_mean" in found
     assert "coco.visible_mask.AP" in found
@@ -108,10 +108,10 @@ def test_command_writes_figures_and_refuses_other_systems(run, drawn, tmp_path, 
 
 
 def test_classes_are_matched_by_name(run, drawn, tmp_path, capsys):
-    content = json.loads((drawn / evaluate.ANNOTATIONS).read_text())
+    content = json.loads((drawn / amodal_coco.ANNOTATIONS).read_text())
     content["categories"][0]["name"] = "cup"
     (tmp_path / "images").symlink_to(drawn / "images")
-    (tmp_path / evaluate.ANNOTATIONS).write_text(json.dumps(content))
+    (tmp_path / amodal_coco.ANNOTATIONS).write_text(json.dumps(content))
     assert main([str(run), "--data", str(tmp_path), "--out", str(tmp_path / "out")]) == 1
     assert "class 'cup' is unknown to" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

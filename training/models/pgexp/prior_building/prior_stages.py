@@ -21,6 +21,7 @@ from torch import Tensor
 
 from amodal_perception import files
 from amodal_perception.errors import ConfigError, ModelFileError
+from amodal_perception.storage.amodal_coco import annotations_file
 from amodal_perception.storage.memory_bank import (
     CELLS,
     MASK_BYTES,
@@ -31,7 +32,6 @@ from amodal_perception.storage.memory_bank import (
     unpack_masks,
     write_bank,
 )
-from training.datasets.amodal_coco import FILE_NAME
 from training.models.detectors.box_coding import encode_boxes
 from training.models.pgexp.mask_encoder import MaskEncoder
 from training.models.pgexp.mask_flow import MaskFlow
@@ -114,7 +114,7 @@ def _encoder_of(
     data: Path, folder: Path, config: PriorConfig, device: torch.device
 ) -> tuple[MaskCrops, MaskEncoder, Facts, Callable[[], Objects]]:
     """Run the first two stages; also return their header, and a reader of the objects."""
-    path = data / FILE_NAME
+    path = annotations_file(data)
     facts = {"data": data.name, "sha256": files.sha256_of(path), "seed": config.seed}
     kept: list[Objects] = []
 
