@@ -7,12 +7,12 @@ relation in the image: it says nothing about which object rests on which.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
 from amodal_perception.depth_ordering import (
-    DepthOrderingConfig,
+    DEPTH_CONFIG,
     border_depth,
     edge_confidence,
 )
@@ -33,13 +33,11 @@ class OrderingConfig:
             both directions. Two objects seldom hide each other; of predicted masks, the smaller
             overlap is mostly a border that is not quite right. 0 for exact masks; above 0.5 no
             two hide each other.
-        depth: when depth counts, where there is any.
     """
 
     min_overlap_px: int = 16
     min_hidden_fraction: float = 0.01
     min_overlap_share: float = 0.3
-    depth: DepthOrderingConfig = field(default_factory=DepthOrderingConfig)
 
 
 TRUTH_CONFIG = OrderingConfig(min_hidden_fraction=0.02, min_overlap_share=0.0)
@@ -76,8 +74,8 @@ def occlusion_graph(
         & (share >= config.min_overlap_share)
     )
     if depth_m is not None:
-        depth = border_depth(instances, depth_m, config.depth)
-        is_hint = overlap_px >= max(config.depth.min_overlap_px, 1)
+        depth = border_depth(instances, depth_m)
+        is_hint = overlap_px >= max(DEPTH_CONFIG.min_overlap_px, 1)
         occludes = (occludes & ~depth.is_nearer.T) | (depth.is_nearer & is_hint)
         share = np.where(depth.is_known, edge_confidence(share, depth), share)
     edges = np.argwhere(occludes).astype(np.int32)

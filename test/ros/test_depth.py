@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import array
+
+import numpy as np
 import pytest
 from helpers.depth_camera import DepthCamera
 from helpers.running_node import node_process
@@ -190,3 +193,33 @@ def test_image_that_is_rectified_is_measured_by_p(models, camera, depth_camera):
         assert by_p == pytest.approx(1.5 * by_k)
         assert camera.set_parameter("image_geometry", "raw").successful
         assert width_m(30, p=p) == pytest.approx(by_k)
+
+
+def test_objects_are_ordered_by_depth(models, camera, depth_camera):
+    """Nobody listens to extents: the scene alone is reason enough to read depth."""
+    depth_camera.stop_listening()
+    depths = depth_camera.depth_publisher()
+    with node_process(f"model_file_path:={models.quick}"):
+        publisher = camera.publisher()
+        by_masks = msg_to_scene(camera.see(publisher, camera.image(1)))
+        (edge,) = by_masks.graph.edges.tolist()
+        front = by_masks.instances.visible[edge[0]]
+        seconds = iter(range(10, 10_000))
+
+        def scene_with_depth():
+            """Publish depth by which the disc in front is the farther one."""
+            second = next(seconds)
+            message = depth_camera.depth(second, 0.7)
+            samples = np.where(front, 900, 700).astype(np.uint16)
+            message.data = array.array("B", samples.tobytes())
+            depths.publish(message)
+            return camera.see(publisher, camera.image(second))
+
+        camera.spin_until(
+            lambda: "depth" in scene_with_depth().stage_names, "a scene that used depth"
+        )
+        assert msg_to_scene(scene_with_depth()).graph.edges.tolist() == [edge[::-1]]
+        assert camera.set_parameter("depth_ordering", False).successful
+        by_masks_again = scene_with_depth()
+        assert "depth" not in by_masks_again.stage_names
+        assert msg_to_scene(by_masks_again).graph.edges.tolist() == [edge]

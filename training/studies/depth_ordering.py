@@ -119,7 +119,7 @@ def graph_by(rule: str, scene: Scene, depth_m: FloatArray, config: OrderingConfi
         return replace(scene, graph=occlusion_graph(instances, config, depth_m))
     masks = np.zeros((len(instances),) * 2, np.bool_)
     masks[by_masks.edges[:, 0], by_masks.edges[:, 1]] = True
-    depth = border_depth(instances, depth_m, config.depth).is_nearer
+    depth = border_depth(instances, depth_m).is_nearer
     occludes = {"depth": depth, "either": masks | depth, "both": masks & depth}[rule]
     return replace(scene, graph=_graph_of(scene, occludes))
 
