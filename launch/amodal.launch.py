@@ -22,6 +22,9 @@ from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
 from launch_ros.substitutions import FindPackageShare
 
+from amodal_perception.ros import launch_arguments as check
+from amodal_perception.ros.exit_codes import PERMANENT
+
 COMPRESSED = "/compressed"
 FIRST_DELAY_S, LONGEST_DELAY_S = 1.0, 30.0
 # Who ran for so long before it ended was well: the next delay is the first again.
@@ -68,7 +71,14 @@ class Camera:
         for needed in ("name", "image"):
             if not entry.get(needed):
                 raise RuntimeError(f"{where}: has no '{needed}'")
-        return cls(**entry)
+        for name in ("name", "image", "depth", "camera_info"):
+            check.topic(f"{where}: {name}", entry.get(name, ""))
+        files = {
+            "model": check.model_file(f"{where}: model", entry.get("model", "")),
+            "params_file": entry.get("params_file", "")
+            and check.params_file(f"{where}: params_file", entry["params_file"]),
+        }
+        return cls(**entry | files)
 
 
 def generate_launch_description() -> LaunchDescription:
@@ -82,24 +92,39 @@ def generate_launch_description() -> LaunchDescription:
 
 def start_nodes(context) -> list:
     """Start one node per camera."""
-    given = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
-    respawn = given["respawn"].lower() in ("true", "1")
-    return [
-        action
-        for camera in read_cameras(given["cameras"])
-        for action in (start_and_watch if respawn else start_once)(camera, given)
-    ]
+    given = read_arguments(
+        {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
+    )
+    start = start_and_watch if given["respawn"] else start_once
+    return [action for camera in read_cameras(given["cameras"]) for action in start(camera, given)]
+
+
+def read_arguments(texts: dict[str, str]) -> dict:
+    """Check all arguments but the list of cameras; raises RuntimeError with the reason."""
+    checks = {
+        **dict.fromkeys(("image", "depth", "camera_info"), check.topic),
+        **dict.fromkeys(("use_sim_time", "respawn"), check.flag),
+        "model": check.model_file,
+        "namespace": check.namespace,
+        "params_file": check.params_file,
+        "log_level": check.log_level,
+    }
+    return texts | {name: checks[name](name, texts[name]) for name in checks}
 
 
 def read_cameras(text: str) -> list[Camera]:
     """Read the list of cameras; without one, the single camera of the other arguments."""
     if not text:
         return [Camera()]
-    content = yaml.safe_load(text)
-    if isinstance(content, str):
-        if not Path(content).is_file():
-            raise RuntimeError(f"cameras: {content}: no such file")
-        content = yaml.safe_load(Path(content).read_text())
+    try:
+        content = None if text.startswith("~") else yaml.safe_load(text)  # "~" is YAML's null
+        if content is None or isinstance(content, str):
+            path = Path(content or text).expanduser()
+            if not path.is_file():
+                raise RuntimeError(f"cameras: {path}: no such file")
+            content = yaml.safe_load(path.read_text())
+    except (yaml.YAMLError, OSError, UnicodeDecodeError) as error:
+        raise RuntimeError(f"cameras: cannot be read: {' '.join(str(error).split())}") from None
     if not isinstance(content, list) or not content:
         raise RuntimeError("cameras: is no list; see config/cameras.yaml")
     cameras = [Camera.from_yaml(entry, number) for number, entry in enumerate(content, 1)]
@@ -109,21 +134,26 @@ def read_cameras(text: str) -> list[Camera]:
     return cameras
 
 
-def start_once(camera: Camera, given: dict[str, str]) -> list:
+def start_once(camera: Camera, given: dict) -> list:
     """Start a node; if it ends, it stays away."""
     return [node_of(camera, given)]
 
 
-def start_and_watch(camera: Camera, given: dict[str, str], delay_s: float = FIRST_DELAY_S) -> list:
+def start_and_watch(camera: Camera, given: dict, delay_s: float = FIRST_DELAY_S) -> list:
     """Start a node, and start it again when it fails: each time after twice the delay."""
     node, started_s = node_of(camera, given), time.monotonic()
 
     def start_again(event, context):
         if context.is_shutdown or event.returncode == 0:
             return None
+        who = f"amodal_node {camera.name}".strip()
+        if event.returncode == PERMANENT:
+            return LogInfo(
+                msg=f"{who} ended with exit code {PERMANENT}: its last line says what to mend; it "
+                "is not started again"
+            )
         was_well = time.monotonic() - started_s > WELL_S
         wait_s = FIRST_DELAY_S if was_well else delay_s
-        who = f"amodal_node {camera.name}".strip()
         return [
             LogInfo(msg=f"{who} ended with exit code {event.returncode}; again in {wait_s:g} s"),
             TimerAction(
@@ -136,7 +166,7 @@ def start_and_watch(camera: Camera, given: dict[str, str], delay_s: float = FIRS
     return [RegisterEventHandler(watch), node]
 
 
-def node_of(camera: Camera, given: dict[str, str]) -> Node:
+def node_of(camera: Camera, given: dict) -> Node:
     """Describe a node; what is left empty leaves the word to params_file."""
     image = camera.image or given["image"]
     depth = camera.depth or given["depth"]
@@ -148,7 +178,7 @@ def node_of(camera: Camera, given: dict[str, str]) -> Node:
         "camera_info": camera.camera_info or given["camera_info"] or beside,
     }
     parameters = {
-        "use_sim_time": given["use_sim_time"].lower() in ("true", "1"),
+        "use_sim_time": given["use_sim_time"],
         "model_file_path": camera.model or given["model"],
         "image_transport": "compressed" if image.endswith(COMPRESSED) else "",
     }

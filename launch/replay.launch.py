@@ -23,6 +23,8 @@ from launch.substitutions import LaunchConfiguration, PathJoinSubstitution, This
 from launch_ros.actions import Node
 from launch_ros.substitutions import FindPackageShare
 
+from amodal_perception.ros import launch_arguments as check
+
 SHARE = FindPackageShare("amodal_perception")
 # The player sends nothing again: give the node the time to load its model, and to be found.
 START_S = 5.0
@@ -56,12 +58,14 @@ def generate_launch_description() -> LaunchDescription:
 def start(context) -> list:
     """Start all; when the bag is over, so is the launch."""
     given = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
-    bag = Path(given["bag"]) if given["bag"] else sample_bag()
-    if not bag.exists():
-        raise RuntimeError(f"bag: {bag}: no such file or folder")
+    bag = check.existing_path("bag", given["bag"]) if given["bag"] else sample_bag()
+    for name in ("image", "depth"):
+        check.topic(name, given[name])
+    rate = check.positive_number("rate", given["rate"])
+    with_loop = check.flag("loop", given["loop"])
+    with_rviz = check.flag("rviz", given["rviz"])
     if given["bag"] and not given["image"]:
         raise RuntimeError("image: say which topic of the bag to read; `ros2 bag info` lists them")
-    with_rviz = given["rviz"].lower() in ("true", "1")
     if with_rviz:
         try:
             get_package_prefix("rviz2")
@@ -80,14 +84,12 @@ def start(context) -> list:
     )
     player = ExecuteProcess(
         cmd=[
-            *("ros2", "bag", "play", str(bag), "--clock", "--rate", given["rate"]),
-            *(["--loop"] if given["loop"].lower() in ("true", "1") else []),
+            *("ros2", "bag", "play", str(bag), "--clock", "--rate", str(rate)),
+            *(["--loop"] if with_loop else []),
         ],
         output="screen",
     )
-    over = OnProcessExit(
-        target_action=player, on_exit=[EmitEvent(event=Shutdown(reason="the bag is over"))]
-    )
+    over = OnProcessExit(target_action=player, on_exit=end_with_player)
     rviz = Node(
         package="rviz2",
         executable="rviz2",
@@ -101,6 +103,18 @@ def start(context) -> list:
         TimerAction(period=START_S, actions=[player]),
         *([rviz] if with_rviz else []),
     ]
+
+
+def end_with_player(event, context):
+    """End all when the bag is over; as a failure where its player died before."""
+    if context.is_shutdown:
+        return None
+    if event.returncode != 0:
+        raise RuntimeError(
+            f"the player ended with exit code {event.returncode}: the bag was not played to its "
+            "end"
+        )
+    return EmitEvent(event=Shutdown(reason="the bag is over"))
 
 
 def sample_bag() -> Path:

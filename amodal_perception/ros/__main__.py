@@ -12,15 +12,16 @@ import rclpy
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.utilities import remove_ros_args
 
-from amodal_perception.errors import AmodalError, EngineError
+from amodal_perception.errors import AmodalError, ConfigError, EngineError, ModelFileError
 from amodal_perception.missing_packages import describe_missing_package
+from amodal_perception.ros import exit_codes
 from amodal_perception.ros.lifecycle import spin
 from amodal_perception.ros.node import AmodalNode
 from amodal_perception.ros.parameters import NodeParameters
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the node until it is interrupted; return 0, or 1 where it cannot go on."""
+    """Run the node until it is interrupted; return 0, or why it ends: see `exit_codes`."""
     argv = sys.argv if argv is None else argv
     is_initialised = False
     try:
@@ -32,12 +33,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         pass
     except ModuleNotFoundError as error:
         print(f"amodal_node: {describe_missing_package(error) or error}", file=sys.stderr)
-        return 1
+        return exit_codes.PERMANENT
     except (AmodalError, RuntimeError) as error:  # rcl reports bad arguments as RuntimeError
         if is_initialised and isinstance(error, RuntimeError) and not rclpy.ok():
             return 0  # interrupted while something was being created
         print(f"amodal_node: {' '.join(str(error).split())}", file=sys.stderr)
-        return 1
+        is_permanent = isinstance(error, ConfigError | ModelFileError)
+        return exit_codes.PERMANENT if is_permanent else exit_codes.FAILED
     finally:
         rclpy.try_shutdown()
     return 0
@@ -69,7 +71,7 @@ def _run() -> None:
             if node.exit_reason is not None:
                 print(f"amodal_node: {node.exit_reason}", file=sys.stderr)
             sys.stderr.flush()
-            os._exit(0 if node.exit_reason is None else 1)
+            os._exit(0 if node.exit_reason is None else exit_codes.FAILED)
     if node.exit_reason is not None:
         raise EngineError(node.exit_reason)
 

@@ -16,8 +16,8 @@ from amodal_perception.structures import Frame
 
 
 def model_path(parameters: NodeParameters) -> Path:
-    """Return the model file to load."""
-    return Path(parameters.model_file_path or DEFAULT_MODEL)
+    """Return the model file to load; ``~`` is the user's home."""
+    return Path(parameters.model_file_path or DEFAULT_MODEL).expanduser()
 
 
 def load_pipeline(parameters: NodeParameters) -> Pipeline:

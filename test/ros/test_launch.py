@@ -9,6 +9,7 @@ import subprocess
 import threading
 import time
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 import yaml
@@ -38,6 +39,13 @@ class Launched:
         deadline = time.monotonic() + PATIENCE_S
         while not all(any(text in line for line in self.said) for text in texts):
             assert time.monotonic() < deadline, f"did not say {texts}: {''.join(self.said)}"
+            time.sleep(0.05)
+
+    def wait_for_count(self, text: str, count: int) -> None:
+        """Wait until it has said a text so many times."""
+        deadline = time.monotonic() + PATIENCE_S
+        while sum(text in line for line in self.said) < count:
+            assert time.monotonic() < deadline, f"not {count} times {text}: {''.join(self.said)}"
             time.sleep(0.05)
 
     def wait(self) -> str:
@@ -115,27 +123,69 @@ def test_wrong_list_is_refused_with_the_reason(cameras, message):
         assert message in run.wait()
 
 
-def test_failed_node_is_started_again_after_growing_delays(ros):
-    with launched("model:=/nowhere.onnx") as run:
-        run.wait_for("ended with exit code 1; again in 1 s", "again in 2 s", "again in 4 s")
-        assert sum("no such model file" in line for line in run.said) >= 3
+def kill_node(run: Launched, times_started: int) -> None:
+    """Wait until the node has been started so many times, and kill it."""
+    run.wait_for_count("process started with pid", times_started)
+    line = [line for line in run.said if "process started with pid" in line][times_started - 1]
+    os.kill(int(line.split("[")[-1].rstrip("]\n")), signal.SIGKILL)
+
+
+def test_failed_node_is_started_again_after_growing_delays(ros, models):
+    with launched(f"model:={models.quick}") as run:
+        for times, delay_s in enumerate((1, 2, 4), 1):
+            kill_node(run, times)
+            run.wait_for(f"ended with exit code -9; again in {delay_s} s")
+
+
+def test_a_permanent_mistake_is_not_started_again(ros, tmp_path):
+    document = {"/**": {"ros__parameters": {"scor_threshold": 0.5}}}
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(document))
+    with launched(f"params_file:={tmp_path / 'mine.yaml'}") as run:
+        said = run.wait()
+    assert "unknown parameter scor_threshold; valid are" in said
+    assert "ended with exit code 78: its last line says what to mend" in said
+    assert "again in" not in said
+    assert said.count("process started with pid") == 1
 
 
 def test_killed_node_is_started_again_and_sees(models, camera):
     with launched("image:=/camera/image", f"model:={models.quick}") as run:
         camera.see(camera.publisher(), camera.image(5))
-        (line,) = (line for line in run.said if "process started with pid" in line)
-        os.kill(int(line.split("[")[-1].rstrip("]\n")), signal.SIGKILL)
+        kill_node(run, 1)
         run.wait_for("ended with exit code -9; again in 1 s")
         camera.see(camera.publisher(), camera.image(6))
 
 
-def test_without_respawn_the_error_is_the_end(ros):
-    with launched("model:=/nowhere.onnx", "respawn:=false") as run:
+def test_without_respawn_the_error_is_the_end(ros, models):
+    with launched(f"model:={models.quick}", "respawn:=no") as run:
+        kill_node(run, 1)
         said = run.wait()
-    assert "/nowhere.onnx: no such model file" in said
-    assert "exit code 1" in said
+    assert "exit code -9" in said
     assert "again in" not in said
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("model:=/nowhere.onnx", "model: /nowhere.onnx: no such file"),
+        ("model:=~/no/such.onnx", f"model: {Path.home()}/no/such.onnx: no such file"),
+        ("model:=/etc/hostname", "model: /etc/hostname: ends in none of .onnx, .engine"),
+        ("params_file:=/nowhere.yaml", "params_file: /nowhere.yaml: no such file"),
+        ("respawn:=maybe", "respawn: 'maybe' is neither true nor false"),
+        ("use_sim_time:=2", "use_sim_time: '2' is neither true nor false"),
+        ("log_level:=loud", "log_level: 'loud' is none of debug, info"),
+        ("image:=/camera/color image", "image: '/camera/color image' is no ROS name"),
+        ("depth:=1/depth", "depth: '1/depth' is no ROS name"),
+        ("namespace:=arm//left", "namespace: 'arm//left' is no ROS name"),
+        ("cameras:=~/none.yaml", f"cameras: {Path.home()}/none.yaml: no such file"),
+    ],
+)
+def test_a_wrong_argument_is_refused_before_anything_starts(argument, message):
+    with launched(argument) as run:
+        said = run.wait()
+    assert message in said
+    assert "process started" not in said
+    assert run.process.returncode == 1
 
 
 def test_replay_sees_the_bag_of_the_package(ros, camera):
@@ -152,12 +202,28 @@ def test_replay_sees_the_bag_of_the_package(ros, camera):
     ("argument", "message"),
     [
         ("bag:=/nowhere", "bag: /nowhere: no such file or folder"),
+        ("bag:=~/none", f"bag: {Path.home()}/none: no such file or folder"),
         ("bag:=/tmp", "image: say which topic of the bag to read"),
+        ("rate:=fast", "rate: 'fast' is no number above 0"),
+        ("rate:=-1", "rate: '-1' is no number above 0"),
+        ("loop:=maybe", "loop: 'maybe' is neither true nor false"),
+        ("rviz:=maybe", "rviz: 'maybe' is neither true nor false"),
     ],
 )
 def test_replay_without_a_bag_is_refused(argument, message):
     with launched(argument, file="replay.launch.py") as run:
         assert message in run.wait()
+
+
+def test_replay_whose_player_dies_is_a_failure(ros):
+    listed = subprocess.run(["ros2", "bag", "--help"], capture_output=True, check=False)
+    # Without `ros2 bag` there is no player; with it, a folder that is no bag ends it at once.
+    argument = ["bag:=/tmp", "image:=/camera/image"] if listed.returncode == 0 else []
+    with launched("rviz:=false", *argument, file="replay.launch.py") as run:
+        said = run.wait()
+    assert "the bag was not played to its end" in said
+    assert "the bag is over" not in said
+    assert run.process.returncode == 1
 
 
 def test_replay_without_rviz_says_so_before_it_starts_anything():

@@ -74,3 +74,27 @@ def test_shut_down_from_activity(managed, models, camera):
     assert camera.transition("shutdown")
     assert state(camera) == "finalized"
     assert process.poll() is None
+
+
+def test_a_manager_without_bonds_leads_it_by_numbers(managed, models, camera):
+    """As Nav2's lifecycle manager with `bond_timeout: 0.0` does: each change, then the state."""
+    from lifecycle_msgs.msg import State, Transition
+    from lifecycle_msgs.srv import ChangeState, GetState
+
+    process, path = managed
+    shutil.copy(models.quick, path)
+    reached = {
+        Transition.TRANSITION_CONFIGURE: State.PRIMARY_STATE_INACTIVE,
+        Transition.TRANSITION_ACTIVATE: State.PRIMARY_STATE_ACTIVE,
+        Transition.TRANSITION_DEACTIVATE: State.PRIMARY_STATE_INACTIVE,
+        Transition.TRANSITION_CLEANUP: State.PRIMARY_STATE_UNCONFIGURED,
+        Transition.TRANSITION_UNCONFIGURED_SHUTDOWN: State.PRIMARY_STATE_FINALIZED,
+    }
+    configure, activate, deactivate, cleanup, shut_down = reached
+    startup, pause, resume = (configure, activate), (deactivate,), (activate,)
+    reset = (deactivate, cleanup)
+    for transition in (*startup, *pause, *resume, *reset, *startup, *reset, shut_down):
+        answer = camera.call(ChangeState, "change_state", transition=Transition(id=transition))
+        assert answer.success
+        assert camera.call(GetState, "get_state").current_state.id == reached[transition]
+    assert process.poll() is None

@@ -112,7 +112,7 @@ def test_a_node_that_cannot_start_is_told_at_once(live, models, tmp_path):
     bag = write_bag(tmp_path / "bag", {"/eye": [image_message(IMAGE, 10**9)]})
     job = job_of(bag, tmp_path / "out", models.quick)
     broken = replace(job, model=replace(job.model, num_threads=-1))
-    with pytest.raises(AmodalError, match="ended with exit code 1 before it began"):
+    with pytest.raises(AmodalError, match="ended with exit code 78 before it began"):
         live.replay_live(broken)
 
 

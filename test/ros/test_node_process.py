@@ -8,6 +8,8 @@ from contextlib import ExitStack
 import pytest
 from helpers.running_node import PATIENCE_S, node_process
 
+from amodal_perception.ros.exit_codes import PERMANENT
+
 
 def test_compressed_images_at_the_base_topic_plus_suffix(models, camera):
     with node_process(f"model_file_path:={models.quick}", "image_transport:=compressed"):
@@ -59,7 +61,7 @@ def test_ends_cleanly_while_it_works(models, camera, stop):
 def test_refuses_to_start(ros, parameters, message):
     with node_process(*parameters) as process:
         _, errors = process.communicate(timeout=PATIENCE_S)
-    assert process.returncode == 1
+    assert process.returncode == PERMANENT
     (line,) = errors.splitlines()
     assert line.startswith("amodal_node: ")
     assert message in line
@@ -69,7 +71,7 @@ def test_refuses_a_file_that_is_no_model(ros, tmp_path):
     (tmp_path / "m.onnx").write_bytes(b"not a model")
     with node_process(f"model_file_path:={tmp_path / 'm.onnx'}") as process:
         _, errors = process.communicate(timeout=PATIENCE_S)
-    assert process.returncode == 1
+    assert process.returncode == PERMANENT
     assert len(errors.splitlines()) == 1
 
 

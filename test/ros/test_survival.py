@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from helpers.running_node import PATIENCE_S, end, node_process
 
+from amodal_perception.ros.exit_codes import PERMANENT
+
 ERROR = 2
 
 
@@ -115,7 +117,7 @@ def test_only_listed_models_are_loaded(models, camera):
         camera.see(camera.publisher(), camera.image(1))
     with node_process(f"model_file_path:={models.slow}", listed) as process:
         _, errors = process.communicate(timeout=PATIENCE_S)
-    assert process.returncode == 1
+    assert process.returncode == PERMANENT
     assert "allowed_model_sha256 does not list" in errors
 
 
@@ -135,7 +137,7 @@ def test_models_that_read_other_files_are_refused(models, tmp_path, location):
     path.write_bytes(model.SerializeToString())
     with node_process(f"model_file_path:={path}") as process:
         _, errors = process.communicate(timeout=PATIENCE_S)
-    assert process.returncode == 1
+    assert process.returncode == PERMANENT
     assert f"{path}: is no usable ONNX model" in errors
 
 
@@ -156,7 +158,7 @@ def test_pickles_are_never_loaded(ros, tmp_path):
     (tmp_path / "m.pt").write_bytes(b"\x80\x04.")
     with node_process(f"model_file_path:={tmp_path / 'm.pt'}") as process:
         _, errors = process.communicate(timeout=PATIENCE_S)
-    assert process.returncode == 1
+    assert process.returncode == PERMANENT
     assert "no engine for '.pt' files" in errors
 
 
