@@ -17,7 +17,6 @@ DISTRIBUTIONS = {
 """What pip calls it, where that is not the name it is imported by."""
 
 EXTRA_OF = {
-    "scipy": "evaluation",
     "ray": "ray",
     **dict.fromkeys(
         (
