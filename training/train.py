@@ -2,7 +2,8 @@
 
 `training.loop.config.TrainConfig` lists the keys. Running the same command again resumes the run;
 on the CPU it goes on exactly as if it had not stopped. To start from other weights, for one's own
-data or a larger input, give ``weights=RUN`` or ``weights=MODEL.onnx``. For several GPUs or
+data or a larger input, give ``weights=RUN`` or ``weights=MODEL.onnx``; with ``iterations=0`` they
+become a run as they are. For several GPUs or
 machines: ``torchrun --nproc_per_node=N -m training.train CONFIG.yaml ...``.
 """
 
@@ -69,8 +70,10 @@ def _train(config: TrainConfig, device: torch.device) -> None:
         prepared = distributed.broadcast(
             config.model.prepare(Path(config.data), run, config.seed, device) if leads else None
         )
-    learner = make_learner(config, len(dataset.class_names), device, prepared)
+    learner = make_learner(config, dataset.class_names, device, prepared)
     first = checkpoints.restore(checkpoint, learner) if checkpoint else 0
+    if leads and config.iterations == 0:
+        checkpoints.save(run, 0, learner, config.keep_checkpoints)
     network = distributed.wrap_ddp(LossTerms(learner.model))
 
     with RunLog(run, first=first, total=config.iterations, silent=not leads) as log:

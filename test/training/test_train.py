@@ -74,6 +74,19 @@ def descendants(pid: int) -> list[int]:
     ]
 
 
+def test_no_iterations_make_the_initial_weights_a_run_that_can_be_trained(data, tmp_path):
+    first, second = tmp_path / "first", tmp_path / "second"
+    train(from_mapping(settings(data, first, iterations=1), source="test"))
+    values = settings(data, second, iterations=0, weights=str(first))
+    train(from_mapping(values, source="test"))
+    own, given = (checkpoints.averaged_weights(run) for run in (second, first))
+    assert own.keys() == given.keys()
+    assert all(torch.equal(own[name], given[name]) for name in own)
+    assert read_log(second) == []
+    train(from_mapping({**values, "iterations": 2}, source="test"))
+    assert [record["iteration"] for record in read_log(second)] == [1, 2]
+
+
 def test_run_killed_in_the_middle_goes_on_exactly(data, tmp_path):
     straight = tmp_path / "straight"
     train(from_mapping(settings(data, straight), source="test"))

@@ -26,9 +26,11 @@ CHOICES = {
     "dataset": tuple(DATASETS),
 }
 MINIMUM = {
-    **dict.fromkeys(("iterations", "batch_size", "processes"), 1),
+    **dict.fromkeys(("batch_size", "processes"), 1),
     **dict.fromkeys(("evaluate_every", "checkpoint_every", "keep_checkpoints", "log_every"), 1),
-    **dict.fromkeys(("learning_rate", "warmup", "clip_norm", "threads", "workers", "cache_mb"), 0),
+    **dict.fromkeys(
+        ("iterations", "learning_rate", "warmup", "clip_norm", "threads", "workers", "cache_mb"), 0
+    ),
 }
 
 
@@ -49,7 +51,7 @@ class TrainConfig:
             fpn, detector]``, so that only the mask heads learn: for few images, in a third of
             the time.
         input_hw: height and width of the network's input, pixels, divisible by 32.
-        iterations: optimiser steps.
+        iterations: optimiser steps; 0 makes the initial weights a run.
         batch_size: images a step, over all processes.
         optimizer: ``adamw``, ``sgd`` or ``muon``.
         learning_rate: the highest, reached after `warmup` steps.

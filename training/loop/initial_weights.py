@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import onnx
@@ -23,23 +23,28 @@ LISTED = 6
 """Most tensors that a message names."""
 
 
-def start_from(model: nn.Module, path: Path, made: Collection[str] = ()) -> None:
+def start_from(
+    model: nn.Module, path: Path, class_names: Sequence[str] = (), made: Collection[str] = ()
+) -> None:
     """Load the tensors that agree in name and shape, and report those that do not.
 
     Args:
         model: changed in place.
         path: run folder, checkpoint, ``.onnx`` file that `training.export` wrote, or a file of
             torchvision's weights (`training.models.backbones.pretrained_weights`).
+        class_names: of the data, by which class layers of COCO are taken.
         made: names of tensors that come from elsewhere, and are neither taken nor missing.
 
     Raises:
         ConfigError: nothing agrees.
         ModelFileError: the file cannot be read, or its normalisation is folded away.
     """
+    own = model.state_dict()
     if path.suffix == ".onnx":
         loaded = read_onnx(path)
     elif path.suffix in (".pth", ".pt", ".safetensors"):
-        loaded = pretrained_weights.read(path)
+        slots = len(own.get(pretrained_weights.CLASS_LAYER + ".bias", ()))
+        loaded = pretrained_weights.read(path, class_names, slots)
     elif path.is_file():
         raise ModelFileError(
             f"weights={path}: is no file of weights; give a run folder, a checkpoint, an .onnx "
@@ -47,7 +52,6 @@ def start_from(model: nn.Module, path: Path, made: Collection[str] = ()) -> None
         )
     else:
         loaded = checkpoints.averaged_weights(path)
-    own = model.state_dict()
     loaded = pretrained_weights.fill_mask_heads(loaded, own)
     own = {name: value for name, value in own.items() if name not in made}
     taken = {k: v for k, v in loaded.items() if k in own and own[k].shape == v.shape}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
@@ -20,7 +20,7 @@ from training.loop.optim import freeze, make_optimizer
 
 def make_learner(
     config: TrainConfig,
-    num_classes: int,
+    class_names: Sequence[str],
     device: torch.device,
     prepared: Mapping[str, Tensor] = MappingProxyType({}),
 ) -> Learner:
@@ -28,14 +28,14 @@ def make_learner(
 
     Args:
         config: the settings.
-        num_classes: of the data.
+        class_names: of the data.
         device: to train on.
         prepared: tensors made from the training data, which replace those started from.
     """
     torch.manual_seed(config.seed)
-    model = config.model.build(num_classes)
+    model = config.model.build(len(class_names))
     if config.weights:
-        initial_weights.start_from(model, Path(config.weights), made=prepared)
+        initial_weights.start_from(model, Path(config.weights), class_names, prepared)
     model.load_state_dict(prepared, strict=False)
     model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     ema = copy.deepcopy(model).eval()

@@ -22,7 +22,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from training.distributed import all_reduce_mean
-from training.models.backbones.normalize import Normalize
 from training.models.detector_protocol import image_size_hw, with_masks
 from training.models.roi.mask_heads import MASK_CELLS, ROI_CELLS, initialise, mask_loss
 from training.models.roi.roi_align import crop_masks
@@ -99,7 +98,7 @@ class Asn(nn.Module):
         self, shared: SharedModules, amodal: CodedMaskHead, visible: CodedMaskHead
     ) -> None:
         super().__init__()
-        self.normalize = Normalize()
+        self.normalize = shared.normalize()
         self.backbone, self.fpn, self.detector = shared.backbone, shared.fpn, shared.detector
         self.pool = shared.pool
         self.occlusion = OcclusionBranch(shared.channels)

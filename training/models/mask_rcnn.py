@@ -18,7 +18,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from training.models.backbones.normalize import Normalize
 from training.models.detector_protocol import image_size_hw, with_masks
 from training.models.detectors.box_geometry import boxes_of_masks
 from training.models.roi.mask_heads import MASK_CELLS, ROI_CELLS, mask_loss
@@ -39,7 +38,7 @@ class MaskRcnn(nn.Module):
     def __init__(self, shared: SharedModules, head: nn.Module, *, target: str) -> None:
         super().__init__()
         self.target = target
-        self.normalize = Normalize()
+        self.normalize = shared.normalize()
         self.backbone, self.fpn, self.detector = shared.backbone, shared.fpn, shared.detector
         self.pool = shared.pool
         self.mask_heads = nn.ModuleDict({target: head})

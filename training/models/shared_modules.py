@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from amodal_perception.errors import ConfigError
 from training.models.backbones.fpn import LightPyramid, StandardPyramid
 from training.models.backbones.light_backbone import LightBackbone
-from training.models.backbones.torchvision_backbones import MobileNet, ResNet
+from training.models.backbones.normalize import Normalize
+from training.models.backbones.torchvision_backbones import NORM_EPS, MobileNet, ResNet
 from training.models.detector_protocol import Detector
 from training.models.detectors.faster_rcnn import FasterRcnn
 from training.models.detectors.fcos import Fcos
@@ -33,6 +34,7 @@ CHOICES = {
     "backbone": ("resnet18", "resnet50", "resnet101", "mobilenet", "light"),
     "detector": ("faster_rcnn", "fcos", "light"),
     "mask_head": ("standard", "light"),
+    "conventions": ("detectron2", "torchvision"),
 }
 
 
@@ -52,6 +54,10 @@ class SharedModules(NamedTuple):
     detector: Detector
     pool: RoiPooler
     channels: int
+
+    def normalize(self) -> Normalize:
+        """Build the normalisation of images that the backbone's weights expect."""
+        return Normalize(rounded=isinstance(self.backbone, LightBackbone))
 
 
 @dataclass(frozen=True)
@@ -73,6 +79,13 @@ class SharedSettings:
         instances: how many objects are returned, N of the contract.
         proposals: boxes that Faster R-CNN's second stage classifies.
         rois_per_image: of these, how many the second stage is trained on.
+        class_slots: logits of Faster R-CNN's second stage, where they are more than the classes
+            and the background: 91 for torchvision's files of COCO, whose labels leave out 10; 0:
+            no more.
+        conventions: where Detectron2 and torchvision compute differently, whom to follow.
+            ``torchvision``, for detections with its Mask R-CNN's weights that equal its own:
+            RoIAlign without the half cell's shift, anchors of P6 spaced by the image's size
+            divided by the map's, and no epsilon in frozen normalisation.
     """
 
     backbone: str = "resnet50"
@@ -87,6 +100,8 @@ class SharedSettings:
     instances: int = 100
     proposals: int = 1000
     rois_per_image: int = 512
+    class_slots: int = 0
+    conventions: str = "detectron2"
 
     def __post_init__(self) -> None:
         for key, valid in CHOICES.items():
@@ -111,14 +126,24 @@ class SharedSettings:
         Args:
             num_classes: of the data.
             fcos: options of `Fcos`, if that is the detector.
+
+        Raises:
+            ConfigError: fewer `class_slots` than there are classes.
         """
+        if self.class_slots and self.class_slots < num_classes + 1:
+            raise ConfigError(
+                f"model.class_slots must be 0 or at least {num_classes + 1}, for {num_classes} "
+                f"classes and the background, but is {self.class_slots}"
+            )
         backbone = self._backbone()
+        aligned = self.conventions == "detectron2"
         if self.detector == "light":
             return SharedModules(
                 backbone,
                 LightPyramid(backbone.channels, self.channels),
                 LightDetector(self.channels, num_classes, instances=self.instances),
-                RoiPooler(first=2, count=2),  # few boxes at a light model's input would go higher
+                # Few boxes at a light model's input would go higher.
+                RoiPooler(first=2, count=2, aligned=aligned),
                 self.channels,
             )
         if self.detector == "fcos":
@@ -126,7 +151,7 @@ class SharedSettings:
                 backbone,
                 StandardPyramid(backbone.channels, self.channels, extra="convs"),
                 Fcos(self.channels, num_classes, instances=self.instances, **fcos),
-                RoiPooler(first=3, count=5),
+                RoiPooler(first=3, count=5, aligned=aligned),
                 self.channels,
             )
         detector = FasterRcnn(
@@ -135,6 +160,8 @@ class SharedSettings:
             instances=self.instances,
             proposals=self.proposals,
             rois_per_image=self.rois_per_image,
+            class_slots=self.class_slots,
+            conventions=self.conventions,
         )
         pyramid = StandardPyramid(backbone.channels, self.channels, extra="pool")
         return SharedModules(backbone, pyramid, detector, detector.pool, self.channels)
@@ -173,7 +200,9 @@ class SharedSettings:
         if self.backbone == "mobilenet":
             return MobileNet(frozen_norm=norm, frozen_stages=stages)
         depth = int(self.backbone.removeprefix("resnet"))
-        return ResNet(depth, frozen_norm=norm, frozen_stages=stages)
+        is_torchvisions = norm and self.conventions == "torchvision"
+        eps = 0.0 if is_torchvisions else NORM_EPS
+        return ResNet(depth, frozen_norm=norm, frozen_stages=stages, eps=eps)
 
 
 @dataclass(frozen=True)

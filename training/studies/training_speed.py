@@ -15,7 +15,7 @@ import multiprocessing
 import resource
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -38,9 +38,9 @@ PROPOSALS = 1000
 Step = Callable[[Batch, int], None]
 
 
-def ours(config: TrainConfig, num_classes: int) -> Step:
+def ours(config: TrainConfig, class_names: Sequence[str]) -> Step:
     """Build this project's training step: with clipping and averaged weights."""
-    learner = make_learner(config, num_classes, torch.device("cpu"))
+    learner = make_learner(config, class_names, torch.device("cpu"))
     network = LossTerms(learner.model)
 
     def run(batch: Batch, iteration: int) -> None:
@@ -49,7 +49,7 @@ def ours(config: TrainConfig, num_classes: int) -> Step:
     return run
 
 
-def torchvision(config: TrainConfig, num_classes: int) -> Step:
+def torchvision(config: TrainConfig, class_names: Sequence[str]) -> Step:
     """Build torchvision's training step, as its reference script does it."""
     from torchvision.models.detection import maskrcnn_resnet50_fpn
 
@@ -57,7 +57,7 @@ def torchvision(config: TrainConfig, num_classes: int) -> Step:
     model = maskrcnn_resnet50_fpn(
         weights=None,
         weights_backbone=None,
-        num_classes=num_classes + 1,
+        num_classes=len(class_names) + 1,
         min_size=min(height, width),
         max_size=max(height, width),
         rpn_pre_nms_top_n_train=PROPOSALS,
@@ -89,7 +89,7 @@ def _work(build: Callable, config: TrainConfig, pipe: Connection) -> None:
     """Do a step at each request; send wall and CPU seconds, in the end the peak memory."""
     torch.set_num_threads(config.threads)
     dataset = DATASETS[config.dataset](Path(config.data), config.input_hw, config.cache_mb)
-    run = build(config, len(dataset.class_names))
+    run = build(config, dataset.class_names)
     for iteration, batch in enumerate(batches(dataset, config, 0)):
         pipe.recv()
         wall, cpu = time.perf_counter(), time.process_time()

@@ -41,7 +41,7 @@ def test_unknown_key_lists_the_valid_ones():
         ("iterations", "not of the form key=value"),
         ("iterations=many", "iterations must be int, but is 'many'"),
         ("iterations=1.5", "iterations must be int"),
-        ("iterations=0", "iterations must be at least 1"),
+        ("iterations=-1", "iterations must be at least 0"),
         ("augment=3", "augment must be bool"),
         ("iterations=true", "iterations must be int, but is True"),
         ("iterations=.inf", "iterations must be int, but is inf"),

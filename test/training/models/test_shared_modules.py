@@ -10,6 +10,8 @@ def test_settings_name_the_valid_parts():
         SharedSettings(backbone="vgg")
     with pytest.raises(ConfigError, match=r"model\.instances must be at least 1"):
         SharedSettings(instances=0)
+    with pytest.raises(ConfigError, match=r"model\.class_slots must be 0 or at least 4, for 3 cl"):
+        SharedSettings(class_slots=3).build_shared(3)
 
 
 @pytest.mark.parametrize("backbone", CHOICES["backbone"])

@@ -5,20 +5,29 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-MEAN_RGB = (123.7, 116.3, 103.5)
-STD_RGB = (58.4, 57.1, 57.4)
+MEAN_RGB = (123.675, 116.28, 103.53)
+STD_RGB = (58.395, 57.12, 57.375)
+ROUNDED_MEAN_RGB = (123.7, 116.3, 103.5)
+ROUNDED_STD_RGB = (58.4, 57.1, 57.4)
 
 
 class Normalize(nn.Module):
-    """Subtract the mean and divide by the deviation of each colour, in the exported graph too."""
+    """Subtract the mean and divide by the deviation of each colour, in the exported graph too.
+
+    Args:
+        rounded: to a tenth, as the light models have always been trained; False: torchvision's
+            own numbers, which its weights expect.
+    """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self) -> None:
+    def __init__(self, *, rounded: bool = True) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.tensor(MEAN_RGB).view(3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(STD_RGB).view(3, 1, 1), persistent=False)
+        mean = torch.tensor(ROUNDED_MEAN_RGB if rounded else MEAN_RGB)
+        std = torch.tensor(ROUNDED_STD_RGB if rounded else STD_RGB)
+        self.register_buffer("mean", mean.view(3, 1, 1), persistent=False)
+        self.register_buffer("std", std.view(3, 1, 1), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
         """Map [B, H, W, 3] uint8 RGB to [B, 3, H, W] float32."""

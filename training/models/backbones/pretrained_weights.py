@@ -2,19 +2,22 @@
 
 Nothing is downloaded; give ``weights=FILE`` (``.pth`` or ``.safetensors``) to training. Known are
 image classifiers (ResNet, MobileNetV3), which fill the backbone, and Mask R-CNN with a ResNet and
-a feature pyramid, which fills all but what is new in a system.
+a feature pyramid, which fills all but what is new in a system. Of one that was trained on COCO the
+layers of classes are taken by the names of the data's classes, if COCO has all of them.
 """
 
 from __future__ import annotations
 
 import pickle
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
+from torchvision.models.detection import MaskRCNN_ResNet50_FPN_Weights
 
 from amodal_perception.errors import ModelFileError
 
@@ -35,9 +38,20 @@ DETECTOR_NAMES = (
 MASK_CONV = re.compile(r"roi_heads\.mask_head\.(?:mask_fcn(\d)|(\d)\.0)\.(weight|bias)")
 PYRAMID_CONV = re.compile(r"(fpn\.pyramid\.(?:inner|layer)_blocks\.\d)\.(weight|bias)")
 
+COCO_SLOTS: list[str] = MaskRCNN_ResNet50_FPN_Weights.COCO_V1.meta["categories"]
+"""What the 91 rows of torchvision's class layers are: the background, 80 classes, 10 unused."""
+BACKGROUND_AND_UNUSED = frozenset(["__background__", "N/A"])
+CLASS_LAYER, BOX_LAYER = "detector.classes", "detector.boxes"
+MASK_LAYER = "mask_heads.visible.logits"
 
-def read(path: Path) -> dict[str, Tensor]:
-    """Read a file of weights and give its tensors our names.
+
+def read(path: Path, class_names: Sequence[str] = (), class_slots: int = 0) -> dict[str, Tensor]:
+    """Read a file of weights and give its tensors our names and our order of classes.
+
+    Args:
+        path: ``.pth``, ``.pt`` or ``.safetensors``.
+        class_names: of the data.
+        class_slots: rows of the class layer of the network to fill.
 
     Raises:
         ModelFileError: it cannot be read, or holds something other than tensors by name.
@@ -52,7 +66,53 @@ def read(path: Path) -> dict[str, Tensor]:
         raise ModelFileError(f"{path}: cannot be read as weights ({reason})") from None
     if not isinstance(tensors, dict) or not all(isinstance(v, Tensor) for v in tensors.values()):
         raise ModelFileError(f"{path}: is not a state_dict, tensors by name")
-    return {our_name(name): tensor for name, tensor in tensors.items()}
+    translated = {our_name(name): tensor for name, tensor in tensors.items()}
+    if CLASS_LAYER + ".bias" in translated and CLASS_LAYER + ".bias" not in tensors:
+        return our_classes(translated, class_names, class_slots)
+    return translated
+
+
+def our_classes(
+    loaded: dict[str, Tensor], class_names: Sequence[str], class_slots: int
+) -> dict[str, Tensor]:
+    """Change torchvision's class layers to ours.
+
+    We have no mask of the background. Layers of COCO's classes get those of the data, in the
+    data's order; they are left out if a class is not one of COCO's, as it cannot be told which row
+    would be like it.
+
+    Args:
+        loaded: by our names.
+        class_names: of the data.
+        class_slots: rows of the class layer of the network to fill; if it has room for unused
+            ones, they follow the classes.
+    """
+    changed = dict(loaded)
+    for name in loaded:
+        if name.startswith(MASK_LAYER):
+            changed[name] = loaded[name][1:]
+    if len(loaded[CLASS_LAYER + ".bias"]) != len(COCO_SLOTS):
+        return changed
+    layers = {
+        f"{layer}.{kind}"
+        for layer in (CLASS_LAYER, BOX_LAYER, MASK_LAYER)
+        for kind in ("weight", "bias")
+    } & set(loaded)
+    if not set(class_names) <= set(COCO_SLOTS) - BACKGROUND_AND_UNUSED:
+        return {name: tensor for name, tensor in changed.items() if name not in layers}
+    wanted = [COCO_SLOTS.index(name) for name in class_names]
+    unused = [row for row in range(1, len(COCO_SLOTS)) if row not in wanted]
+    has_room = class_slots == len(COCO_SLOTS)
+    for name in layers:
+        by_class = changed[name].unflatten(0, (-1, 4 if name.startswith(BOX_LAYER) else 1))
+        if name.startswith(MASK_LAYER):
+            rows = [row - 1 for row in wanted]
+        elif name.startswith(CLASS_LAYER) and has_room:
+            rows = [0, *wanted, *unused]
+        else:
+            rows = [0, *wanted]
+        changed[name] = by_class[rows].flatten(0, 1)
+    return changed
 
 
 def our_name(name: str) -> str:

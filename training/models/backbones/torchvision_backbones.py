@@ -11,6 +11,8 @@ import torch.nn.functional as F
 import torchvision
 from torch import Tensor, nn
 
+NORM_EPS = 1e-5
+
 
 class FrozenBatchNorm(nn.Module):
     """Batch normalisation with fixed statistics, scale and shift, as Detectron fine-tunes.
@@ -23,7 +25,7 @@ class FrozenBatchNorm(nn.Module):
     running_mean: Tensor
     running_var: Tensor
 
-    def __init__(self, channels: int, *, eps: float = 1e-5) -> None:
+    def __init__(self, channels: int, *, eps: float = NORM_EPS) -> None:
         super().__init__()
         self.eps = eps
         self.register_buffer("weight", torch.ones(channels))
@@ -45,12 +47,15 @@ class ResNet(nn.Module):
         depth: 18, 50 or 101.
         frozen_norm: fix all normalisation.
         frozen_stages: how many of the stem and the four stages do not learn, from the image on.
+        eps: added to the variance in normalisation.
     """
 
-    def __init__(self, depth: int, *, frozen_norm: bool, frozen_stages: int) -> None:
+    def __init__(
+        self, depth: int, *, frozen_norm: bool, frozen_stages: int, eps: float = NORM_EPS
+    ) -> None:
         super().__init__()
         net = torchvision.models.get_model(
-            f"resnet{depth}", weights=None, norm_layer=_norm(frozen_norm)
+            f"resnet{depth}", weights=None, norm_layer=_norm(frozen_norm, eps=eps)
         )
         self.conv1, self.bn1, self.maxpool = net.conv1, net.bn1, net.maxpool
         self.layer1, self.layer2 = net.layer1, net.layer2
@@ -97,7 +102,7 @@ class MobileNet(nn.Module):
         return maps
 
 
-def _norm(frozen: bool, *, eps: float = 1e-5) -> Any:
+def _norm(frozen: bool, *, eps: float) -> Any:
     return partial(FrozenBatchNorm if frozen else nn.BatchNorm2d, eps=eps)
 
 

@@ -18,7 +18,6 @@ import torch
 from torch import Tensor, nn
 
 from amodal_perception.errors import ConfigError
-from training.models.backbones.normalize import Normalize
 from training.models.bcnet.bilayer_head import ORDERS, BilayerHead, BilayerLogits, BilayerSettings
 from training.models.bcnet.contours import contours
 from training.models.bcnet.gcn import NORMS
@@ -46,7 +45,7 @@ class Bcnet(nn.Module):
     def __init__(self, shared: SharedModules, head: BilayerHead, settings: BcnetSettings) -> None:
         super().__init__()
         self.settings = settings
-        self.normalize = Normalize()
+        self.normalize = shared.normalize()
         self.backbone, self.fpn, self.detector = shared.backbone, shared.fpn, shared.detector
         self.pool = shared.pool
         self.mask_heads = head

@@ -25,7 +25,6 @@ import torch
 from torch import Tensor, nn
 
 from amodal_perception.errors import ConfigError
-from training.models.backbones.normalize import Normalize
 from training.models.blade.blade_losses import (
     BladeLossSettings,
     BladeMaskLogits,
@@ -76,7 +75,7 @@ class Blade(nn.Module):
         super().__init__()
         assert isinstance(shared.detector, PointDetector)  # the settings refuse another
         self.settings = settings
-        self.normalize = Normalize()
+        self.normalize = shared.normalize()
         self.backbone, self.fpn, self.detector = shared.backbone, shared.fpn, shared.detector
         self.mask_branch = MaskBranch(
             shared.channels,

@@ -12,6 +12,12 @@ def box_area(boxes_xyxy: Tensor) -> Tensor:
     return size[..., 0] * size[..., 1]
 
 
+def shortest_side(boxes_xyxy: Tensor) -> Tensor:
+    """Return [...] the shorter side of [..., 4] boxes."""
+    x0, y0, x1, y1 = boxes_xyxy.unbind(-1)
+    return torch.minimum(x1 - x0, y1 - y0)
+
+
 def intersection_and_union(a_xyxy: Tensor, b_xyxy: Tensor) -> tuple[Tensor, Tensor]:
     """Return areas of intersection and union of [..., 4] boxes; leading shapes broadcast."""
     # Coordinate by coordinate: pairs of numbers as last dimension would be several times slower.

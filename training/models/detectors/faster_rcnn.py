@@ -3,6 +3,15 @@
     pyramid -> RPN -> proposals -> RoIAlign 7 x 7 -> two layers of 1024 -> class, box of the class
 
 In an amodal system the ground-truth boxes are amodal, and so are proposals and detections.
+
+Detections are those of Detectron2 and torchvision: every pair of a proposal and a class above the
+score threshold goes into the suppression of its class, then the best are taken. What a static
+graph leaves different:
+
+- With several classes at most two pairs a proposal go in (`CANDIDATES_PER_PROPOSAL`), the best
+  2000 of 1000 proposals. Scores of a proposal sum to 1, so up to 19 of its classes can be above
+  0.05, but those of a trained network have one or two. With one class none is left out.
+- Chains of suppression longer than `nms.ITERATIONS` may leave a box too many or too few.
 """
 
 from __future__ import annotations
@@ -15,7 +24,7 @@ from training.distributed import all_reduce_mean
 from training.models.detector_protocol import Proposals, Rois, concatenate_rois, image_size_hw
 from training.models.detectors.anchor_matching import match_anchors, sample_anchors
 from training.models.detectors.box_coding import decode_boxes, encode_boxes
-from training.models.detectors.box_geometry import clip_boxes
+from training.models.detectors.box_geometry import clip_boxes, shortest_side
 from training.models.detectors.nms import nms_per_class
 from training.models.detectors.rpn import RegionProposalNetwork
 from training.models.roi.roi_align import RoiPooler
@@ -29,7 +38,9 @@ POSITIVE_SHARE = 0.25
 SMOOTH_L1_BETA = 1 / 9
 SCORE_THRESHOLD = 0.05
 NMS_IOU = 0.5
-CANDIDATES_PER_INSTANCE = 4
+CANDIDATES_PER_PROPOSAL = 2
+MIN_SIDE_PX = 1e-2
+"""Smaller boxes are dropped, as in torchvision."""
 
 
 class FasterRcnn(nn.Module):
@@ -41,6 +52,9 @@ class FasterRcnn(nn.Module):
         instances: how many boxes to return.
         proposals: how many boxes the second stage classifies.
         rois_per_image: proposals of an image that it is trained on (Detectron 512, ORCNN 256).
+        class_slots: number of logits of a proposal, where it is more than `num_classes` and one
+            for the background. What is more is of no class, and never detected.
+        conventions: ``detectron2`` or ``torchvision``, see `SharedSettings`.
     """
 
     def __init__(
@@ -51,17 +65,20 @@ class FasterRcnn(nn.Module):
         instances: int,
         proposals: int = 1000,
         rois_per_image: int = 512,
+        class_slots: int = 0,
+        conventions: str = "detectron2",
     ) -> None:
         super().__init__()
         self.num_classes = num_classes
         self.instances = instances
         self.proposals = proposals
         self.rois_per_image = rois_per_image
-        self.pool = RoiPooler(first=2, count=4)
-        self.rpn = RegionProposalNetwork(channels)
+        self.pool = RoiPooler(first=2, count=4, aligned=conventions == "detectron2")
+        self.rpn = RegionProposalNetwork(channels, conventions=conventions)
         self.fc6 = nn.Linear(channels * CELLS**2, WIDTH)
         self.fc7 = nn.Linear(WIDTH, WIDTH)
-        self.classes = nn.Linear(WIDTH, num_classes + 1)  # the first one is the background
+        # The first one is the background.
+        self.classes = nn.Linear(WIDTH, max(class_slots, num_classes + 1))
         self.boxes = nn.Linear(WIDTH, 4 * (num_classes + 1))
         for layer, std in ((self.classes, 0.01), (self.boxes, 0.001)):
             nn.init.normal_(layer.weight, std=std)
@@ -71,7 +88,8 @@ class FasterRcnn(nn.Module):
         """Second stage: class logits and box deltas of RoIs from their features [R, C, 7, 7].
 
         Returns:
-            Logits of the background and the K classes [R, K + 1], and deltas [R, K, 4].
+            Logits of the background, the K classes and slots of no class [R, 1 + K + ...], and
+            deltas [R, K, 4].
         """
         # The pooler's output is channels-last in memory. Permuting the weights once costs less
         # than permuting the features of all RoIs.
@@ -83,17 +101,36 @@ class FasterRcnn(nn.Module):
 
     def detect(self, levels: list[Tensor], size_hw: tuple[int, int]) -> Proposals:
         """Detect objects; arguments as of `Detector.detect`."""
-        proposals = self.rpn.propose(self.rpn(levels), size_hw, self.proposals)  # [B, P, 4]
+        proposals, kept = self.rpn.propose(self.rpn(levels), size_hw, self.proposals)
         logits, deltas = self.classify(self.pool(levels, proposals, cells=CELLS))
-        B, P = int(proposals.shape[0]), int(proposals.shape[1])
-        scores = logits.softmax(1)[:, 1:].reshape(B, P, self.num_classes)
-        scores = scores * (scores > SCORE_THRESHOLD).to(scores.dtype)
-        deltas = deltas.reshape(B, P, self.num_classes, 4)
-        boxes = clip_boxes(decode_boxes(deltas, proposals[:, :, None], DELTA_WEIGHTS), size_hw)
+        return self.postprocess(logits, deltas, proposals, kept, size_hw)
+
+    def postprocess(
+        self,
+        logits: Tensor,
+        deltas: Tensor,
+        proposals_xyxy: Tensor,
+        kept: Tensor,
+        size_hw: tuple[int, int],
+    ) -> Proposals:
+        """Score threshold and NMS of every class.
+
+        Args:
+            logits: [B * P, slots], of `classify`.
+            deltas: [B * P, K, 4], of `classify`.
+            proposals_xyxy: [B, P, 4] input pixels.
+            kept: [B, P] float32, 0 for proposals that only fill up the number.
+            size_hw: of the input image, pixels.
+        """
+        B, P, K = int(proposals_xyxy.shape[0]), int(proposals_xyxy.shape[1]), self.num_classes
+        scores = logits.softmax(1)[:, 1 : K + 1].reshape(B, P, K)
+        boxes = decode_boxes(deltas.reshape(B, P, K, 4), proposals_xyxy[:, :, None], DELTA_WEIGHTS)
+        boxes = clip_boxes(boxes, size_hw)
+        counts = (scores > SCORE_THRESHOLD) & (shortest_side(boxes) >= MIN_SIDE_PX)
         return nms_per_class(
-            scores,
+            scores * counts.to(scores.dtype) * kept[:, :, None],
             boxes,
-            candidates=CANDIDATES_PER_INSTANCE * self.instances,
+            candidates=CANDIDATES_PER_PROPOSAL * P,
             instances=self.instances,
             iou_threshold=NMS_IOU,
         )

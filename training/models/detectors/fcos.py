@@ -1,8 +1,10 @@
 """FCOS (Tian et al., ICCV 2019), as its authors' code has it: the detector of BCNet and BLADE.
 
 A learnt scale a level, regression weighted by centre-ness, centre sampling. (torchvision's has
-no scales, does not weight the regression, and starts from a higher score.) For a
-static graph the best 1000 points are taken over all levels together, not 1000 of each.
+no scales, does not weight the regression, and starts from a higher score.) For a static graph the
+best 2000 pairs of a point and a class are taken over all levels together, not 1000 of each level:
+the result is the authors' wherever no more than 2000 pairs reach the score threshold, and no more
+than 1000 of one level.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ CENTRE_RADIUS_STRIDES = 1.5
 FOCAL_ALPHA = 0.25
 FOCAL_GAMMA = 2.0
 NMS_IOU = 0.6
-CANDIDATES = 1000
+CANDIDATES = 2000
 ROI_IOU = 0.5
 
 

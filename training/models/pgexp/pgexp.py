@@ -24,7 +24,6 @@ from torch import Tensor, nn
 
 from amodal_perception.errors import ConfigError
 from training.distributed import all_reduce_mean
-from training.models.backbones.normalize import Normalize
 from training.models.detector_protocol import Rois, image_size_hw, with_masks
 from training.models.detectors.box_coding import decode_boxes, encode_boxes
 from training.models.detectors.box_geometry import clip_boxes
@@ -69,7 +68,7 @@ class Pgexp(nn.Module):
     ) -> None:
         super().__init__()
         self.settings = settings
-        self.normalize = Normalize()
+        self.normalize = shared.normalize()
         self.backbone, self.fpn, self.detector = shared.backbone, shared.fpn, shared.detector
         self.pool = shared.pool
         self.mask_heads = heads

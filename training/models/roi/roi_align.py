@@ -1,11 +1,9 @@
-"""RoIAlign (He et al., ICCV 2017), aligned, 2 x 2 samples a cell; for mask targets adaptive.
+"""RoIAlign (He et al., ICCV 2017), 2 x 2 samples a cell; for mask targets adaptive.
 
 `RoiPooler.__call__` is static, exportable and plugin-free: a cell of a box is the weighted mean of
 4 x 4 rows of features, which are gathered from all levels at once. `RoiPooler.of_rois` does the
 same with torchvision's kernel, which is faster where gradients are needed. Both equal
-``torchvision.ops.roi_align(aligned=True, sampling_ratio=2)`` to rounding, boxes that leave the map
-included. (torchvision's own detectors use ``aligned=False``; its weights work here after some
-fine-tuning.)
+``torchvision.ops.roi_align(sampling_ratio=2)`` to rounding, boxes that leave the map included.
 """
 
 from __future__ import annotations
@@ -41,10 +39,13 @@ class RoiPooler:
     Attributes:
         first: number of the pyramid's first map, at stride 2 ** first.
         count: how many of the maps are pooled from.
+        aligned: a cell's centre lies half a cell after its border, as in Detectron2; False: on the
+            border, and boxes are at least a cell wide, as in torchvision's detectors.
     """
 
     first: int
     count: int
+    aligned: bool = True
 
     def __call__(self, levels: list[Tensor], boxes_xyxy: Tensor, *, cells: int) -> Tensor:
         """Pool equally many boxes of every image.
@@ -68,8 +69,8 @@ class RoiPooler:
         stride, height, width, start = torch.matmul(chosen, table).unbind(-1)  # [B, N] each
 
         x0, y0, x1, y1 = (boxes_xyxy / stride[..., None]).unbind(-1)
-        y, y_weight = _taps(y0, y1, height, cells)  # [B, N, cells, 4]
-        x, x_weight = _taps(x0, x1, width, cells)
+        y, y_weight = _taps(y0, y1, height, cells, aligned=self.aligned)  # [B, N, cells, 4]
+        x, x_weight = _taps(x0, x1, width, cells, aligned=self.aligned)
         row = start[..., None, None] + y * width[..., None, None]  # [B, N, cells, 4]
         index = row[:, :, :, None, :, None] + x[:, :, None, :, None, :]
         weight = y_weight[:, :, :, None, :, None] * x_weight[:, :, None, :, None, :]
@@ -96,7 +97,12 @@ class RoiPooler:
         for level, maps in enumerate(levels[: self.count], self.first):
             chosen = torch.nonzero(level_of == level)[:, 0]
             part = torchvision.ops.roi_align(
-                maps.float(), boxes[chosen], cells, 0.5**level, SAMPLES_PER_CELL, aligned=True
+                maps.float(),
+                boxes[chosen],
+                cells,
+                0.5**level,
+                SAMPLES_PER_CELL,
+                aligned=self.aligned,
             )
             pooled = pooled.index_put((chosen,), part)
         return pooled
@@ -115,7 +121,9 @@ def _level_table(levels: list[Tensor], first: int, device: torch.device) -> Tens
     return torch.tensor(table, device=device)
 
 
-def _taps(start: Tensor, end: Tensor, length: Tensor, cells: int) -> tuple[Tensor, Tensor]:
+def _taps(
+    start: Tensor, end: Tensor, length: Tensor, cells: int, *, aligned: bool
+) -> tuple[Tensor, Tensor]:
     """Return where along one axis the values of a cell's mean lie, and their weights.
 
     Args:
@@ -123,14 +131,18 @@ def _taps(start: Tensor, end: Tensor, length: Tensor, cells: int) -> tuple[Tenso
         end: [...] where they end.
         length: [...] number of values.
         cells: number of parts of an interval.
+        aligned: see `RoiPooler`.
 
     Returns:
         Indices and weights, each [..., cells, 4] float32: 2 samples a cell, 2 values a sample.
     """
     samples = cells * SAMPLES_PER_CELL
     fraction = (torch.arange(samples, dtype=start.dtype, device=start.device) + 0.5) / samples
-    # `aligned`: value i sits at coordinate i of the axis, half a cell after its left border.
-    position = start[..., None] + (end - start)[..., None] * fraction - 0.5
+    if aligned:
+        # Value i sits at coordinate i of the axis, half a cell after its left border.
+        position = start[..., None] + (end - start)[..., None] * fraction - 0.5
+    else:
+        position = start[..., None] + (end - start).clamp(min=1.0)[..., None] * fraction
     last = (length - 1)[..., None]
     # A sample more than one value outside the axis counts as 0, others take the border's value.
     inside = ((position >= -1) & (position <= last + 1)).to(start.dtype)

@@ -5,6 +5,7 @@ from safetensors.torch import save_file
 
 from amodal_perception.errors import ModelFileError
 from training.loop.initial_weights import start_from
+from training.models.backbones import pretrained_weights
 from training.models.mask_rcnn import (
     MaskRcnnSettings,
 )
@@ -63,6 +64,48 @@ def test_proposals_are_torchvisions(coco_mask_rcnn, tmp_path):
     for level, expected in zip(judged, logits):
         expected = expected.permute(0, 2, 3, 1).flatten(1)
         torch.testing.assert_close(level.logits, expected, atol=1e-3, rtol=1e-3)
+
+
+@pytest.fixture
+def coco_layers(tmp_path):
+    """The class layers of a file of COCO, each value the number of its slot."""
+    slot = torch.arange(91.0)
+    theirs = {
+        "box_predictor.cls_score.bias": slot,
+        "box_predictor.cls_score.weight": slot[:, None].repeat(1, 3),
+        "box_predictor.bbox_pred.bias": slot.repeat_interleave(4),
+        "box_predictor.bbox_pred.weight": slot.repeat_interleave(4)[:, None].repeat(1, 3),
+        "mask_predictor.mask_fcn_logits.bias": slot,
+        "mask_predictor.mask_fcn_logits.weight": slot.view(-1, 1, 1, 1).repeat(1, 2, 1, 1),
+    }
+    torch.save({f"roi_heads.{k}": v for k, v in theirs.items()}, tmp_path / "coco.pth")
+    return tmp_path / "coco.pth"
+
+
+def test_class_layers_of_coco_are_taken_by_name(coco_layers):
+    dog, person, toothbrush = 18, 1, 90
+    read = pretrained_weights.read(coco_layers, ("dog", "person", "toothbrush"), 4)
+    assert read["detector.classes.bias"].tolist() == [0, dog, person, toothbrush]
+    boxes = [n for n in (0, dog, person, toothbrush) for _ in range(4)]
+    assert read["detector.boxes.bias"].tolist() == boxes
+    assert read["mask_heads.visible.logits.bias"].tolist() == [dog, person, toothbrush]
+    for layer in ("detector.classes", "detector.boxes", "mask_heads.visible.logits"):
+        weight = read[layer + ".weight"].flatten(1)
+        assert torch.equal(weight, read[layer + ".bias"][:, None].expand_as(weight))
+    assert read["mask_heads.visible.logits.weight"].shape == (3, 2, 1, 1)
+
+
+def test_slots_of_no_class_of_the_data_follow_where_there_is_room(coco_layers):
+    read = pretrained_weights.read(coco_layers, ("dog", "person"), 91)
+    slots = read["detector.classes.bias"].tolist()
+    assert slots[:3] == [0, 18, 1]
+    assert slots[3:] == [n for n in range(2, 91) if n != 18]
+    assert len(read["detector.boxes.bias"]) == 4 * 3
+
+
+@pytest.mark.parametrize("name", ["mug", "N/A", "__background__"])
+def test_class_that_coco_does_not_have_leaves_all_class_layers_out(coco_layers, name):
+    assert pretrained_weights.read(coco_layers, ("dog", name), 3) == {}
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])

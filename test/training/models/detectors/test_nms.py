@@ -29,6 +29,16 @@ def test_equals_greedy_suppression_on_many_random_sets(iou_threshold):
     assert removed > 300 * 20
 
 
+def test_equals_greedy_suppression_of_thousands_of_boxes_class_by_class():
+    for seed in range(5):
+        boxes, scores = random_set(seed, 2000)
+        labels = torch.randint(5, (2000,), generator=torch.Generator().manual_seed(seed))
+        keep = matrix_nms(boxes[None], iou_threshold=0.5, labels=labels[None])[0]
+        greedy = batched_nms(boxes, scores, labels, 0.5)
+        assert sorted(greedy.tolist()) == torch.nonzero(keep)[:, 0].tolist()
+        assert 50 < len(greedy) < 1000
+
+
 @pytest.mark.parametrize("length", [2, ITERATIONS, ITERATIONS + 1])
 def test_chain_of_boxes_that_each_overlap_the_next_alternates(length):
     x = torch.arange(float(length)) * 4

@@ -6,17 +6,25 @@ from helpers.small_networks import IMAGE_HW, batch_of, levels_of
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.image_list import ImageList
 
-from training.models.detectors.rpn import RegionProposalNetwork, grid_anchors
+from training.models.detectors.rpn import RegionProposalNetwork
 
 
-def test_anchors_are_torchvisions():
-    # 64 divides the image, so that torchvision's strides, image size by map size, are ours.
-    maps = [torch.zeros(1, 1, 128 // s, 192 // s) for s in (4, 8, 16, 32, 64)]
+@pytest.mark.parametrize(
+    ("conventions", "size_hw"),
+    [
+        ("detectron2", (128, 192)),  # multiples of 64, where both agree
+        ("torchvision", (128, 192)),
+        ("torchvision", (288, 352)),  # 5 x 6 cells of P6, 57 and 58 pixels apart
+    ],
+)
+def test_anchors_are_torchvisions(conventions, size_hw):
+    height, width = size_hw
+    maps = [torch.zeros(1, 8, -(-height // s), -(-width // s)) for s in (4, 8, 16, 32, 64)]
     sizes, ratios = ((32,), (64,), (128,), (256,), (512,)), ((0.5, 1.0, 2.0),) * 5
-    images = ImageList(torch.zeros(1, 3, 128, 192), [(128, 192)])
+    images = ImageList(torch.zeros(1, 3, *size_hw), [size_hw])
     (theirs,) = AnchorGenerator(sizes, ratios)(images, maps)
-    ours = torch.cat([grid_anchors(m, s) for m, s in zip(maps, (4, 8, 16, 32, 64))])
-    torch.testing.assert_close(ours, theirs)
+    found = RegionProposalNetwork(8, conventions=conventions)(maps)
+    torch.testing.assert_close(torch.cat([level.boxes_xyxy for level in found]), theirs)
 
 
 def test_static_proposals_are_those_of_training():
@@ -25,10 +33,12 @@ def test_static_proposals_are_those_of_training():
     torch.nn.init.normal_(rpn.objectness.weight, std=0.3)
     torch.nn.init.normal_(rpn.deltas.weight, std=0.05)
     judged = rpn(levels_of(2, 5, 16))
-    static = rpn.propose(judged, IMAGE_HW, 30)
-    free = rpn.propose_for_training(judged, IMAGE_HW, 30)
-    for a, b in zip(static, free):
-        torch.testing.assert_close(a, b)
+    for count in (30, 1000):  # 1000: more than there are, so that suppressed boxes fill it up
+        static, kept = rpn.propose(judged, IMAGE_HW, count)
+        free = rpn.propose_for_training(judged, IMAGE_HW, count)
+        for boxes, is_proposal, expected in zip(static, kept, free):
+            torch.testing.assert_close(boxes[is_proposal > 0], expected)
+            assert (is_proposal == 0).any() == (count == 1000)
 
 
 def test_rpn_losses_by_hand():

@@ -19,14 +19,18 @@ def with_image_index(boxes: torch.Tensor) -> torch.Tensor:
     return torch.cat([index, boxes], -1).flatten(0, 1)
 
 
+@pytest.mark.parametrize("aligned", [True, False])
 @pytest.mark.parametrize("level", [2, 3, 5])
-def test_equals_torchvision_on_one_level(level):
+def test_equals_torchvision_on_one_level(level, aligned):
     stride = 2**level
     features = torch.randn(2, 5, 20, 30, generator=torch.Generator().manual_seed(1))
     boxes = random_boxes(40, 25.0 * stride)
-    ours = RoiPooler(first=level, count=1)([features], boxes, cells=14)
-    theirs = reference(features, with_image_index(boxes), 14, 1 / stride, 2, aligned=True)
-    torch.testing.assert_close(ours, theirs, atol=2e-5, rtol=0)
+    boxes[:, :5, 2:] = boxes[:, :5, :2] + 0.3 * stride  # less than a cell
+    pool = RoiPooler(first=level, count=1, aligned=aligned)
+    theirs = reference(features, with_image_index(boxes), 14, 1 / stride, 2, aligned=aligned)
+    torch.testing.assert_close(pool([features], boxes, cells=14), theirs, atol=2e-5, rtol=0)
+    rois = Rois(boxes.flatten(0, 1), torch.arange(2).repeat_interleave(40), torch.zeros(80))
+    torch.testing.assert_close(pool.of_rois([features], rois, cells=14), theirs)
 
 
 def test_every_box_is_pooled_from_the_level_of_its_size():
