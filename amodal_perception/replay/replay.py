@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -16,18 +17,24 @@ from amodal_perception.storage.bag_files import choose_topic
 from amodal_perception.storage.bag_frames import read_frames
 
 
-def replay(bag: Path, pipeline: Pipeline, topic: str | None = None) -> Iterator[ReplayedFrame]:
+def replay(
+    bag: Path,
+    pipeline: Pipeline,
+    topic: str | None = None,
+    losses: Counter[str] | None = None,
+) -> Iterator[ReplayedFrame]:
     """Run the pipeline on every frame of a bag, in order, none dropped.
 
     Args:
         bag: rosbag2 folder or file.
         pipeline: a loaded model.
         topic: image topic; None chooses, see `bag_files.choose_topic`.
+        losses: counts the messages that are no image, by cause.
 
     Raises:
         BagError: see `bag_frames.read_frames`.
     """
-    for frame in read_frames(bag, topic):
+    for frame in read_frames(bag, topic, losses):
         started = time.perf_counter()
         scene = pipeline(frame)
         yield ReplayedFrame(frame, scene, (time.perf_counter() - started) * 1e3)
@@ -63,7 +70,8 @@ def replay_bag(
     """
     chosen = choose_topic(bag, topic)
     truth = read_stamped_truth(truth_path, chosen.name) if truth_path else None
-    frames = with_callback(replay(bag, pipeline, chosen.name), on_frame)
+    losses: Counter[str] = Counter()
+    frames = with_callback(replay(bag, pipeline, chosen.name, losses), on_frame)
     metadata = pipeline.runtime.metadata
     return write_run(
         out_dir,
@@ -73,6 +81,7 @@ def replay_bag(
         truth=truth,
         is_measured=is_measured,
         sent=chosen.message_count,
+        losses=losses,
         about={"bag": str(bag), "topic": chosen.name} | (about or {}),
         options=options,
     )
