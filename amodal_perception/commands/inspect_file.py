@@ -14,7 +14,7 @@ from amodal_perception.runtime import ModelMetadata, load_runtime
 from amodal_perception.runtime.tensorrt.cache import check_engine
 from amodal_perception.runtime.tensorrt.manifest import read_trusted
 from amodal_perception.storage import amodal_coco
-from amodal_perception.storage.bag_files import image_topics
+from amodal_perception.storage.bag_files import PART_SUFFIXES, ROS1_SUFFIX, image_topics
 from amodal_perception.storage.memory_bank import TABLE
 
 DATASET_FILE = "annotations.json"
@@ -65,7 +65,7 @@ def describe(path: Path) -> dict[str, object]:
         return describe_bank(path)
     if path.suffix == ".json" or (path / DATASET_FILE).is_file():
         return _describe_dataset(_dataset_file(path))
-    if path.is_dir() or path.suffix in (".mcap", ".db3"):
+    if path.is_dir() or path.name.endswith((*PART_SUFFIXES, ROS1_SUFFIX)):
         return _describe_bag(path)
     raise AmodalError(f"{path}: neither a model (.onnx), a bag, nor an amodal COCO file (.json)")
 
