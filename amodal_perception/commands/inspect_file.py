@@ -15,10 +15,9 @@ from amodal_perception.runtime import ModelMetadata, load_runtime
 from amodal_perception.runtime.tensorrt.cache import check_engine
 from amodal_perception.runtime.tensorrt.manifest import read_trusted
 from amodal_perception.storage import amodal_coco
-from amodal_perception.storage.bag_files import PART_SUFFIXES, image_topics
+from amodal_perception.storage.bag_files import PART_SUFFIXES, ROS1_SUFFIX, image_topics
 from amodal_perception.storage.memory_bank import TABLE
 
-"""The file of a data set that is a folder, as training reads them."""
 BAR_WIDTH = 40
 
 
@@ -67,7 +66,7 @@ def describe(path: Path) -> dict[str, object]:
         return _describe_dataset(path)
     if path.is_dir():
         _check_is_bag(path)
-    if path.is_dir() or path.suffix in (".mcap", ".db3"):
+    if path.is_dir() or path.name.endswith((*PART_SUFFIXES, ROS1_SUFFIX)):
         return _describe_bag(path)
     raise AmodalError(f"{path}: neither a model (.onnx), a bag, nor an amodal COCO file (.json)")
 
@@ -79,7 +78,9 @@ def _is_dataset(path: Path) -> bool:
 def _check_is_bag(folder: Path) -> None:
     """Raise AmodalError, with what a folder seems to be, unless it may be a bag."""
     names = [path.name for path in folder.iterdir()]
-    if any(name == "metadata.yaml" or name.endswith(PART_SUFFIXES) for name in names):
+    if any(
+        name == "metadata.yaml" or name.endswith((*PART_SUFFIXES, ROS1_SUFFIX)) for name in names
+    ):
         return
     what = "holds no bag (metadata.yaml, *.mcap, *.db3) and no data set (annotations.json)"
     if "config.json" in names and "checkpoints" in names:

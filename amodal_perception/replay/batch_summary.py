@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -85,6 +86,9 @@ def summarise_runs(
             name: sum(summary[name] for summary in summaries)
             for name in ("frames_sent", "frames_processed", "frames_dropped", "frames_undecodable")
         },
+        "undecodable_by_cause": dict(
+            sorted(sum((Counter(s["undecodable_by_cause"]) for s in summaries), Counter()).items())
+        ),
         "latency_ms": _percentiles(tables, "latency_ms"),
         "stages_ms": {stage: _percentiles(tables, f"{stage}_ms") for stage in stages},
         **{name: _weighted([(s[name], n) for s, n in zip(summaries, seen)]) for name in MEANS},

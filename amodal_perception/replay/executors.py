@@ -22,6 +22,10 @@ from amodal_perception.processes import end_with_parent
 from amodal_perception.replay.jobs import Job, Outcome, Runner, replay_job, run_or_reuse
 
 POLL_S = 0.2
+KILLED = (
+    "the process that did it was killed, most likely for want of memory; the same command goes on "
+    "with what is left, and --workers says how many processes there may be"
+)
 
 
 def run_serial(jobs: Sequence[Job], run: Runner) -> Iterator[Outcome]:
@@ -42,8 +46,8 @@ def run_on_cores(jobs: Sequence[Job], workers: int = 0) -> Iterator[Outcome]:
         workers: number of processes, which share the cores; 0: one for each core. A single one,
             or a single job, runs in this process.
 
-    Raises:
-        AmodalError: a process was killed, most likely for want of memory.
+    Yields:
+        One outcome for each job; an error for a job whose process is killed.
     """
     cores = len(os.sched_getaffinity(0))
     workers = min(workers or cores, len(jobs))
@@ -51,28 +55,40 @@ def run_on_cores(jobs: Sequence[Job], workers: int = 0) -> Iterator[Outcome]:
         yield from run_serial(jobs, replay_job)
         return
     jobs = _with_threads(jobs, max(cores // workers, 1))
+    with _progress(jobs) as bar:
+        unfinished = list(jobs)
+        for outcome in _run_in_pool(unfinished, workers, bar):
+            unfinished.remove(outcome.job)
+            yield outcome
+        # A process was killed, and its pool with it. Whose fault it was shows when they are alone.
+        for job in unfinished:
+            alone = list(_run_in_pool([job], 1, bar))
+            yield alone[0] if alone else Outcome(job, None, f"{job.bag}: {job.topic}: {KILLED}")
+
+
+def _run_in_pool(jobs: Sequence[Job], workers: int, bar: tqdm) -> Iterator[Outcome]:
+    """Do the jobs in processes; ends early, with some missing, where one of them is killed."""
     # Spawned, not forked: engines have threads, and threads do not survive a fork.
     context = multiprocessing.get_context("spawn")
     frames = context.Value("q", 0)
+    before = bar.n
     reader, lifeline = context.Pipe(duplex=False)
     pool = concurrent.futures.ProcessPoolExecutor(
         workers, mp_context=context, initializer=_begin_worker, initargs=(frames, reader)
     )
     try:
         pending = {pool.submit(_run_counting_frames, job) for job in jobs}
-        with _progress(jobs) as bar:
-            while pending:
-                done, pending = concurrent.futures.wait(
-                    pending, POLL_S, concurrent.futures.FIRST_COMPLETED
-                )
-                bar.update(frames.value - bar.n)
-                yield from (future.result() for future in done)
+        while pending:
+            done, pending = concurrent.futures.wait(
+                pending, POLL_S, concurrent.futures.FIRST_COMPLETED
+            )
+            bar.update(before + frames.value - bar.n)
+            yield from (
+                f.result() for f in done if not isinstance(f.exception(), BrokenProcessPool)
+            )
         pool.shutdown()
-    except BrokenProcessPool:
-        raise AmodalError(
-            "a worker process was killed, most likely for want of memory; the same command goes "
-            "on where it stopped, and --workers says how many there may be"
-        ) from None
+    except BrokenProcessPool:  # by a process that was killed while jobs were handed out
+        return
     finally:
         lifeline.close()
         pool.shutdown(cancel_futures=True)
@@ -91,7 +107,7 @@ def run_on_ray(jobs: Sequence[Job], address: str) -> Iterator[Outcome]:
 
     Raises:
         ConfigError: Ray is not installed, or no cluster at the address lets us in.
-        AmodalError: a task was lost.
+        AmodalError: the cluster was lost.
     """
     try:
         ray = importlib.import_module("ray")
@@ -112,9 +128,13 @@ def run_on_ray(jobs: Sequence[Job], address: str) -> Iterator[Outcome]:
                 for reference in done:
                     job = job_of[reference]
                     bar.update(job.message_count)
-                    yield replace(ray.get(reference), job=job)
+                    try:
+                        yield replace(ray.get(reference), job=job)
+                    except ray.exceptions.RayError as error:
+                        reason = str(error).strip().splitlines()[0]
+                        yield Outcome(job, None, f"{job.bag}: {job.topic}: Ray lost it: {reason}")
     except ray.exceptions.RayError as error:
-        raise AmodalError(f"Ray lost a task: {str(error).strip().splitlines()[0]}") from None
+        raise AmodalError(f"lost the Ray cluster: {str(error).strip().splitlines()[0]}") from None
     finally:
         ray.shutdown()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -21,6 +22,8 @@ from amodal_perception.storage.amodal_coco import Json
 from amodal_perception.storage.bag_depth import ANY_DEPTH, DepthOptions
 from amodal_perception.storage.bag_files import bag_name, camera_topics, find_bags, storage_files
 from amodal_perception.storage.scene_bags import NAMESPACE
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -133,30 +136,37 @@ def list_jobs(
     Raises:
         BagError: no bags, or the only one cannot be read.
         ModelFileError: the model cannot be used.
-        DatasetError: the truth does not name the topics of a bag with several cameras.
+        DatasetError: the truth cannot be read, or does not name the topics of the only bag, which
+            has several cameras.
     """
     load_runtime(model.path)  # better now than in every job
-    found = [
-        (Path(path), bag)
-        for path in paths
-        for bag in find_bags(path)
-        if bag == Path(path) or not _is_result(bag)
-    ]
-    names = _unique_names([_name_in(root, bag) for root, bag in found])
-    jobs: list[Job] = []
+    found: list[tuple[Path, Path]] = []
     errors: dict[str, str] = {}
+    for path in map(Path, paths):
+        try:
+            bags = find_bags(path)
+        except (BagError, OSError) as error:
+            if len(paths) == 1:
+                raise
+            errors[str(path)] = str(error)
+            continue
+        found += [(path, bag) for bag in bags if bag == path or not _is_result(bag)]
+    names = _unique_names([_name_in(root, bag) for root, bag in found])
+    if truth_path is not None and not truth_path.is_dir():
+        amodal_coco.read(truth_path)  # the truth of all bags: better now than in every job
+    jobs: list[Job] = []
     for (_, bag), name in zip(found, names):
         try:
             cameras = camera_topics(bag, topics)
-        except BagError as error:
-            if len(found) == 1:
+            truth = _truth_of(truth_path, bag)
+            if len(cameras) > 1 and truth:
+                _check_topics_named(truth)
+        except (AmodalError, OSError) as error:
+            if len(found) == 1 and not errors:
                 raise
             errors[str(bag)] = str(error)
             continue
         several = len(cameras) > 1
-        truth = _truth_of(truth_path, bag)
-        if several and truth:
-            _check_topics_named(truth)
         camera_names = _unique_names([_camera_name(camera.name) for camera in cameras])
         for camera, camera_name in zip(cameras, camera_names):
             inside = camera_name if several else Path()
@@ -190,8 +200,18 @@ def run_or_reuse(job: Job, run: Runner, on_frame: Callable[[], None]) -> Outcome
     except AmodalError as error:
         return Outcome(job, None, str(error))
     except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
+        where = f"{error.filename}: " if error.filename else f"{job.bag}: "
         return Outcome(job, None, f"{where}{error.strerror or error}")
+    except Exception as error:
+        # A fault of ours, or of a library: it costs this run, not those after it.
+        logger.debug("%s, %s", job.bag, job.topic, exc_info=True)
+        return Outcome(job, None, unexpected_error(job, error))
+
+
+def unexpected_error(job: Job, error: BaseException) -> str:
+    """Describe in one line an error that nobody foresaw."""
+    reason = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(": ")
+    return f"{job.bag}: {job.topic} could not be replayed ({reason}); please report this"
 
 
 def replay_job(job: Job, on_frame: Callable[[], None]) -> Json:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
@@ -28,6 +29,7 @@ def replay(
     pipeline: Pipeline,
     topic: str | None = None,
     depth: DepthOfFrames | None = None,
+    losses: Counter[str] | None = None,
 ) -> Iterator[ReplayedFrame]:
     """Run the pipeline on every frame of a bag, in order, none dropped.
 
@@ -36,11 +38,12 @@ def replay(
         pipeline: a loaded model.
         topic: image topic; None chooses, see `bag_files.choose_topic`.
         depth: of the same frames; objects are then ordered by it too.
+        losses: counts the messages that are no image, by cause.
 
     Raises:
         BagError: see `bag_frames.read_frames`.
     """
-    for frame in read_frames(bag, topic):
+    for frame in read_frames(bag, topic, losses):
         started = time.perf_counter()
         scene = pipeline(frame, partial(depth.of, frame) if depth else None)
         yield ReplayedFrame(frame, scene, (time.perf_counter() - started) * 1e3)
@@ -80,7 +83,8 @@ def replay_bag(
     truth = read_stamped_truth(truth_path, chosen.name) if truth_path else None
     depth_topic = find_depth_topic(bag, chosen.name, depth)
     depths = DepthOfFrames(bag, depth_topic, depth) if depth_topic else None
-    frames = with_callback(replay(bag, pipeline, chosen.name, depths), on_frame)
+    losses: Counter[str] = Counter()
+    frames = with_callback(replay(bag, pipeline, chosen.name, depths, losses), on_frame)
     metadata = pipeline.runtime.metadata
     return write_run(
         out_dir,
@@ -90,6 +94,7 @@ def replay_bag(
         truth=truth,
         is_measured=is_measured,
         sent=chosen.message_count,
+        losses=losses,
         about={"bag": str(bag), "topic": chosen.name}
         | ({"depth_topic": depth_topic} if depth_topic else {})
         | (about or {}),

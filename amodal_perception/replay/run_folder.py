@@ -9,7 +9,7 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -93,6 +93,7 @@ class RunOptions:
 
 
 DEFAULTS = RunOptions()
+NO_LOSSES: Mapping[str, int] = {}
 
 
 def write_run(
@@ -104,6 +105,7 @@ def write_run(
     truth: AmodalCoco | None = None,
     is_measured: bool = True,
     sent: int = 0,
+    losses: Mapping[str, int] = NO_LOSSES,
     about: Json | None = None,
     options: RunOptions = DEFAULTS,
 ) -> Json:
@@ -120,6 +122,7 @@ def write_run(
         truth: images with ``stamp_ns``; frames without truth are not measured.
         is_measured: whether the truth must be about some of the frames; else it may.
         sent: number of frames sent, where it is more than `frames`: the rest was no picture.
+        losses: messages that were no picture, by cause; may be filled while the frames are taken.
         about: more entries for the summary; may be filled while the frames are taken.
         options: what is left out.
 
@@ -138,7 +141,7 @@ def write_run(
                 categories=amodal_coco.categories_of(class_names),
                 info={"predictions": SCENE, "model_id": model_id},
             )
-        summary = run.summary(model_id, sent) | (about or {})
+        summary = run.summary(model_id, sent, losses) | (about or {})
         evaluation = None
         if truth is not None:
             common = common_frames(truth, amodal_coco.read(folder / "predictions.json"))
@@ -232,9 +235,9 @@ class _Run:
             for row in self.rows
         ]
 
-    def summary(self, model_id: str, sent: int) -> Json:
+    def summary(self, model_id: str, sent: int, losses: Mapping[str, int]) -> Json:
         """Return the run's figures, as ``summary.json`` has them."""
-        sent = max(sent, len(self.rows))
+        sent = max(sent, len(self.rows) + sum(losses.values()))
         seen = [row for row in self.rows if not row.is_dropped]
         stages_ms: dict[str, list[float]] = {}
         for row in seen:
@@ -247,6 +250,7 @@ class _Run:
             "frames_processed": len(seen),
             "frames_dropped": sent - len(seen),
             "frames_undecodable": sent - len(self.rows),
+            "undecodable_by_cause": dict(sorted(losses.items())),
             "latency_ms": percentiles([r.latency_ms for r in seen if r.latency_ms is not None]),
             "stages_ms": {name: percentiles(ms) for name, ms in stages_ms.items()},
             "instances_mean": round(sum(row.instances or 0 for row in seen) / count, 3),

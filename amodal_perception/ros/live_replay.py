@@ -13,6 +13,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass
@@ -201,7 +202,8 @@ def replay_live(
             )
         scene_of = player.scenes()
         model_id, class_names = _model_of(metadata, scene_of, list(player.received_s))
-        frames = _replayed(player, scene_of, job)
+        losses: Counter[str] = Counter()
+        frames = _replayed(player, scene_of, job, losses)
         return write_run(
             job.out_dir,
             tqdm(frames, "report", topic.message_count, unit="frame", delay=2, leave=False),
@@ -210,6 +212,7 @@ def replay_live(
             truth=truth,
             is_measured=job.is_only,
             sent=len(player.sent),
+            losses=losses,
             about={
                 "bag": str(job.bag),
                 "topic": topic.name,
@@ -297,10 +300,13 @@ def rclpy_context(is_alone: bool) -> Iterator[None]:
 
 
 def _replayed(
-    player: Player, scene_of: Callable[[int], Scene | None], job: Job
+    player: Player,
+    scene_of: Callable[[int], Scene | None],
+    job: Job,
+    losses: Counter[str],
 ) -> Iterator[ReplayedFrame]:
     """Match scenes to the bag's images by their stamps."""
-    for frame in read_frames(job.bag, job.topic):
+    for frame in read_frames(job.bag, job.topic, losses):
         scene = scene_of(frame.stamp_ns)
         if scene is None:
             yield ReplayedFrame(frame, None, None)

@@ -11,22 +11,25 @@ import logging
 import re
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 import zstandard
-from rosbags.rosbag2 import Reader
 from rosbags.typesys import Stores, get_typestore
 from rosbags.typesys.store import Typestore
 
 from amodal_perception.errors import BagError, ImageError
+from amodal_perception.storage.mcap_part import McapPart, ros1_error
+from amodal_perception.storage.recorded_channel import RecordedChannel
+from amodal_perception.storage.sqlite_part import SqlitePart, unmerged_logs
 
 logger = logging.getLogger(__name__)
-IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
+Part = McapPart | SqlitePart
 COMPRESSED_SUFFIX = "/compressed"
+ROS1_SUFFIX = ".bag"
 PART_SUFFIXES = (".mcap", ".db3", ".mcap.zstd", ".db3.zstd")
 # The ends of a part's name: its number, counted from 0, and the kind of storage.
 PART_NUMBER = re.compile(r"_\d+$")
@@ -44,7 +47,7 @@ class ImageTopic:
 
     Attributes:
         name: the topic.
-        msgtype: one of `IMAGE_TYPES`.
+        msgtype: one of `recorded_channel.IMAGE_TYPES`.
         message_count: messages in the parts that are there.
         encoding: ``encoding`` or ``format`` of the first message; empty without a message.
     """
@@ -80,6 +83,9 @@ def find_bags(path: str | Path) -> list[Path]:
         part_paths(path)  # raises where it is no bag
         return [path]
     found = _bags_below(path)
+    ros1 = sorted(path.rglob(f"*{ROS1_SUFFIX}"))
+    if not found and ros1:
+        raise ros1_error(ros1[0])
     if not found:
         raise BagError(f"{path}: no bags here (folders with metadata.yaml, *.mcap or *.db3)")
     return found
@@ -91,12 +97,13 @@ def bag_name(path: str | Path) -> str:
 
 
 def storage_files(path: str | Path) -> list[Path]:
-    """List the files of a bag that are there, in the order of recording.
+    """List the files of a bag that are there, in the order of recording, logs after their part.
 
     Raises:
         BagError: no such bag.
     """
-    return part_paths(Path(path))[0]
+    parts = part_paths(Path(path))[0]
+    return [file for part in parts for file in (part, *unmerged_logs(part))]
 
 
 def image_topics(path: str | Path) -> list[ImageTopic]:
@@ -175,73 +182,132 @@ def _topics(parts: list[Path]) -> tuple[list[ImageTopic], list[str]]:
     """Return image topics over all parts, and names of the other topics, both sorted."""
     images: dict[str, ImageTopic] = {}
     others: set[str] = set()
-    for part in parts:
-        with reading_part(part) as reader:
-            for connection in reader.connections:
-                name, msgtype = connection.topic, full_type_name(connection.msgtype)
-                if msgtype not in IMAGE_TYPES:
-                    others.add(name)
+    for path in parts:
+        with reading_part(path) as part:
+            for channel in part.channels:
+                name = channel.topic
+                if not channel.is_image:
+                    others.add(f"{name} ({channel.msgtype or channel.message_encoding})")
                     continue
-                known = images.get(name, ImageTopic(name, msgtype, 0, ""))
+                known = images.get(name, ImageTopic(name, channel.msgtype, 0, ""))
                 images[name] = ImageTopic(
                     name,
                     known.msgtype,
-                    known.message_count + connection.msgcount,
-                    known.encoding or _first_encoding(reader, name),
+                    known.message_count + channel.message_count,
+                    known.encoding or _first_encoding(part, name),
                 )
     return [images[name] for name in sorted(images)], sorted(others)
 
 
-def _first_encoding(reader: Reader, topic: str) -> str:
-    for _, message in read_messages(reader, topic):
+def _first_encoding(part: Part, topic: str) -> str:
+    """Read the encoding of the first message that can be read."""
+    typestore = get_typestore(Stores.ROS2_JAZZY)
+    for channel, _, cdr in read_serialised_messages(part, topic):
+        try:
+            message: Any = typestore.deserialize_cdr(cdr, channel.msgtype)
+        except Exception:  # reported where the frames are read
+            continue
         return str(message.encoding if hasattr(message, "encoding") else message.format)
     return ""
-
-
-def full_type_name(msgtype: str) -> str:
-    """Some recorders write ``sensor_msgs/Image`` for ``sensor_msgs/msg/Image``."""
-    package, *_, name = msgtype.split("/")
-    return f"{package}/msg/{name}"
 
 
 def _bags_below(folder: Path) -> list[Path]:
     if (folder / "metadata.yaml").exists():
         return [folder]
     children = sorted(child for child in folder.iterdir() if not child.name.startswith("."))
-    parts = [child for child in children if child.is_file() and child.name.endswith(PART_SUFFIXES)]
+    parts = _without_packed_twins([child for child in children if _is_part(child)])
     names = {PART_NUMBER.sub("", bag_name(part)) for part in parts}
     bags = [folder] if len(parts) > 1 and len(names) == 1 else parts
+    for ros1 in (child for child in children if child.suffix == ROS1_SUFFIX and child.is_file()):
+        logger.warning("left out: %s", ros1_error(ros1))
     return bags + [bag for child in children if child.is_dir() for bag in _bags_below(child)]
 
 
+def _is_part(path: Path) -> bool:
+    """Tell whether a path is a storage file of a bag, by its name."""
+    return path.name.endswith(PART_SUFFIXES) and path.is_file()
+
+
 def part_paths(path: Path) -> tuple[list[Path], list[Path]]:
-    """Return the storage files of a bag that are there, and those that should be."""
+    """Return the storage files of a bag that are there, in order, and those that should be.
+
+    A part that was packed or unpacked since is found under its other name. Where parts are missing
+    and others are there that the metadata does not name, those were renamed. Parts whose number
+    follows those that are named belong to a recording that was interrupted.
+
+    Raises:
+        BagError: no such bag.
+    """
     if not path.exists():
         raise BagError(f"{path}: no such bag")
     if path.is_file():
         if path.name == "metadata.yaml":
             return part_paths(path.parent)
+        if path.suffix == ROS1_SUFFIX:
+            raise ros1_error(path)
         if not path.name.endswith(PART_SUFFIXES):
             raise BagError(
                 f"{path}: not a bag; expected a folder, or a file {', '.join(PART_SUFFIXES)}"
             )
         return [path], []
     metadata_path = path / "metadata.yaml"
+    found = _without_packed_twins([child for child in path.iterdir() if _is_part(child)])
+    found.sort(key=_recording_order)
+    missing: list[Path] = []
     if metadata_path.exists():
-        named = [path / Path(name).name for name in _named_parts(metadata_path)]
-        found = [part for part in named if part.is_file()]
-        missing = [part for part in named if not part.is_file()]
-    else:  # a recording that was interrupted: the metadata is written last
-        found = sorted(part for part in path.iterdir() if part.name.endswith(PART_SUFFIXES))
-        missing = []
+        names = _named_parts(metadata_path)
+        found, missing = _match_names([path / Path(name).name for name in names], found)
     if not found:
         expected = ", ".join(part.name for part in missing) or "*.mcap or *.db3"
         raise BagError(f"{path}: none of the bag's files is there (expected {expected})")
     return found, missing
 
 
+def _match_names(named: list[Path], present: list[Path]) -> tuple[list[Path], list[Path]]:
+    """Match the parts in the metadata with those that are there; return them, and the missing."""
+    twins = {part: _twin_there(part) for part in named}
+    found = [twin for twin in twins.values() if twin]
+    missing = [part for part, twin in twins.items() if not twin]
+    taken = {_unpacked_name(part) for part in found}
+    unnamed = [part for part in present if _unpacked_name(part) not in taken]
+    if not missing:
+        families = {_family(part) for part in found}
+        unnamed = [part for part in unnamed if _family(part) in families]
+    if not unnamed:
+        return found, missing
+    return sorted(found + unnamed, key=_recording_order), missing[len(unnamed) :]
+
+
+def _without_packed_twins(parts: list[Path]) -> list[Path]:
+    """Leave out packed files that lie beside their unpacked selves."""
+    names = {part.name for part in parts}
+    return [part for part in parts if part.suffix != ".zstd" or part.stem not in names]
+
+
+def _unpacked_name(part: Path) -> str:
+    return part.name.removesuffix(".zstd")
+
+
+def _family(part: Path) -> str:
+    """Name what the parts of one recording share."""
+    return PART_NUMBER.sub("", bag_name(part))
+
+
+def _twin_there(part: Path) -> Path | None:
+    """Return the part, or the same one packed or unpacked, whichever is there."""
+    unpacked = part.with_name(_unpacked_name(part))
+    candidates = (part, unpacked, unpacked.with_name(f"{unpacked.name}.zstd"))
+    return next((candidate for candidate in candidates if candidate.is_file()), None)
+
+
+def _recording_order(part: Path) -> tuple[str, int, str]:
+    """Sort by number: 10 comes after 9."""
+    number = PART_NUMBER.search(bag_name(part))
+    return _family(part), int(number.group()[1:]) if number else -1, part.name
+
+
 def present_parts(path: Path) -> list[Path]:
-    """Return the storage files that are there, and warn of those that are not."""
+    """Return the storage files that are there; warn of what the metadata says otherwise."""
     parts, missing = part_paths(path)
     if missing:
         logger.warning(
@@ -251,6 +317,14 @@ def present_parts(path: Path) -> list[Path]:
             len(missing) + len(parts),
             ", ".join(part.name for part in missing),
         )
+    metadata_path = path / "metadata.yaml"
+    if metadata_path.is_file():
+        named = {Path(name).name for name in _named_parts(metadata_path)}
+        others = [part.name for part in parts if part.name not in named]
+        if others:
+            logger.warning(
+                "%s: read although metadata.yaml does not name it: %s", path, ", ".join(others)
+            )
     return parts
 
 
@@ -267,42 +341,50 @@ def _named_parts(metadata_path: Path) -> list[str]:
 
 
 @contextmanager
-def reading_part(part: Path) -> Iterator[Reader]:
+def reading_part(path: Path) -> Iterator[Part]:
     """Open one storage file; report whatever goes wrong inside as a BagError that names it."""
     try:
-        with tempfile.TemporaryDirectory(prefix="amodal_bag_") as folder:
-            storage = part
-            if part.suffix == ".zstd":
-                storage = Path(folder) / part.stem
-                with part.open("rb") as packed, storage.open("wb") as unpacked:
+        with tempfile.TemporaryDirectory(prefix="amodal_bag_") as scratch:
+            storage = path
+            if path.suffix == ".zstd":
+                storage = Path(scratch) / path.stem
+                with path.open("rb") as packed, storage.open("wb") as unpacked:
                     zstandard.ZstdDecompressor().copy_stream(packed, unpacked)
-            with Reader(storage) as reader:
-                yield reader
+            part: Part
+            if storage.suffix == ".mcap":
+                part = McapPart(storage)
+            else:
+                part = SqlitePart(storage, Path(scratch))
+            with closing(part):
+                yield part
     except (BagError, ImageError):
         raise
     except Exception as error:
-        # Damaged bytes surface as any of a dozen exceptions: struct.error, AssertionError,
+        # Damaged bytes surface as any of a dozen exceptions: struct.error, ValueError,
         # zstandard.ZstdError, sqlite3.DatabaseError, KeyError, UnicodeDecodeError, ...
-        reason = f"{type(error).__name__}: {error}".rstrip(": ")
-        raise BagError(
-            f"{part}: cannot be read; damaged, cut short, or not a ROS 2 bag ({reason})"
-        ) from error
+        reason = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(": ")
+        raise BagError(f"{path}: cannot be read; damaged or cut short ({reason})") from error
 
 
 def read_messages(
-    reader: Reader, topic: str, typestore: Typestore | None = None
+    part: Part, topic: str, typestore: Typestore | None = None
 ) -> Iterator[tuple[int, Any]]:
     """Read one topic's messages with the time they were recorded at, nanoseconds."""
     typestore = typestore or get_typestore(Stores.ROS2_JAZZY)
-    for connection, record_ns, cdr in read_serialised_messages(reader, topic):
-        yield record_ns, typestore.deserialize_cdr(cdr, full_type_name(connection.msgtype))
+    for channel, record_ns, cdr in read_serialised_messages(part, topic):
+        yield record_ns, typestore.deserialize_cdr(cdr, channel.msgtype)
 
 
-def read_serialised_messages(reader: Reader, topic: str) -> Iterator[tuple[Any, int, bytes]]:
-    """Read one topic's messages as they were on the wire: (connection, time, bytes)."""
-    connections = [connection for connection in reader.connections if connection.topic == topic]
-    if not connections:  # an empty list would mean all topics
-        return
+def read_serialised_messages(
+    part: Part, topic: str
+) -> Iterator[tuple[RecordedChannel, int, bytes]]:
+    """Read one topic's messages as they were on the wire: (channel, time, bytes).
+
+    Of a topic with images the channels of other types, which another publisher may have, are left
+    out.
+    """
+    channels = [channel for channel in part.channels if channel.topic == topic]
+    channels = [channel for channel in channels if channel.is_image] or channels
     unpack = zstandard.ZstdDecompressor().decompress
-    for connection, record_ns, data in reader.messages(connections):
-        yield connection, record_ns, unpack(data) if data.startswith(ZSTD_MAGIC) else data
+    for channel, record_ns, data in part.messages(channels):
+        yield channel, record_ns, unpack(data) if data.startswith(ZSTD_MAGIC) else data

@@ -104,7 +104,8 @@ def read_scenes(path: str | Path) -> Iterator[Scene]:
     found = False
     for part in part_paths(path)[0]:
         with reading_part(part) as reader:
-            for topic in [c.topic for c in reader.connections if c.msgtype == SCENE_TYPE]:
+            topics = [c.topic for c in reader.channels if c.msgtype == SCENE_TYPE]
+            for topic in dict.fromkeys(topics):
                 found = True
                 for _, message in read_messages(reader, topic, typestore):
                     yield msg_to_scene(message)

@@ -2,9 +2,12 @@
 
 import re
 
+import numpy as np
 import pytest
+from helpers.bag_writing import image_message, write_bag
 from helpers.paths import SAMPLE_BAG
 from helpers.stacks import WIDE, write_chain, write_stacks
+from rosbags.rosbag2 import CompressionMode
 
 from amodal_perception.cli import main
 from amodal_perception.commands.inspect_file import describe
@@ -92,6 +95,16 @@ def test_a_folder_of_another_kind_is_called_what_it_is(tmp_path, capsys, names, 
         (tmp_path / name).touch()
     assert main(["inspect", str(tmp_path)]) == 1
     assert message in capsys.readouterr().err
+
+
+def test_a_packed_part_and_a_ros1_recording_are_bags(tmp_path, capsys):
+    image = image_message(np.zeros((6, 8, 3), np.uint8), 10**9)
+    bag = write_bag(tmp_path / "bag", {"/eye": [image]}, compression=CompressionMode.FILE)
+    assert main(["inspect", str(bag / "bag.mcap.zstd")]) == 0
+    assert "1 x sensor_msgs/msg/Image (rgb8)" in capsys.readouterr().out
+    (tmp_path / "old.bag").write_bytes(b"#ROSBAG V2.0\n")
+    assert main(["inspect", str(tmp_path / "old.bag")]) == 1
+    assert "a ROS 1 recording" in capsys.readouterr().err
 
 
 def test_inspect_tells_of_an_engine(model, tmp_path):

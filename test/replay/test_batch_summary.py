@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import json
+import tempfile
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.replays import RUNS, replay, summary_of
+from helpers.bag_writing import STORE, image_message
+from helpers.paths import SHARED_DATA
+from helpers.replays import RUNS, SIZE_HW, replay, summary_of
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from rosbags.rosbag2 import StoragePlugin, Writer
 
 from amodal_perception.replay.batch_summary import pool_files
 from amodal_perception.storage import amodal_coco
+
+TRIALS = SHARED_DATA / "trials"
+IMAGE = "sensor_msgs/msg/Image"
 
 
 def test_one_summary_over_all_on_all_cores(tmp_path, bags, model, capsys):
@@ -64,6 +75,57 @@ def test_truth_of_every_bag_is_measured_at_once(tmp_path, bags, model):
     assert [row["AP"] is not None for row in summary["runs"]] == [False, True, True, True]
     assert summary["metrics"]["coco.amodal_mask.AP"] == pytest.approx(1)
     assert summary["metrics"]["matched.instances.recall"] == 1
+
+
+STAMPS = st.one_of(
+    st.integers(1, 2**31 - 1), st.integers(-(2**31), 0), st.sampled_from([-5, -1, 0])
+)
+
+
+@given(
+    seconds=st.lists(STAMPS, min_size=1, max_size=3),
+    nanoseconds=st.sampled_from([0, 999_999_999, 10**9, 2**32 - 1]),
+)
+@settings(
+    max_examples=8,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@example(seconds=[10, -5, 11], nanoseconds=0)
+def test_no_stamp_ends_a_batch(tmp_path, bags, model, seconds, nanoseconds):
+    folder = Path(tempfile.mkdtemp(dir=tmp_path))
+    messages = []
+    for sec in seconds:
+        message = image_message(np.zeros((*SIZE_HW, 3), np.uint8), 10**9)
+        stamp = replace(message.header.stamp, sec=sec, nanosec=nanoseconds)
+        messages.append(replace(message, header=replace(message.header, stamp=stamp)))
+    writer = Writer(folder / "bad", version=9, storage_plugin=StoragePlugin.MCAP)
+    with writer:
+        connection = writer.add_connection("/eye", IMAGE, typestore=STORE)
+        for i, message in enumerate(messages):
+            writer.write(connection, i + 1, STORE.serialize_cdr(message, IMAGE))
+    out = folder / "out"
+    code = replay(
+        folder / "bad", bags / "one", "--model", model, "--out", out, "--workers", 1, "--no-video"
+    )
+    summary = summary_of(out)
+    assert "one" in {row["folder"] for row in summary["runs"]}
+    good = [sec for sec in seconds if sec * 10**9 + nanoseconds >= 0 and nanoseconds < 10**9]
+    assert code == bool(summary["failed"]) == (not good)
+    if good:
+        lost = len(seconds) - len(good)
+        assert summary["frames_processed"] == 3 + len(good)
+        assert summary["frames_undecodable"] == lost
+        assert sum(summary["undecodable_by_cause"].values()) == lost
+
+
+@pytest.mark.skipif(not TRIALS.exists(), reason=f"{TRIALS} is not there")
+def test_reported_stamps(tmp_path, model):
+    names = [TRIALS / "stamp_negative" / name for name in ("stamp0", "stamp_neg", "uni")]
+    assert replay(*names, "--model", model, "--out", tmp_path / "out", "--workers", 1) == 0
+    summary = summary_of(tmp_path / "out")
+    assert [row["folder"] for row in summary["runs"]] == ["stamp0", "stamp_neg", "uni"]
+    assert summary["undecodable_by_cause"] == {"stamp": 1}
 
 
 def merged(a: dict, b: dict) -> dict:

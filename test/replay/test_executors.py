@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -38,6 +40,45 @@ def test_a_killed_batch_leaves_no_process_and_no_half_run(tmp_path, bags):
     assert replay(bags, "--model", slow, "--out", out, "--workers", 1) == 0
     assert [row["folder"] for row in summary_of(out)["runs"]] == RUNS
     assert not list(out.rglob(".run_*"))
+
+
+def test_a_killed_worker_costs_no_run(tmp_path, bags):
+    (bags / "torn.mcap").unlink()
+    slow = write_model(tmp_path / "slow.onnx", busy_loops=4)
+    out = tmp_path / "out"
+    command = [*AMODAL, "replay", str(bags)]
+    command += ["--model", str(slow), "--out", str(out), "--workers", "2"]
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
+    wait_for(lambda: list(out.rglob(".run_*")), "a run to begin")
+    workers = [pid for pid in children(process.pid) if b"spawn_main" in command_line(pid)]
+    os.kill(workers[0], signal.SIGKILL)
+    assert process.wait() == 0
+    assert [row["folder"] for row in summary_of(out)["runs"]] == RUNS
+    assert not summary_of(out)["failed"]
+
+
+def test_a_run_whose_process_is_always_killed_is_told(tmp_path, bags):
+    (bags / "torn.mcap").unlink()
+    slow = write_model(tmp_path / "slow.onnx", busy_loops=4)
+    out = tmp_path / "out"
+    command = [*AMODAL, "replay", str(bags)]
+    command += ["--model", str(slow), "--out", str(out), "--workers", "2"]
+    with (tmp_path / "errors").open("w") as errors:
+        process = subprocess.Popen(command, cwd=ROOT, stderr=errors)
+    while process.poll() is None:
+        if list((out / "one").rglob(".run_*")):
+            for pid in children(process.pid):
+                if b"spawn_main" in command_line(pid):
+                    os.kill(pid, signal.SIGKILL)
+                    wait_for(lambda pid=pid: not command_line(pid), "the worker to end")
+            shutil.rmtree(out / "one", ignore_errors=True)
+        time.sleep(0.02)
+    assert process.returncode == 1
+    summary = summary_of(out)
+    assert [row["folder"] for row in summary["runs"]] == RUNS[:-1]
+    (failure,) = summary["failed"]
+    assert "was killed, most likely for want of memory" in failure["error"]
+    assert str(bags / "one") in (tmp_path / "errors").read_text()
 
 
 def children(pid: int) -> list[int]:

@@ -62,6 +62,38 @@ def test_a_job_that_fails_is_told(tmp_path, bags, model):
         list_jobs([bags], tmp_path / "out", ModelSettings(tmp_path / "none.onnx"))
 
 
+def test_an_error_nobody_foresaw_costs_one_run(tmp_path, bags, model):
+    (job, *_), _ = list_jobs([bags], tmp_path / "out", ModelSettings(model))
+
+    def run(job, on_frame):
+        raise OverflowError("int too big\nto convert")
+
+    outcome = run_or_reuse(job, run, lambda: None)
+    assert outcome.summary is None
+    assert f"{job.bag}: {job.topic} could not be replayed (OverflowError: int" in outcome.error
+    assert "\n" not in outcome.error
+
+
+def test_a_missing_path_costs_no_other_bag(tmp_path, bags, model):
+    jobs, errors = list_jobs(
+        [bags / "one", tmp_path / "none"], tmp_path / "out", ModelSettings(model)
+    )
+    assert [job.bag for job in jobs] == [bags / "one"]
+    assert errors == {str(tmp_path / "none"): f"{tmp_path / 'none'}: no such bag"}
+    assert not jobs[0].is_only
+
+
+def test_a_bad_truth_costs_its_own_bag(tmp_path, bags, model):
+    truth = tmp_path / "truth"
+    truth.mkdir()
+    (truth / "two.json").write_text("{")
+    jobs, errors = list_jobs([bags], tmp_path / "out", ModelSettings(model), truth_path=truth)
+    assert {job.bag.name for job in jobs} == {"one"}
+    assert "two.json" in errors[str(bags / "night" / "two")]
+    with pytest.raises(DatasetError, match=r"two\.json"):
+        list_jobs([bags], tmp_path / "out", ModelSettings(model), truth_path=truth / "two.json")
+
+
 def test_threads_do_not_make_another_run(tmp_path, bags, model):
     jobs, _ = list_jobs([bags], tmp_path / "out", ModelSettings(model))
     assert {job.model.num_threads for job in jobs} == {0}
