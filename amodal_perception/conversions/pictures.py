@@ -32,6 +32,7 @@ JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
 # In a scan, FF is followed by 00 (a sample), by D0 to D7 (restart), or it is a marker.
 JPEG_MARKER_IN_SCAN = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 EXIF_ORIENTATION = 0x0112
+MAX_EXIF_BYTES = 1 << 17  # a segment has at most 64 KiB, and stands first or second
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,29 @@ def decode_picture(data: UInt8Array, name: str, rules: PictureRules = FILE_RULES
     if samples is None:
         raise ImageError(f"{name}: is not a picture, or is damaged")
     return _turned(_to_rgb8(samples, name, rules), orientation)
+
+
+def size_hw(data: UInt8Array, name: str) -> tuple[int, int]:
+    """Read the height and width that a picture has when turned upright, pixels.
+
+    Nothing is decoded of a JPEG, or of a PNG that is not turned.
+
+    Args:
+        data: the file, [N] uint8.
+        name: of the picture, for messages.
+
+    Raises:
+        ImageError: as `decode_picture`.
+    """
+    size_wh = _jpeg_size_wh(data, name) or _png_size_wh(data, name)
+    if size_wh is None or (data[:8].tobytes() == PNG_SIGNATURE and b"eXIf" in data.tobytes()):
+        height, width = decode_picture(data, name, PictureRules(grey_bits=16)).shape[:2]
+        return height, width
+    width, height = size_wh
+    start = data[:MAX_EXIF_BYTES].tobytes()
+    at = start.find(b"Exif\0\0")
+    lies = at >= 0 and _exif_orientation(start[at:]) >= 5
+    return (width, height) if lies else (height, width)
 
 
 def check_size(width: int, height: int, max_pixels: int, what: str) -> None:
