@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from amodal_perception.conversions.pictures import PictureRules, check_size, decode_picture
-from amodal_perception.errors import ImageError
+from amodal_perception.errors import ImageError, one_line
 from amodal_perception.structures import FloatArray, Frame, UInt8Array
 
 MAX_PIXELS = 32_000_000
@@ -214,8 +214,9 @@ def _rgb_by_cv_bridge(message: Any, max_pixels: int) -> UInt8Array:
     try:
         rgb = CvBridge().imgmsg_to_cv2(message, "rgb8")
     except Exception as error:
-        reason = " ".join(str(error).split())
-        raise EncodingError(f"{what}: neither we nor cv_bridge decode it ({reason})") from None
+        raise EncodingError(
+            f"{what}: neither we nor cv_bridge decode it ({one_line(error)})"
+        ) from None
     return np.ascontiguousarray(rgb)
 
 

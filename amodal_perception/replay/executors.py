@@ -17,7 +17,7 @@ from typing import Any
 import cv2
 from tqdm import tqdm
 
-from amodal_perception.errors import AmodalError, ConfigError
+from amodal_perception.errors import AmodalError, ConfigError, one_line
 from amodal_perception.processes import end_with_parent
 from amodal_perception.replay.jobs import Job, Outcome, Runner, replay_job, run_or_reuse
 
@@ -100,8 +100,9 @@ def run_on_ray(jobs: Sequence[Job], address: str) -> Iterator[Outcome]:
     try:
         ray.init(address=address, logging_level=logging.WARNING, ignore_reinit_error=True)
     except (ConnectionError, ValueError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ConfigError(f"cannot join a Ray cluster at {address!r} ({reason})") from None
+        raise ConfigError(
+            f"cannot join a Ray cluster at {address!r} ({one_line(error)})"
+        ) from None
     try:
         task = ray.remote(num_cpus=1)(_run_without_progress)
         job_of = {task.remote(_absolute(job)): job for job in _with_threads(jobs, 1)}
@@ -114,7 +115,7 @@ def run_on_ray(jobs: Sequence[Job], address: str) -> Iterator[Outcome]:
                     bar.update(job.message_count)
                     yield replace(ray.get(reference), job=job)
     except ray.exceptions.RayError as error:
-        raise AmodalError(f"Ray lost a task: {str(error).strip().splitlines()[0]}") from None
+        raise AmodalError(f"Ray lost a task: {one_line(error)}") from None
     finally:
         ray.shutdown()
 
