@@ -35,3 +35,14 @@ class GpuMemoryError(EngineError):
 
 class GpuLostError(EngineError):
     """The GPU fails whatever this process asks of it; only a new process helps."""
+
+
+def one_line(error: BaseException) -> str:
+    """Return an error in one line, whole: the cause often stands at its end.
+
+    The type is named where the error is none of ours, or says nothing by itself.
+    """
+    text = " ".join(str(error).split())
+    if isinstance(error, AmodalError) and text:
+        return text
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

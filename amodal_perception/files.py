@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,42 @@ def atomic_write(path: Path) -> Iterator[Path]:
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+class FilesTogether:
+    """Files that come into their folder together, or not at all; use it as a context manager."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._made = [p for p in (folder.parent, *folder.parents) if not p.exists()]
+        self._temporary: Path | None = None
+
+    def path(self, name: str) -> Path:
+        """Return where to write a file for now."""
+        if self._temporary is None:
+            self._folder.parent.mkdir(parents=True, exist_ok=True)
+            self._temporary = Path(
+                tempfile.mkdtemp(prefix=f".{self._folder.name}.", dir=self._folder.parent)
+            )
+        return self._temporary / name
+
+    def keep(self) -> None:
+        """Move all files to where they belong."""
+        self._made = []
+        if self._temporary is not None:
+            self._folder.mkdir(exist_ok=True)
+            for file in self._temporary.iterdir():
+                os.replace(file, self._folder / file.name)
+
+    def __enter__(self) -> FilesTogether:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._temporary is not None:
+            shutil.rmtree(self._temporary, ignore_errors=True)
+        for folder in self._made:  # of a run that has failed
+            with suppress(OSError):
+                folder.rmdir()
 
 
 def write_json(path: Path, content: Any, *, indent: int | None = None) -> None:

@@ -42,7 +42,7 @@ def test_predict_goes_on_after_an_unreadable_image_and_its_exit_code_says_so(
     tmp_path, model, photo
 ):
     done = amodal("predict", tmp_path / "gone.png", photo, "--model", model, "--out", tmp_path)
-    assert "1 images could not be read" in failure(done)
+    assert "1 of 2 images failed: " in failure(done)
     assert len(json.loads((tmp_path / "predictions.json").read_text())["images"]) == 1
 
 

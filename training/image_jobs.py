@@ -9,18 +9,22 @@ and interruptions.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
 from amodal_perception import files
-from amodal_perception.errors import AmodalError, DatasetError
+from amodal_perception.errors import AmodalError, DatasetError, one_line
 from amodal_perception.storage import amodal_coco
 from amodal_perception.storage.amodal_coco import Json
+
+logger = logging.getLogger(__name__)
 
 SETTINGS_NAME = "settings.json"
 
@@ -106,16 +110,31 @@ def run_image_jobs(
 ) -> Iterator[int]:
     """Call `job` with each tuple of arguments in the pool's processes, and end the pool.
 
+    A job that fails is reported by its last argument, and the others go on.
+
     Yields:
         What each finished call returned: how many images it made.
 
     Raises:
-        AmodalError: a process was killed.
+        ImagesFailedError: at the end, if jobs failed.
+        AmodalError: a process was killed, or what every job needs is not there.
+        OSError: nothing can be written.
     """
+    failed: list[str] = []
     try:
-        jobs = [pool.submit(job, *arguments) for arguments in calls]
+        jobs = {pool.submit(job, *arguments): arguments[-1] for arguments in calls}
         for done in as_completed(jobs):
-            yield done.result()
+            try:
+                made = done.result()
+            except (OSError, ModuleNotFoundError, BrokenProcessPool):
+                raise
+            except Exception as error:
+                if type(error) is AmodalError:
+                    raise
+                failed.append(f"{jobs[done]}: {one_line(error)}")
+                logger.error("%s", failed[-1])
+                continue
+            yield made
     except BrokenProcessPool:
         raise AmodalError(
             f"{out}: a worker process was killed (out of memory?); "
@@ -123,3 +142,25 @@ def run_image_jobs(
         ) from None
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+    if failed and len(failed) == len(jobs):
+        raise AmodalError(f"{out}: all {len(failed)} jobs failed, such as {failed[0]}")
+    if failed:
+        raise ImagesFailedError(
+            f"{out}: {len(failed)} of {len(jobs)} jobs failed, their images are missing; "
+            "the same command tries them again"
+        )
+
+
+class ImagesFailedError(AmodalError):
+    """Some images could not be made; all others are there."""
+
+
+@contextmanager
+def merge_then_raise(merge: Callable[[], object]) -> Iterator[None]:
+    """Merge what there is after the block, also where single jobs failed in it."""
+    try:
+        yield
+    except ImagesFailedError:
+        merge()
+        raise
+    merge()

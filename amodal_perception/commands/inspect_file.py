@@ -6,7 +6,6 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from amodal_perception.commands.predict import IMAGE_ENDINGS
 from amodal_perception.errors import AmodalError
 from amodal_perception.reports.dataset_page import write_dataset_page
 from amodal_perception.reports.dataset_statistics import RATE_BINS, summarise
@@ -16,6 +15,7 @@ from amodal_perception.runtime.tensorrt.cache import check_engine
 from amodal_perception.runtime.tensorrt.manifest import read_trusted
 from amodal_perception.storage import amodal_coco
 from amodal_perception.storage.bag_files import PART_SUFFIXES, ROS1_SUFFIX, image_topics
+from amodal_perception.storage.image_listing import IMAGE_ENDINGS
 from amodal_perception.storage.memory_bank import TABLE
 
 BAR_WIDTH = 40

@@ -15,12 +15,11 @@ from numpy.typing import NDArray
 from amodal_perception.conversions.images import (
     MAX_PIXELS,
     EncodingError,
-    check_size,
     message_bytes,
     one_channel,
-    png_size_wh,
     short_name,
 )
+from amodal_perception.conversions.pictures import check_size, png_size_wh
 from amodal_perception.conversions.rvl import decode_rvl
 from amodal_perception.errors import ImageError
 from amodal_perception.structures import FloatArray, UInt8Array
@@ -100,9 +99,9 @@ def _decompress(message: Any, max_pixels: int) -> tuple[str, FloatArray]:
 
 
 def _from_png(data: UInt8Array, max_pixels: int, what: str) -> NDArray[np.uint16]:
-    size_wh = png_size_wh(data)
+    size_wh = png_size_wh(data, what)
     if size_wh is None:
-        raise ImageError(f"{what}: no PNG image, or cut short")
+        raise ImageError(f"{what}: no PNG image")
     check_size(*size_wh, max_pixels, what)
     try:
         samples = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)

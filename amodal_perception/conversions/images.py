@@ -9,7 +9,6 @@ Everything is checked before memory is taken: a message from the network may hol
 from __future__ import annotations
 
 import array
-import struct
 import sys
 from dataclasses import dataclass
 from typing import Any
@@ -18,16 +17,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from amodal_perception.errors import ImageError
+from amodal_perception.conversions.pictures import PictureRules, check_size, decode_picture
+from amodal_perception.errors import ImageError, one_line
 from amodal_perception.structures import Frame, UInt8Array
 
 MAX_PIXELS = 32_000_000
 # Distances, not colours: drawing them as a picture would only hide a wrong topic name.
 DEPTH_ENCODINGS = ("16UC1", "32FC1", "64FC1")
 MAX_ENCODING_NAME = 32
-PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-PNG_CHUNK_BYTES = 12  # length, name and checksum
-PNG_ANIMATION = (b"acTL", b"fcTL", b"fdAT")
 
 
 @dataclass(frozen=True)
@@ -187,8 +184,9 @@ def _rgb_by_cv_bridge(message: Any, max_pixels: int) -> UInt8Array:
     try:
         rgb = CvBridge().imgmsg_to_cv2(message, "rgb8")
     except Exception as error:
-        reason = " ".join(str(error).split())[:200]
-        raise EncodingError(f"{what}: neither we nor cv_bridge decode it ({reason})") from None
+        raise EncodingError(
+            f"{what}: neither we nor cv_bridge decode it ({one_line(error)})"
+        ) from None
     return np.ascontiguousarray(rgb)
 
 
@@ -240,17 +238,15 @@ def _compressed_to_rgb(message: Any, max_pixels: int) -> UInt8Array:
         )
     data = message_bytes(message)
     what = f"compressed image of {data.size} bytes, format {short_name(message.format)}"
-    size_wh = png_size_wh(data) or _jpeg_size_wh(data)
-    if size_wh is None:
-        raise ImageError(f"{what}: neither a JPEG nor a PNG image, or cut short")
-    check_size(*size_wh, max_pixels, what)
-    try:
-        bgr = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-    except cv2.error:
-        bgr = None
-    if bgr is None:
-        raise ImageError(f"{what}: damaged")
-    return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)  # type: ignore[return-value]
+    is_photograph = source_encoding in _ENCODINGS  # such as mono16
+    rules = PictureRules(
+        upright=False,
+        max_pixels=max_pixels,
+        only_jpeg_and_png=True,
+        grey_bits=16 if is_photograph else None,
+        colour_bits=16,  # as of raw images; scaling by content would flicker
+    )
+    return decode_picture(data, what, rules)
 
 
 def message_bytes(message: Any) -> UInt8Array:
@@ -262,63 +258,3 @@ def message_bytes(message: Any) -> UInt8Array:
     if len(message.data) == 0:
         raise ImageError("image without data")
     return np.frombuffer(message.data, np.uint8)
-
-
-def check_size(width: int, height: int, max_pixels: int, what: str) -> None:
-    """Refuse an empty or too large image.
-
-    Raises:
-        ImageError: it is; `what` names it.
-    """
-    if width <= 0 or height <= 0:
-        raise ImageError(f"{what}: width and height must be positive")
-    if width * height > max_pixels:
-        raise ImageError(f"{what}: {width} x {height} is more than {max_pixels} pixels")
-
-
-def png_size_wh(data: UInt8Array) -> tuple[int, int] | None:
-    """Read width and height from a PNG's header; None if it is no plain PNG, or cut short.
-
-    Every chunk must lie in the data: OpenCV reserves what a chunk's length announces, gigabytes,
-    before it looks whether there is so much. Animations take another path there, and are refused.
-    """
-    if data[:8].tobytes() != PNG_SIGNATURE:
-        return None
-    view, at, size_wh = data.data, 8, None
-    while at + PNG_CHUNK_BYTES <= data.size:
-        length, kind = struct.unpack_from(">I4s", view, at)
-        if at + PNG_CHUNK_BYTES + length > data.size or kind in PNG_ANIMATION:
-            return None
-        if size_wh is None:
-            if kind != b"IHDR" or length != 13:
-                return None
-            size_wh = struct.unpack_from(">II", view, at + 8)
-        if kind == b"IEND":
-            return size_wh
-        at += PNG_CHUNK_BYTES + length
-    return None
-
-
-def _jpeg_size_wh(data: UInt8Array) -> tuple[int, int] | None:
-    """Read width and height from a JPEG's frame header; None if it is no JPEG, or cut short.
-
-    A JPEG that ends early still decodes, grey from there on, so its end marker must be there
-    (some cameras pad behind it).
-    """
-    if data[:2].tobytes() != b"\xff\xd8" or b"\xff\xd9" not in data[-4096:].tobytes():
-        return None
-    at = 2
-    while at + 9 < data.size:
-        if data[at] != 0xFF:
-            return None
-        marker = int(data[at + 1])
-        if marker == 0xFF:  # fill byte
-            at += 1
-        elif 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # frame header
-            height, width = data[at + 5 : at + 9].view(">u2").tolist()
-            return width, height
-        elif marker == 0x01 or 0xD0 <= marker <= 0xD7:  # markers without a body
-            at += 2
-        else:
-            at += 2 + int.from_bytes(data[at + 2 : at + 4].tobytes(), "big")
-    return None

@@ -17,7 +17,7 @@ from typing import Any
 import cv2
 from tqdm import tqdm
 
-from amodal_perception.errors import AmodalError, ConfigError
+from amodal_perception.errors import AmodalError, ConfigError, one_line
 from amodal_perception.processes import end_with_parent
 from amodal_perception.replay.jobs import Job, Outcome, Runner, replay_job, run_or_reuse
 
@@ -116,8 +116,9 @@ def run_on_ray(jobs: Sequence[Job], address: str) -> Iterator[Outcome]:
     try:
         ray.init(address=address, logging_level=logging.WARNING, ignore_reinit_error=True)
     except (ConnectionError, ValueError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ConfigError(f"cannot join a Ray cluster at {address!r} ({reason})") from None
+        raise ConfigError(
+            f"cannot join a Ray cluster at {address!r} ({one_line(error)})"
+        ) from None
     try:
         task = ray.remote(num_cpus=1)(_run_without_progress)
         job_of = {task.remote(_absolute(job)): job for job in _with_threads(jobs, 1)}
@@ -131,10 +132,10 @@ def run_on_ray(jobs: Sequence[Job], address: str) -> Iterator[Outcome]:
                     try:
                         yield replace(ray.get(reference), job=job)
                     except ray.exceptions.RayError as error:
-                        reason = str(error).strip().splitlines()[0]
-                        yield Outcome(job, None, f"{job.bag}: {job.topic}: Ray lost it: {reason}")
+                        reason = f"Ray lost it: {one_line(error)}"
+                        yield Outcome(job, None, f"{job.bag}: {job.topic}: {reason}")
     except ray.exceptions.RayError as error:
-        raise AmodalError(f"lost the Ray cluster: {str(error).strip().splitlines()[0]}") from None
+        raise AmodalError(f"lost the Ray cluster: {one_line(error)}") from None
     finally:
         ray.shutdown()
 

@@ -11,7 +11,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
-from amodal_perception.errors import EngineError, GpuLostError
+from amodal_perception.errors import EngineError, GpuLostError, one_line
 from amodal_perception.pipeline import Pipeline
 from amodal_perception.ros.depth import BoundDepth
 from amodal_perception.ros.latest_slot import LatestSlot
@@ -81,7 +81,7 @@ class GuardedRuntime:
         except Exception as error:
             self.failures_in_a_row += 1
             kind = GpuLostError if isinstance(error, GpuLostError) else EngineError
-            raise kind(f"the engine failed: {first_line(error)}") from error
+            raise kind(f"the engine failed: {one_line(error)}") from error
         finally:
             self._busy_since_s = None
         self.failures_in_a_row = 0
@@ -181,9 +181,3 @@ def is_out_of_memory(error: Exception) -> bool:
     """Whether an error means out of memory; runtimes have no common class for it."""
     text = str(error).lower()
     return isinstance(error, MemoryError) or any(words in text for words in OUT_OF_MEMORY)
-
-
-def first_line(error: BaseException) -> str:
-    """Return an error's type and first line."""
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0][:300]}" if lines else type(error).__name__

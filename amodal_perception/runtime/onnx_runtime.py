@@ -7,7 +7,7 @@ from pathlib import Path
 
 import onnxruntime
 
-from amodal_perception.errors import ConfigError, ModelFileError
+from amodal_perception.errors import ConfigError, ModelFileError, one_line
 from amodal_perception.runtime.contract import (
     ModelMetadata,
     RawDetections,
@@ -69,7 +69,8 @@ class OnnxRuntime:
             )
         except Exception as error:  # ONNX Runtime raises a dozen types with no common base
             raise ModelFileError(
-                f"{path}: is no usable ONNX model, or is truncated ({_first_line(error)})"
+                f"{path}: is no usable ONNX model, or is truncated, or is newer than ONNX Runtime "
+                f"{onnxruntime.__version__} ({one_line(error)})"
             ) from None
         if PROVIDERS[provider] not in self._session.get_providers():
             raise ConfigError(
@@ -108,7 +109,3 @@ def _specs(tensors: list[onnxruntime.NodeArg]) -> dict[str, TensorSpec]:
         tensor.name: TensorSpec(tuple(tensor.shape), ORT_DTYPES.get(tensor.type, tensor.type))
         for tensor in tensors
     }
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0][:200]

@@ -8,38 +8,29 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from amodal_perception.conversions.pictures import PictureRules, decode_picture
 from amodal_perception.errors import ImageError
 from amodal_perception.files import atomic_write
 from amodal_perception.structures import UInt8Array
 
 
-def read_image(path: Path) -> UInt8Array:
+def read_image(path: Path, *, grey_bits: int | None = None) -> UInt8Array:
     """Read a picture file as [H, W, 3] uint8 RGB, turned upright as its EXIF data asks.
 
+    Args:
+        path: of the file.
+        grey_bits: significant bits of 16-bit grey pictures; None refuses them: they may be depth.
+
     Raises:
-        ImageError: missing, unreadable, or no picture.
+        ImageError: missing, unreadable, no picture, cut short, or depth.
     """
     try:
         content = np.fromfile(path, np.uint8)
     except OSError as error:
-        raise ImageError(f"{path}: cannot be read ({error.strerror})") from None
-    return decode_image(content, str(path))
-
-
-def decode_image(content: UInt8Array, name: str) -> UInt8Array:
-    """Decode a compressed picture (JPEG, PNG, ...) from its bytes to [H, W, 3] uint8 RGB.
-
-    Raises:
-        ImageError: not a picture, or damaged; `name` says which.
-    """
-    try:
-        image = cv2.imdecode(content, cv2.IMREAD_COLOR) if content.size else None
-    except cv2.error as error:
-        raise ImageError(f"{name}: cannot be decoded ({error.err})") from None
-    if image is None:
-        raise ImageError(f"{name}: is not a picture, or is damaged")
-    rgb: UInt8Array = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)  # type: ignore[assignment]
-    return rgb
+        raise ImageError(f"{path}: cannot be read ({error.strerror or error})") from None
+    if content.size == 0:
+        raise ImageError(f"{path}: is empty")
+    return decode_picture(content, str(path), PictureRules(grey_bits=grey_bits))
 
 
 def encode_image(image: UInt8Array, ending: str) -> bytes:

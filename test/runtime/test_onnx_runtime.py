@@ -78,3 +78,23 @@ def test_a_provider_that_does_not_start_is_no_silent_fall_back_to_the_cpu(model,
     not_started = pytest.raises(ConfigError, match="cannot start it")
     with pytest.warns(UserWarning, match="CUDA"), not_started:
         load_runtime(model, provider="cuda")
+
+
+@pytest.mark.parametrize("folder", ["", "a_folder_with_a_long_name/" * 9])
+@pytest.mark.parametrize("field", ["ir_version", "opset"])
+def test_a_model_newer_than_the_runtime_says_so(tmp_path, model, folder, field):
+    content = onnx.load(model)
+    if field == "ir_version":
+        content.ir_version = 99
+    else:
+        content.opset_import[0].version = 999
+    path = tmp_path / folder / "newer.onnx"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content.SerializeToString())
+    with pytest.raises(ModelFileError) as refusal:
+        load_runtime(path)
+    line = str(refusal.value)
+    assert f"newer than ONNX Runtime {onnxruntime.__version__}" in line
+    cause = "max supported IR version" if field == "ir_version" else "Opset 999"
+    assert cause.lower() in line.lower()
+    assert "\n" not in line

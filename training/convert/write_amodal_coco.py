@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from amodal_perception.errors import DatasetError
 from amodal_perception.storage import amodal_coco
 from amodal_perception.storage.coco_rle import (
     Rle,
@@ -24,6 +22,7 @@ from amodal_perception.storage.coco_rle import (
     union,
 )
 from amodal_perception.storage.json_reader import is_number
+from training.convert.photographs import Photographs
 from training.convert.repair_log import RepairLog
 from training.convert.source import Json, Source, SourceImage, SourceObject
 
@@ -65,12 +64,13 @@ def convert(
         DatasetError: something cannot be understood, and is not to be left out.
     """
     tables = Tables()
-    names = _ImageNames(out, images_dir)
+    photographs = Photographs(out, images_dir)
     ids = _AnnotationIds()
     for image in tqdm(source.images, total=source.count, unit="image", delay=2):
+        photographs.check_size(image.file_name, image.size_hw)
         masks = _measure(image.objects, source.extend, log.repairs)
         record = amodal_coco.image_record(
-            image.id, names(image.file_name), image.size_hw, **image.extra
+            image.id, photographs.name(image.file_name), image.size_hw, **image.extra
         )
         annotations = _annotate(image.id, masks, source.amodal, log.repairs)
         id_of = {}
@@ -86,7 +86,7 @@ def convert(
             ]
         tables.images.append(record)
         tables.annotations += annotations
-    names.check(log.repairs)
+    photographs.check_all(log.repairs)
     facts = dict(info or {})
     if source.amodal:
         facts["occlusions_from"] = dict(tables.occlusions_from)
@@ -261,36 +261,3 @@ class _AnnotationIds:
         self._taken.add(wanted)
         self._next = max(self._next, wanted + 1)
         return wanted
-
-
-class _ImageNames:
-    """Image names as seen from the written file."""
-
-    def __init__(self, out: Path, images_dir: Path | None) -> None:
-        if images_dir is not None and not images_dir.is_dir():
-            raise DatasetError(f"{images_dir}: no such folder of images")
-        self._out_dir = out.resolve().parent
-        self._images_dir = images_dir.resolve() if images_dir else None
-        self._missing: list[str] = []
-        self._count = 0
-
-    def __call__(self, name: str) -> str:
-        name = name.replace("\\", "/")
-        if self._images_dir is None:
-            return name
-        self._count += 1
-        for candidate in (self._images_dir / name, self._images_dir / Path(name).name):
-            if candidate.is_file():
-                return Path(os.path.relpath(candidate, self._out_dir)).as_posix()
-        self._missing.append(name)
-        return Path(os.path.relpath(self._images_dir / name, self._out_dir)).as_posix()
-
-    def check(self, repairs: Counter[str]) -> None:
-        """Refuse a folder that holds none of the images; count the ones it lacks."""
-        if self._missing and len(self._missing) == self._count:
-            raise DatasetError(
-                f"{self._images_dir}: holds none of the {self._count} images, "
-                f"such as {self._missing[0]}; point --images at their folder"
-            )
-        if self._missing:
-            repairs["images that are not in the folder: kept in the file"] += len(self._missing)

@@ -27,6 +27,7 @@ from amodal_perception.structures import Scene
 from training import image_jobs
 from training.image_jobs import (
     image_name,
+    merge_then_raise,
     open_dataset_folder,
     read_settings,
     record_path,
@@ -83,12 +84,14 @@ def generate(config: DatasetConfig, out: Path, *, workers: int = 0) -> None:
     missing = {scene: _missing(config, out, scene) for scene in range(scenes)}
     todo = [scene for scene, indices in missing.items() if indices]
     done = config.images - sum(len(indices) for indices in missing.values())
-    with tqdm(total=config.images, initial=done, unit="image", desc=str(out)) as bar:
+    with (
+        merge_then_raise(lambda: merge(out)),
+        tqdm(total=config.images, initial=done, unit="image", desc=str(out)) as bar,
+    ):
         if todo:
             choose_renderer()
             for count in _render_all(config, out, todo, workers or os.cpu_count() or 1):
                 bar.update(count)
-    merge(out)
 
 
 def _render_all(

@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from amodal_perception import files
 from amodal_perception.drawing.overlay import draw_scene
+from amodal_perception.errors import DatasetError, one_line
 from amodal_perception.ordering import TRUTH_CONFIG, occlusion_graph
 from amodal_perception.processes import end_with_parent
 from amodal_perception.storage import amodal_coco
@@ -25,6 +26,7 @@ from amodal_perception.structures import Scene, UInt8Array
 from training.image_jobs import (
     image_name,
     merge,
+    merge_then_raise,
     open_dataset_folder,
     record_path,
     run_image_jobs,
@@ -76,13 +78,20 @@ def make(
 
     Raises:
         DatasetError: the folder holds a data set of other settings.
+        ImagesFailedError: some could not be made; the others are merged.
         AmodalError: a worker was killed.
     """
     open_dataset_folder(out, settings)
     missing = [n for n in range(count) if not record_path(out, n).exists()]
-    with tqdm(total=count, initial=count - len(missing), unit="image", desc=str(out)) as bar:
+    with (
+        merge_then_raise(lambda: _finish(out, class_names, settings)),
+        tqdm(total=count, initial=count - len(missing), unit="image", desc=str(out)) as bar,
+    ):
         for made in _make_all(out, draw, missing, workers or os.cpu_count() or 1):
             bar.update(made)
+
+
+def _finish(out: Path, class_names: tuple[str, ...], settings: Json) -> None:
     merge(out, class_names, settings)
     write_preview(out)
 
@@ -136,23 +145,35 @@ _draw: Draw | None = None  # what forked processes take over
 
 
 def _make_job(out: Path, numbers: list[int]) -> int:
-    assert _draw is not None
+    failed: dict[int, str] = {}
     for number in numbers:
-        picture = _draw(number)
-        height, width = picture.image.shape[:2]
-        bgr = cv2.cvtColor(picture.image, cv2.COLOR_RGB2BGR)
-        jpeg = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1]
-        with files.atomic_write(out / image_name(number)) as temporary:
-            temporary.write_bytes(jpeg.tobytes())
-        record = {
-            "image": amodal_coco.image_record(
-                number, image_name(number), (height, width), **picture.extra
-            ),
-            "annotations": [{**row, "image_id": number} for row in picture.annotations],
-            "occlusions": [
-                {"image_id": number, "occluder_id": front, "occludee_id": behind}
-                for front, behind in picture.occlusions
-            ],
-        }
-        files.write_json(record_path(out, number), record)  # last: marks the picture as made
+        try:
+            _make_one(out, number)
+        except OSError:
+            raise
+        except Exception as error:  # the other pictures of this job go on
+            failed[number] = one_line(error)
+    if failed:
+        raise DatasetError("; ".join(f"picture {n}: {text}" for n, text in failed.items()))
     return len(numbers)
+
+
+def _make_one(out: Path, number: int) -> None:
+    assert _draw is not None
+    picture = _draw(number)
+    height, width = picture.image.shape[:2]
+    bgr = cv2.cvtColor(picture.image, cv2.COLOR_RGB2BGR)
+    jpeg = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1]
+    with files.atomic_write(out / image_name(number)) as temporary:
+        temporary.write_bytes(jpeg.tobytes())
+    record = {
+        "image": amodal_coco.image_record(
+            number, image_name(number), (height, width), **picture.extra
+        ),
+        "annotations": [{**row, "image_id": number} for row in picture.annotations],
+        "occlusions": [
+            {"image_id": number, "occluder_id": front, "occludee_id": behind}
+            for front, behind in picture.occlusions
+        ],
+    }
+    files.write_json(record_path(out, number), record)  # last: marks the picture as made

@@ -238,9 +238,7 @@ def _compile(
     parser = trt.OnnxParser(network, logger)
     if not parser.parse(source.content):
         reasons = [error_lines(parser.get_error(i).desc()) for i in range(parser.num_errors)]
-        raise ModelFileError(
-            f"{source.path}: TensorRT's parser refuses it: {'; '.join(reasons)[:300]}"
-        )
+        raise ModelFileError(f"{source.path}: TensorRT's parser refuses it: {'; '.join(reasons)}")
     _check_network(source, network)
     types, arithmetic = network_types(network)
     _check_precision(source, arithmetic)
@@ -257,7 +255,7 @@ def _compile(
     with _timing_cache(target, config):
         engine = _run_builder(target.backend, builder, network, config)
     if engine is None:
-        reason = "; ".join(map(error_lines, logger.errors))[:300] or "no reason given"
+        reason = "; ".join(map(error_lines, logger.errors)) or "no reason given"
         raise ModelFileError(f"{source.path}: TensorRT cannot build it: {reason}")
     return engine, types, arithmetic
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from amodal_perception.errors import ConfigError, ModelFileError
+from amodal_perception.errors import ConfigError, ModelFileError, one_line
 from amodal_perception.runtime.contract import ModelMetadata, TensorSpec, check_contract
 from amodal_perception.runtime.self_contained import check_self_contained
 
@@ -62,9 +62,9 @@ def read_source(path: Path) -> OnnxSource:
             content, options, providers=["CPUExecutionProvider"]
         )
     except Exception as error:  # of a dozen types with no common base
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ModelFileError(
-            f"{path}: is no usable ONNX model, or is truncated ({reason[:200]})"
+            f"{path}: is no usable ONNX model, or is truncated, or is newer than ONNX Runtime "
+            f"{onnxruntime.__version__} ({one_line(error)})"
         ) from None
     inputs, outputs = (
         {t.name: TensorSpec(tuple(t.shape), ORT_DTYPES.get(t.type, t.type)) for t in tensors}

@@ -148,7 +148,7 @@ def _deserialize(path: Path, backend: Backend, logger: Any, content: bytes) -> A
     engine = backend.api.Runtime(logger).deserialize_cuda_engine(content)
     if engine is None:
         reason = "; ".join(map(error_lines, logger.errors)) or "no reason given"
-        raise ModelFileError(f"{path}: {backend.name} cannot read it: {reason[:300]}")
+        raise ModelFileError(f"{path}: {backend.name} cannot read it: {reason}")
     return engine
 
 

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from helpers.paths import ROOT
 
-from amodal_perception.errors import DatasetError
+from amodal_perception.errors import AmodalError, DatasetError
 from amodal_perception.storage import amodal_coco
 from training.datasets.amodal_coco import AmodalCocoDataset
-from training.image_jobs import SETTINGS_NAME
+from training.image_jobs import SETTINGS_NAME, ImagesFailedError
 from training.synthesize import parallel
 from training.synthesize.__main__ import main
 
@@ -129,3 +129,26 @@ def test_preview_of_few_pictures_and_of_none(tmp_path):
 def test_pytorch_is_not_needed():
     code = "import sys; sys.modules['torch'] = None; import training.synthesize"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("error", [ValueError("a\nb"), MemoryError(), DatasetError("no such")])
+def test_pictures_that_fail_are_named_and_the_others_are_made(tmp_path, caplog, workers, error):
+    def draw(number: int) -> parallel.Picture:
+        if number in (1, 3):
+            raise error
+        return parallel.Picture(np.full((20, 30, 3), 200, np.uint8), [], [], {})
+
+    with pytest.raises(ImagesFailedError, match="1 of 2 jobs failed"):
+        parallel.make(tmp_path, draw, 11, settings={}, class_names=("thing",), workers=workers)
+    for number in (1, 3):
+        assert f"picture {number}: " in caplog.text
+    made = amodal_coco.read(tmp_path / "annotations.json").images
+    assert sorted(made) == [n for n in range(11) if n not in (1, 3)]
+    assert (tmp_path / "preview.jpg").exists()
+
+
+def test_where_every_picture_fails_nothing_is_merged(tmp_path):
+    with pytest.raises(AmodalError, match="all 1 jobs failed"):
+        parallel.make(tmp_path, lambda n: None, 1, settings={}, class_names=("thing",), workers=1)
+    assert not (tmp_path / "annotations.json").exists()

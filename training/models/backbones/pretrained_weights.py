@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torchvision.models.detection import MaskRCNN_ResNet50_FPN_Weights
 
-from amodal_perception.errors import ModelFileError
+from amodal_perception.errors import ModelFileError, one_line
 
 DETECTOR_NAMES = (
     (r"backbone\.body\.(.+)", r"backbone.\1"),
@@ -62,8 +62,7 @@ def read(path: Path, class_names: Sequence[str] = (), class_slots: int = 0) -> d
         else:
             tensors = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, SafetensorError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        reason = str(error).splitlines()[0]
-        raise ModelFileError(f"{path}: cannot be read as weights ({reason})") from None
+        raise ModelFileError(f"{path}: cannot be read as weights ({one_line(error)})") from None
     if not isinstance(tensors, dict) or not all(isinstance(v, Tensor) for v in tensors.values()):
         raise ModelFileError(f"{path}: is not a state_dict, tensors by name")
     translated = {our_name(name): tensor for name, tensor in tensors.items()}
