@@ -101,7 +101,7 @@ def _decompress(message: Any, max_pixels: int) -> tuple[str, FloatArray]:
 def _from_png(data: UInt8Array, max_pixels: int, what: str) -> NDArray[np.uint16]:
     size_wh = png_size_wh(data, what)
     if size_wh is None:
-        raise ImageError(f"{what}: no PNG image")
+        raise ImageError(f"{what}: no PNG image, or cut short")
     check_size(*size_wh, max_pixels, what)
     try:
         samples = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)

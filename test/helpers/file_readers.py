@@ -101,7 +101,8 @@ def run_command(main: Callable[[list[str]], int], folder: Path, *arguments: obje
     errors = io.StringIO()
     with contextlib.redirect_stderr(errors):
         code = main([*map(str, arguments), "--out", str(out / "made.json")])
-    assert code == (1 if errors.getvalue() else 0), (code, errors.getvalue())
+    told = [line for line in errors.getvalue().splitlines() if "drawn on grey" not in line]
+    assert code == (1 if told else 0), (code, errors.getvalue())
     assert not (code and out.exists()), "something was written"
     return errors.getvalue().rstrip("\n")
 
