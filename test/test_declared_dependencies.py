@@ -33,9 +33,11 @@ WITHOUT_KEY = {"pycocotools", "zstandard"}
 OPTIONAL = {
     "cuda": "runs engines",
     "cv_bridge": "encodings that we do not know",
+    "lz4": "comes with rosbags",
     "moveit_msgs": "planning scenes",
     "onnx": "`amodal bench` counts a model's operations",
     "ray": "`amodal replay --ray`",
+    "safelz4": "comes with newer rosbags",
     "safetensors": "`amodal inspect` of a memory bank",
     "shape_msgs": "with moveit_msgs",
     "vision_msgs": "~/detections",
