@@ -3,7 +3,7 @@
 A file in the layout of ``maskrcnn_resnet50_fpn_coco-bf2d0c1e.pth``, with other numbers in it
 (`helpers.torchvision_coco`), goes through the commands of docs/reproduce.md; torchvision's own
 network reads the same file. Both get the same letterboxed image, so the networks are compared, not
-the resizing. The size is no multiple of 64, so that torchvision's anchors of P6 differ from ours.
+the resizing.
 """
 
 import json
