@@ -166,7 +166,7 @@ def test_a_jpeg_that_ends_early_is_refused_whatever_follows(kept, zeros, stale):
     rest = bytes(zeros) + (encoded(".jpg") + b"rest" if stale else b"")
     cut = content[: int(kept * len(content))] + rest
     for read in (decode, lambda c: message_to_rgb(message(c))):
-        with pytest.raises(ImageError, match="cut short"):
+        with pytest.raises(ImageError, match=r"cut short|is damaged"):
             read(cut)
 
 

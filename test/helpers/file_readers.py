@@ -104,7 +104,7 @@ def run_command(main: Callable[[list[str]], int], folder: Path, *arguments: obje
     told = [line for line in errors.getvalue().splitlines() if "drawn on grey" not in line]
     assert code == (1 if told else 0), (code, errors.getvalue())
     assert not (code and out.exists()), "something was written"
-    return errors.getvalue().rstrip("\n")
+    return "\n".join(told)
 
 
 def _evaluate(folder: Path, *, truth: bool) -> str:
