@@ -67,7 +67,8 @@ def convert(
     photographs = Photographs(out, images_dir)
     ids = _AnnotationIds()
     for image in tqdm(source.images, total=source.count, unit="image", delay=2):
-        photographs.check_size(image.file_name, image.size_hw)
+        if not photographs.fits(image.file_name, image.size_hw) and log.leave_out:
+            continue
         masks = _measure(image.objects, source.extend, log.repairs)
         record = amodal_coco.image_record(
             image.id, photographs.name(image.file_name), image.size_hw, **image.extra
@@ -86,7 +87,7 @@ def convert(
             ]
         tables.images.append(record)
         tables.annotations += annotations
-    photographs.check_all(log.repairs)
+    photographs.check_all(log, any_fits=bool(tables.images))
     facts = dict(info or {})
     if source.amodal:
         facts["occlusions_from"] = dict(tables.occlusions_from)

@@ -70,3 +70,30 @@ def test_a_damaged_photograph_is_counted(convert, photograph):
     assert "cut short" in printed
     with pytest.raises(ImageError):
         decode_picture(np.fromfile(next(folder.rglob("*.*")), np.uint8), "a")
+
+
+def test_photographs_that_do_not_fit_are_left_out_if_asked(convert, refusal, photograph):
+    folder = photograph(jpeg(HEIGHT, WIDTH))
+    labels = layouts.kins_2019()
+    for number, (name, content) in enumerate(
+        {"half.jpg": jpeg(HEIGHT // 2, WIDTH), "turned.jpg": jpeg(HEIGHT, WIDTH, 6)}.items(), 100
+    ):
+        (folder / name).write_bytes(content)
+        row = layouts.image_row(id=number, file_name=name)
+        labels["images"].append(row)
+        annotation = {**labels["annotations"][0], "id": number, "image_id": number}
+        labels["annotations"].append(annotation)
+    assert "; --leave-out leaves these images out" in refusal(
+        "kins-2019", labels, "--images", folder
+    )
+    data, printed = convert("kins-2019", labels, "--images", folder, "--leave-out")
+    assert list(data.images) == [7]
+    assert len(data.annotations) == 4
+    assert len(data.info["left_out"]) == 2
+    assert f"half.jpg is {WIDTH} x {HEIGHT // 2}, stated are {WIDTH} x {HEIGHT}" in printed
+    labels["images"].pop(0)
+    labels["annotations"] = [row for row in labels["annotations"] if row["image_id"] != 7]
+    (folder.parent / "out" / "annotations.json").unlink()
+    (folder.parent / "out").rmdir()
+    line = refusal("kins-2019", labels, "--images", folder, "--leave-out")
+    assert "turned against each other" in line
