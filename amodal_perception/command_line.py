@@ -31,6 +31,7 @@ def run_main(name: str, work: Callable[[], int | None], *, afterwards: str = "")
         output has closed it, as ``head`` does.
     """
     logging.basicConfig(format=f"{name}: %(message)s")
+    _quiet_opencv()
     for package in OWN_PACKAGES:
         logging.getLogger(package).setLevel(logging.INFO)
     try:
@@ -56,6 +57,16 @@ def run_main(name: str, work: Callable[[], int | None], *, afterwards: str = "")
     problem = " ".join(problem.split())  # names in it may hold line breaks
     print(f"{name}: {problem}", file=sys.stderr)
     return 1
+
+
+def _quiet_opencv() -> None:
+    """Keep OpenCV, in this process and its workers, from lines of its own beside our errors."""
+    if "OPENCV_LOG_LEVEL" in os.environ:  # somebody wants to hear it
+        return
+    os.environ["OPENCV_LOG_LEVEL"] = "OFF"
+    loaded = sys.modules.get("cv2")  # it has read the variable already
+    if loaded is not None and hasattr(loaded, "setLogLevel"):  # old ones have it not
+        loaded.setLogLevel(0)
 
 
 def describe_os_error(error: OSError) -> str:

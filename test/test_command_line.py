@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
+import subprocess
+import sys
 
+import cv2
+import numpy as np
 import pytest
 
 from amodal_perception.command_line import run_main
@@ -50,6 +55,26 @@ def test_faults_of_ours_keep_their_traceback(error):
 @pytest.mark.parametrize(("returned", "code"), [(None, 0), (0, 0), (3, 3)])
 def test_what_the_work_returns_is_the_exit_code(returned, code):
     assert run_main("tool", lambda: returned) == code
+
+
+def test_opencv_says_nothing_beside_our_line(tmp_path):
+    picture = tmp_path / "cut.bmp"
+    picture.write_bytes(cv2.imencode(".bmp", np.zeros((50, 50, 3), np.uint8))[1].tobytes()[:4000])
+    script = f"""
+from pathlib import Path
+from amodal_perception.command_line import run_main
+from amodal_perception.storage.image_files import read_image
+run_main("tool", lambda: read_image(Path({str(picture)!r})))
+"""
+    for setting, lines in ({}, 1), ({"OPENCV_LOG_LEVEL": "ERROR"}, 2):
+        environment = {k: v for k, v in os.environ.items() if k != "OPENCV_LOG_LEVEL"} | setting
+        done = subprocess.run(
+            [sys.executable, "-c", script], env=environment, capture_output=True, text=True
+        )
+        said = [line for line in done.stderr.splitlines() if line]
+        assert said[-1] == f"tool: {picture}: is not a picture, or is damaged"
+        assert len(said) >= lines
+        assert len(said) == 1 or setting
 
 
 def test_our_loggers_speak_and_those_of_libraries_are_quiet():

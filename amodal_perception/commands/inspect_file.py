@@ -1,4 +1,4 @@
-"""``amodal inspect``: what a model, an engine, a bag, a data set or a memory bank holds."""
+"""``amodal inspect``: what a model, an engine, a bag, a data set, photographs or a bank hold."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from amodal_perception.errors import AmodalError
 from amodal_perception.reports.dataset_page import write_dataset_page
 from amodal_perception.reports.dataset_statistics import RATE_BINS, summarise
 from amodal_perception.reports.memory_bank_page import describe_bank, write_bank_page
+from amodal_perception.reports.photograph_statistics import describe_photographs
 from amodal_perception.runtime import ModelMetadata, load_runtime
 from amodal_perception.runtime.tensorrt.cache import check_engine
 from amodal_perception.runtime.tensorrt.manifest import read_trusted
@@ -26,7 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "file",
         type=Path,
-        help="model, engine, bag, memory bank, amodal COCO .json, or a data set's folder",
+        help="model, engine, bag, memory bank, amodal COCO .json, or a folder of a data set or of "
+        "photographs",
     )
     parser.add_argument("--out", type=Path, help="folder for a page of a data set's images")
     parser.add_argument(
@@ -49,7 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def describe(path: Path) -> dict[str, object]:
-    """List what a model, bag, dataset or memory bank holds, as values by name.
+    """List what a model, bag, data set, memory bank or folder of photographs holds, by name.
 
     Raises:
         AmodalError: missing, damaged, or of no kind known here.
@@ -65,7 +67,10 @@ def describe(path: Path) -> dict[str, object]:
     if _is_dataset(path):
         return _describe_dataset(path)
     if path.is_dir():
-        _check_is_bag(path)
+        names = [inside.name for inside in path.iterdir()]
+        if _is_photographs(names):
+            return describe_photographs(path)
+        _check_is_bag(path, names)
     if path.is_dir() or path.name.endswith((*PART_SUFFIXES, ROS1_SUFFIX)):
         return _describe_bag(path)
     raise AmodalError(f"{path}: neither a model (.onnx), a bag, nor an amodal COCO file (.json)")
@@ -75,18 +80,27 @@ def _is_dataset(path: Path) -> bool:
     return path.suffix == ".json" or (path / amodal_coco.ANNOTATIONS).is_file()
 
 
-def _check_is_bag(folder: Path) -> None:
+def _is_photographs(names: Sequence[str]) -> bool:
+    has_images = any(name.lower().endswith(IMAGE_ENDINGS) for name in names)
+    return has_images and not _is_bag(names) and not _is_run(names)
+
+
+def _is_bag(names: Sequence[str]) -> bool:
+    parts = (*PART_SUFFIXES, ROS1_SUFFIX)
+    return any(name == "metadata.yaml" or name.endswith(parts) for name in names)
+
+
+def _is_run(names: Sequence[str]) -> bool:
+    return "config.json" in names and "checkpoints" in names
+
+
+def _check_is_bag(folder: Path, names: Sequence[str]) -> None:
     """Raise AmodalError, with what a folder seems to be, unless it may be a bag."""
-    names = [path.name for path in folder.iterdir()]
-    if any(
-        name == "metadata.yaml" or name.endswith((*PART_SUFFIXES, ROS1_SUFFIX)) for name in names
-    ):
+    if _is_bag(names):
         return
     what = "holds no bag (metadata.yaml, *.mcap, *.db3) and no data set (annotations.json)"
-    if "config.json" in names and "checkpoints" in names:
+    if _is_run(names):
         what = "is a training run; export it (python -m training.export), and inspect the file"
-    elif any(name.lower().endswith(IMAGE_ENDINGS) for name in names):
-        what = "is a folder of photographs; amodal predict looks at what is in them"
     elif "predictions.json" in names:
         what = "is a folder of results; inspect the predictions.json in it"
     raise AmodalError(f"{folder}: {what}")

@@ -86,7 +86,7 @@ def decode_picture(data: UInt8Array, name: str, rules: PictureRules = FILE_RULES
         reason = " ".join(str(error.err or error).split())
         raise ImageError(f"{name}: cannot be decoded ({reason})") from None
     if samples is None:
-        raise ImageError(f"{name}: is not a picture, or is damaged")
+        raise ImageError(f"{name}: {_what_instead(data)}")
     return _turned(_to_rgb8(samples, name, rules), orientation)
 
 
@@ -113,6 +113,19 @@ def size_hw(data: UInt8Array, name: str) -> tuple[int, int]:
     return (width, height) if lies else (height, width)
 
 
+def _what_instead(data: UInt8Array) -> str:
+    """Say what a file is that OpenCV cannot decode, where many people have such ones."""
+    start = data[:64].tobytes()
+    if start[4:8] == b"ftyp":
+        kind = "AVIF" if start[8:11] == b"avi" else "HEIC"
+        return f"is a {kind} picture, which is not read here; convert it to JPEG or PNG"
+    if start.startswith(b"version https://git-lfs"):
+        return "is a pointer of Git LFS, not the picture; fetch it (git lfs pull)"
+    if start.lstrip().startswith(b"<"):
+        return "is a web page or XML, no picture; was it downloaded in whole?"
+    return "is not a picture, or is damaged"
+
+
 def check_size(width: int, height: int, max_pixels: int, what: str) -> None:
     """Raise ImageError where a size is not that of an image, or exceeds `max_pixels`."""
     if width <= 0 or height <= 0:
@@ -124,6 +137,8 @@ def check_size(width: int, height: int, max_pixels: int, what: str) -> None:
 def _to_rgb8(samples: NDArray, name: str, rules: PictureRules) -> UInt8Array:
     """Turn what OpenCV decoded, [H, W] or [H, W, 3] BGR of any type, into RGB of 8 bits."""
     is_grey = samples.ndim == 2 or samples.shape[2] == 1
+    if rules.colour_bits is None and not is_grey and _is_grey_as_colour(samples):
+        samples, is_grey = samples[:, :, 0], True
     if samples.dtype == np.uint16:
         bits = rules.grey_bits if is_grey else rules.colour_bits
         if bits is None and is_grey:
@@ -152,6 +167,11 @@ def _to_rgb8(samples: NDArray, name: str, rules: PictureRules) -> UInt8Array:
         )
     to_rgb = cv2.COLOR_GRAY2RGB if is_grey else cv2.COLOR_BGR2RGB
     return cv2.cvtColor(samples, to_rgb)  # type: ignore[return-value]
+
+
+def _is_grey_as_colour(samples: NDArray) -> bool:
+    """Tell whether 16-bit samples, [H, W, 3], are grey stored as colour, or with alpha."""
+    return samples.dtype == np.uint16 and bool((samples[:, :, :1] == samples[:, :, 1:]).all())
 
 
 def _bits_of_colour(samples: NDArray) -> int:

@@ -13,6 +13,7 @@ from amodal_perception.errors import ImageError
 logger = logging.getLogger(__name__)
 
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+KINDS_NOT_READ = (".heic", ".heif", ".avif", ".gif", ".dng", ".cr2", ".cr3", ".nef", ".arw")
 SHOWN = 5
 
 
@@ -50,6 +51,7 @@ def list_images(inputs: Sequence[Path]) -> list[ListedImage]:
             raise ImageError(f"{path}: cannot be read ({error.strerror or error})") from None
         folders = [p for p in inside if p.is_dir()]
         paths += [p for p in inside if p not in folders and p.suffix.lower() in IMAGE_ENDINGS]
+        _warn_of_kinds_not_read(path, inside)
         skipped = [p.name for p in folders if _absolute(p) not in searched and _has_images(p)]
         if skipped:
             logger.warning(
@@ -58,11 +60,25 @@ def list_images(inputs: Sequence[Path]) -> list[ListedImage]:
                 first_of(skipped),
             )
     if not paths:
-        raise ImageError(f"{', '.join(map(str, inputs))}: no images here")
+        raise ImageError(
+            f"{', '.join(map(str, inputs))}: no images here ({', '.join(IMAGE_ENDINGS)})"
+        )
     base = os.path.commonpath([p if p.is_dir() else p.parent for p in map(_absolute, inputs)])
     listed = {path: Path(os.path.relpath(_absolute(path), base)).as_posix() for path in paths}
     by_name = {name: ListedImage(path, name) for path, name in reversed(listed.items())}
     return list(reversed(by_name.values()))
+
+
+def _warn_of_kinds_not_read(folder: Path, inside: Sequence[Path]) -> None:
+    endings = [p.suffix.lower() for p in inside if p.suffix.lower() in KINDS_NOT_READ]
+    if endings:
+        logger.warning(
+            "%s: %d pictures of kinds that are not read (%s) are left out; convert them to JPEG "
+            "or PNG",
+            folder,
+            len(endings),
+            ", ".join(sorted(set(endings))),
+        )
 
 
 def first_of(names: Sequence[object]) -> str:

@@ -2,6 +2,7 @@
 
 import re
 
+import cv2
 import numpy as np
 import pytest
 from helpers.bag_writing import image_message, write_bag
@@ -14,6 +15,7 @@ from amodal_perception.commands.inspect_file import describe
 from amodal_perception.reports.dataset_statistics import summarise
 from amodal_perception.runtime.tensorrt.build import BuildOptions, build_engine
 from amodal_perception.storage import amodal_coco
+from amodal_perception.storage.image_files import write_image
 
 
 @pytest.fixture
@@ -85,7 +87,6 @@ def test_a_page_has_at_least_one_image(tmp_path, data_set, capsys):
     ("names", "message"),
     [
         (["config.json", "checkpoints"], "is a training run; export it"),
-        (["a.JPG"], "is a folder of photographs"),
         (["predictions.json", "report.html"], "inspect the predictions.json in it"),
         ([], "holds no bag (metadata.yaml, *.mcap, *.db3) and no data set (annotations.json)"),
     ],
@@ -95,6 +96,18 @@ def test_a_folder_of_another_kind_is_called_what_it_is(tmp_path, capsys, names, 
         (tmp_path / name).touch()
     assert main(["inspect", str(tmp_path)]) == 1
     assert message in capsys.readouterr().err
+
+
+def test_a_folder_of_photographs_is_described(tmp_path, capsys):
+    for name, size_hw in {"1.png": (6, 8), "2.JPG": (6, 8), "3.png": (8, 6)}.items():
+        write_image(tmp_path / name, np.zeros((*size_hw, 3), np.uint8))
+    (tmp_path / "4.jpg").touch()
+    cv2.imwrite(str(tmp_path / "depth.png"), np.full((6, 8), 900, np.uint16))
+    assert main(["inspect", str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
+    assert re.search(r"^photographs +5$", printed, re.M)
+    assert re.search(r"^pixels +8 x 6 \(2\), 6 x 8 \(1\) \(width x height", printed, re.M)
+    assert re.search(r"^not readable +2: .*4\.jpg: is empty; .*depth\.png: 16-bit", printed, re.M)
 
 
 def test_a_packed_part_and_a_ros1_recording_are_bags(tmp_path, capsys):

@@ -134,6 +134,15 @@ def test_what_a_folder_may_hold(tmp_path, pipeline, caplog):
     assert names(tmp_path / "out") == ["good.png"]
 
 
+def test_pictures_of_kinds_that_are_not_read_are_counted(tmp_path, pipeline, caplog):
+    for name in ("1.HEIC", "2.heic", "3.dng", "notes.txt"):
+        (tmp_path / name).touch()
+    with pytest.raises(ImageError, match=r"no images here \(\.jpg, .*\.webp\)"):
+        list_images([tmp_path])
+    assert "3 pictures of kinds that are not read (.dng, .heic)" in caplog.text
+    assert "convert them to JPEG or PNG" in caplog.text
+
+
 def test_an_unreadable_folder_is_one_line(tmp_path, monkeypatch):
     def refuse(self):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(self))

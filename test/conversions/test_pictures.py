@@ -1,6 +1,7 @@
 """Odd pictures, as people have them: every one is read right, or refused with its reason."""
 
 import struct
+import zlib
 from types import SimpleNamespace
 
 import cv2
@@ -93,7 +94,7 @@ def test_16_bit_samples_fill_the_range_they_use(ending, bits, channels):
 
 def test_16_bit_colour_that_uses_fewer_bits_says_so(caplog):
     pictures._warn_of_scaling.cache_clear()
-    samples = np.dstack([np.rint(RAMP * 4095).astype(np.uint16)] * 3)
+    samples = np.rint(np.dstack([RAMP, RAMP[::-1], RAMP]) * 4095).astype(np.uint16)
     for _ in range(2):
         decode(encoded(".png", samples))
     assert len(caplog.records) == 1
@@ -106,6 +107,45 @@ def test_16_bit_grey_is_refused_as_it_may_be_depth():
         decode(encoded(".png", depth))
     with pytest.raises(ImageError, match="samples up to 900, more than 9 bits hold"):
         decode(encoded(".png", depth), grey_bits=9)
+
+
+@pytest.mark.parametrize("ending", [".png", ".tiff"])
+def test_16_bit_grey_stored_as_colour_is_grey(ending):
+    depth = np.linspace(300, 4000, 16).astype(np.uint16).reshape(4, 4)
+    content = encoded(ending, np.dstack([depth] * 3))
+    with pytest.raises(ImageError, match=r"may be depth.*--grey-bits"):
+        decode(content)
+    np.testing.assert_array_equal(decode(content, grey_bits=12)[:, :, 0], depth >> 4)
+
+
+def test_16_bit_grey_with_alpha_is_grey():
+    header = b"IHDR" + struct.pack(">IIBBBBB", 4, 4, 16, 4, 0, 0, 0)
+    rows = b"IDAT" + zlib.compress((b"\0" + struct.pack(">HH", 900, 65535) * 4) * 4)
+    chunks = [
+        struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
+        for body in (header, rows, b"IEND")
+    ]
+    with pytest.raises(ImageError, match="may be depth"):
+        decode(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))
+
+
+def test_16_bit_colour_on_a_topic_may_happen_to_be_grey():
+    content = encoded(".png", np.full((4, 4, 3), 40_000, np.uint16))
+    assert message_to_rgb(message(content, "bgr16; png compressed bgr16")).max() == 40_000 >> 8
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(99), "HEIC.*convert it to JPEG"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git lfs pull"),
+        (b"\n <!DOCTYPE html><title>404</title>", "web page"),
+        (b"\0" * 99, "not a picture, or is damaged"),
+    ],
+)
+def test_what_is_no_picture_is_called_what_it_is(content, what):
+    with pytest.raises(ImageError, match=what):
+        decode(content)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int32, np.int16])
@@ -158,16 +198,30 @@ def test_what_lies_behind_a_jpeg_does_no_harm(zeros, rubbish, progressive):
     np.testing.assert_array_equal(message_to_rgb(message(padded)), expected)
 
 
+SCAN_HEADER_BYTES = 14
+
+
 @settings(max_examples=50, deadline=None)
-@given(kept=st.floats(0.05, 0.99), zeros=st.integers(0, 10_000), stale=st.booleans())
+@given(kept=st.floats(0, 1), zeros=st.integers(0, 10_000), stale=st.booleans())
 def test_a_jpeg_that_ends_early_is_refused_whatever_follows(kept, zeros, stale):
     noise = np.random.default_rng(0).integers(0, 256, (48, 32, 3), np.uint8)
     content = encoded(".jpg", noise)
     rest = bytes(zeros) + (encoded(".jpg") + b"rest" if stale else b"")
-    cut = content[: int(kept * len(content))] + rest
+    samples_at = content.index(b"\xff\xda") + SCAN_HEADER_BYTES
+    cut = content[: samples_at + int(kept * (len(content) - 2 - samples_at))] + rest
     for read in (decode, lambda c: message_to_rgb(message(c))):
         with pytest.raises(ImageError, match=r"cut short|is damaged"):
             read(cut)
+
+
+@given(kept=st.integers(0, 2000), zeros=st.integers(0, 10_000))
+def test_a_jpeg_of_which_the_header_is_cut_is_refused(kept, zeros):
+    content = encoded(".jpg")
+    cut = content[: min(kept, content.index(b"\xff\xda"))] + bytes(zeros)
+    with pytest.raises(ImageError, match="damaged"):
+        decode(cut)
+    with pytest.raises(ImageError):
+        message_to_rgb(message(cut))
 
 
 def test_grey_pngs_on_topics_follow_the_same_rules():
