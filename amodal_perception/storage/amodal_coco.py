@@ -125,7 +125,9 @@ def write(
 
 def annotations_file(data: Path) -> Path:
     """Return a data set's file, given the file itself or the folder it is in."""
-    return Path(data) / ANNOTATIONS if Path(data).is_dir() else Path(data)
+    data = Path(data)
+    is_folder = data.is_dir() or not (data.suffix or data.exists())
+    return data / ANNOTATIONS if is_folder else data
 
 
 def read(path: Path) -> AmodalCoco:

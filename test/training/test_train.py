@@ -248,7 +248,7 @@ def test_folder_of_a_run_with_other_settings_is_refused(data, tmp_path):
         ("processes=3", "processes must divide batch_size 2"),
         ("modle=x", "command line: unknown key 'modle'; did you mean 'model'? valid keys: model,"),
         ("batchsize=3", "command line: unknown key 'batchsize'; did you mean 'batch_size'?"),
-        (f"weights={CONFIG}", "is no file of weights; give a run folder"),
+        (f"weights={__file__}", "is no file of weights; give a run folder"),
         ("model=orcnn_heavy", "model 'orcnn_heavy' is unknown; valid: mask_rcnn,"),
         ("out=", "out= is missing"),
         ("data=/nowhere", "/nowhere/annotations.json: cannot be read"),
