@@ -1,5 +1,5 @@
-# make setup | demo | training | test | lint | clean | fuzz | soak | interrupts | kills | delivery |
-# faults; each does all of its own set-up.
+# make setup | demo | training | test | coverage | lint | clean | fuzz | soak | interrupts | kills |
+# delivery | faults; each does all of its own set-up.
 # PYTHON chooses the interpreter of .venv: x86-64 CPython 3.10 to 3.13.
 
 PYTHON ?= python3
@@ -13,7 +13,7 @@ PACKAGE := package.xml CMakeLists.txt \
 	$(wildcard msg/*.msg srv/*.srv launch/*.py config/*.* examples/* scripts/amodal scripts/amodal_node \
 	include/*/*.hpp)
 
-.PHONY: setup demo training test lint clean fuzz soak interrupts kills delivery faults
+.PHONY: setup demo training test coverage lint clean fuzz soak interrupts kills delivery faults
 
 setup: install/.built $(STAMPS)/command
 
@@ -24,6 +24,10 @@ demo: setup
 training: setup $(STAMPS)/training
 
 test: training lint
+	scripts/software_gl
+	$(WITH_ROS) python -m pytest -n 2
+
+coverage: $(STAMPS)/training $(STAMPS)/command
 	scripts/software_gl
 	$(WITH_ROS) python -m pytest -n 2 --cov --cov-report=term
 

@@ -273,9 +273,13 @@ def running_node(job: Job, is_compressed: bool) -> Iterator[subprocess.Popen]:
         command += ["-p", f"{name}:={value}"]
     process = subprocess.Popen(command)
     try:
-        yield process
-        process.send_signal(signal.SIGINT)
-        code = process.wait(STOP_S)
+        try:
+            yield process
+        finally:
+            # After an error too: DDS lists a killed node as alive for some seconds more, and the
+            # next replay would wait for it.
+            process.send_signal(signal.SIGINT)
+            code = process.wait(STOP_S)
         if code != 0:
             raise AmodalError(f"the node ended with exit code {code}; see its messages above")
     except subprocess.TimeoutExpired:
