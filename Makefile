@@ -53,10 +53,7 @@ clean:
 	rm -rf build install log out .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
 
 $(VENV)/bin/python:
-	@$(PYTHON) -c 'import platform, sys; \
-		ok = (3, 10) <= sys.version_info < (3, 14) and platform.machine() == "x86_64"; \
-		sys.exit(None if ok else f"{sys.executable} is Python {platform.python_version()} on " \
-			f"{platform.machine()}; choose CPython 3.10 to 3.13 on x86_64: make PYTHON=python3.12")'
+	@$(PYTHON) scripts/check_python.py
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) pip==25.3  # older ones, as Python 3.10 brings them, cannot resolve PyTorch's needs
 
