@@ -15,6 +15,7 @@ COMMANDS = {
     "evaluate": ("evaluate", "score predictions against truth"),
     "bench": ("bench", "measure latency by stage and throughput"),
     "build-engine": ("build_engine", "compile a model for an NVIDIA GPU"),
+    "doctor": ("doctor", "say what is installed, whether it fits, and what mends it"),
     "inspect": ("inspect_file", "list what a model, bag or dataset holds"),
 }
 """By name the module in `amodal_perception.commands`, and what the command does.

@@ -26,7 +26,13 @@ class DatasetError(AmodalError):
 
 
 class EngineError(AmodalError):
-    """An engine that fails while it runs: out of memory, or its GPU is lost."""
+    """An engine that fails while it runs: out of memory, or its GPU is lost.
+
+    Attributes:
+        cuda_name: CUDA's name of the error; empty where CUDA has no part in it.
+    """
+
+    cuda_name = ""
 
 
 class GpuMemoryError(EngineError):
@@ -35,6 +41,10 @@ class GpuMemoryError(EngineError):
 
 class GpuLostError(EngineError):
     """The GPU fails whatever this process asks of it; only a new process helps."""
+
+
+class GpuUnavailableError(EngineError):
+    """No GPU can be used here; the message says why, and what mends it."""
 
 
 def one_line(error: BaseException) -> str:

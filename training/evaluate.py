@@ -56,6 +56,7 @@ class TorchRuntime:
         self.model = model
         self.metadata = metadata
         self.device = device
+        self.hardware = str(device)
 
     def __call__(self, image: UInt8Array) -> RawDetections:
         """Run the network on [1, H, W, 3] uint8 RGB."""

@@ -35,6 +35,11 @@ class FixedObjects:
         """The engine's own."""
         return self.runtime.metadata
 
+    @property
+    def hardware(self) -> str:
+        """The engine's own."""
+        return self.runtime.hardware
+
     def __call__(self, image: UInt8Array) -> RawDetections:
         """Run the engine; return the fixed objects."""
         self.runtime(image)

@@ -32,7 +32,7 @@ def run(arguments: argparse.Namespace) -> int:
     config = pipeline_config(arguments)
     run_benchmark(
         [
-            ModelSettings(path, arguments.threads, config, arguments.provider)
+            ModelSettings(path, arguments.threads, config, arguments.provider, arguments.device)
             for path in arguments.model
         ],
         frames=arguments.frames,

@@ -32,6 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "here needs tensorrt-rtx",
     )
     parser.add_argument(
+        "--device", default="", help="GPU here, by index or UUID (default: the first)"
+    )
+    parser.add_argument(
         "--workspace",
         type=int,
         default=defaults.workspace_mib,
@@ -59,7 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run the command; return its exit code."""
     if arguments.check:
-        return _check(arguments.check)
+        return _check(arguments.check, arguments.device)
     if arguments.list:
         return _list()
     if arguments.prune:
@@ -74,6 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
         BuildOptions(
             backend=arguments.backend,
             compute_capability=arguments.compute_capability,
+            device=arguments.device,
             workspace_mib=arguments.workspace,
             optimization_level=arguments.optimization_level,
         ),
@@ -94,8 +98,8 @@ def _print_built(built: BuiltEngine) -> None:
     )
 
 
-def _check(path: Path) -> int:
-    entry = cache.check_engine(path)
+def _check(path: Path, device: str) -> int:
+    entry = cache.check_engine(path, device)
     if entry.manifest is not None:
         for key in ("onnx_file", "onnx_sha256", "backend", "backend_version", "built_at"):
             print(f"{key:20} {getattr(entry.manifest, key)}")
@@ -103,7 +107,7 @@ def _check(path: Path) -> int:
     if entry.problem:
         print(f"amodal: {entry.problem}", file=sys.stderr)
         return 1
-    print(f"{path}: can be used")
+    print(entry.warning or f"{path}: can be used")
     return 0
 
 
@@ -112,7 +116,8 @@ def _list() -> int:
     entries = cache.list_engines(folder)
     for entry in entries:
         size_mb = entry.path.stat().st_size / 1e6
-        print(f"{entry.path.name}  {size_mb:.1f} MB  {entry.problem or 'can be used'}")
+        state = entry.problem or entry.warning or "can be used"
+        print(f"{entry.path.name}  {size_mb:.1f} MB  {state}")
     print(f"{len(entries)} engines in {folder}")
     return 0
 

@@ -45,6 +45,12 @@ def add_pipeline_options(parser: argparse.ArgumentParser, many_models: bool = Fa
         help="what runs an .onnx file inside ONNX Runtime (default %(default)s)",
     )
     parser.add_argument(
+        "--device",
+        default="",
+        help="NVIDIA GPU of an .engine, or of --provider cuda or tensorrt, by index or UUID "
+        "(default: the first)",
+    )
+    parser.add_argument(
         "--score-threshold",
         type=fraction,
         default=postprocess.score_threshold,
@@ -107,6 +113,9 @@ def load_pipeline(arguments: argparse.Namespace) -> Pipeline:
         ModelFileError: it cannot be used.
     """
     runtime = load_runtime(
-        arguments.model, num_threads=arguments.threads, provider=arguments.provider
+        arguments.model,
+        num_threads=arguments.threads,
+        provider=arguments.provider,
+        device=arguments.device,
     )
     return Pipeline(runtime, pipeline_config(arguments))

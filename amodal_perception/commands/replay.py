@@ -96,7 +96,11 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.bags,
         arguments.out,
         ModelSettings(
-            arguments.model, arguments.threads, pipeline_config(arguments), arguments.provider
+            arguments.model,
+            arguments.threads,
+            pipeline_config(arguments),
+            arguments.provider,
+            arguments.device,
         ),
         topics=arguments.topic,
         truth_path=arguments.truth,

@@ -35,16 +35,23 @@ class ModelSettings:
         num_threads: CPU threads of the engine; 0: it chooses.
         config: thresholds.
         provider: what runs the model inside ONNX Runtime.
+        device: the NVIDIA GPU, by index or UUID; empty: the first.
     """
 
     path: Path = DEFAULT_MODEL
     num_threads: int = 0
     config: PipelineConfig = field(default_factory=PipelineConfig)
     provider: str = "cpu"
+    device: str = ""
 
     def load(self) -> Pipeline:
         """Load the model."""
-        runtime = load_runtime(self.path, num_threads=self.num_threads, provider=self.provider)
+        runtime = load_runtime(
+            self.path,
+            num_threads=self.num_threads,
+            provider=self.provider,
+            device=self.device,
+        )
         return Pipeline(runtime, self.config)
 
 

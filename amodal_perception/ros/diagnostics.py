@@ -139,6 +139,7 @@ class EngineState:
         busy_s: how long the image in it has been there, seconds; 0 when idle.
         timeout_s: how much of that is too much; 0 = nothing is.
         failure: why the node cannot work, or the engine failed last; "" when all is well.
+        hardware: what the engine runs on, in words: a GPU's name and memory.
     """
 
     model: ModelMetadata | None
@@ -146,6 +147,7 @@ class EngineState:
     busy_s: float
     timeout_s: float
     failure: str
+    hardware: str = ""
 
 
 def input_status(state: InputState, report: StatisticsReport) -> Status:
@@ -349,6 +351,7 @@ def engine_status(state: EngineState) -> Status:
     values |= {
         "model_id": state.model.model_id,
         "model_sha256": state.model.sha256,
+        "hardware": state.hardware,
         "input_size": f"{state.model.input_hw[1]} x {state.model.input_hw[0]}",
         "max_instances": state.model.max_instances,
         "training_data": state.model.training_data,

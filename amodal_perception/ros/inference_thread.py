@@ -62,6 +62,11 @@ class GuardedRuntime:
         """The model's metadata."""
         return self._runtime.metadata
 
+    @property
+    def hardware(self) -> str:
+        """What the engine runs on, in words."""
+        return self._runtime.hardware
+
     def __call__(self, image: UInt8Array) -> RawDetections:
         """Run the network; see `Runtime`.
 
@@ -112,6 +117,12 @@ class InferenceThread:
         """How long the present inference has taken, seconds; 0 when idle."""
         runtime = self._runtime
         return 0.0 if runtime is None else runtime.busy_s
+
+    @property
+    def hardware(self) -> str:
+        """What the engine runs on, in words; empty before it is loaded."""
+        runtime = self._runtime
+        return "" if runtime is None else runtime.hardware
 
     def start(self, is_wanted: Callable[[], bool]) -> ModelMetadata | None:
         """Load the pipeline; wait until that is done.

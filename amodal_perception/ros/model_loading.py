@@ -40,7 +40,12 @@ def load_pipeline(parameters: NodeParameters) -> Pipeline:
                 "does not list"
             )
     runtime = GuardedRuntime(
-        load_runtime(path, num_threads=parameters.num_threads, provider=parameters.provider)
+        load_runtime(
+            path,
+            num_threads=parameters.num_threads,
+            provider=parameters.provider,
+            device=parameters.device,
+        )
     )
     if allowed and path.suffix == ".onnx" and runtime.metadata.sha256 != digest:
         raise ModelFileError(f"{path}: changed while it was read")

@@ -446,6 +446,7 @@ class AmodalNode(GuardedLifecycleNode):
             busy_s=self._engine_busy_s(),
             timeout_s=self.parameters.engine_timeout,
             failure=self.exit_reason or failure,
+            hardware="" if self._inference is None else self._inference.hardware,
         )
         statuses = [
             *inputs,

@@ -64,6 +64,12 @@ class NodeParameters:
         choices=tuple(PROVIDERS),
         read_only=True,
     )
+    device: str = _parameter(
+        "",
+        "NVIDIA GPU that runs an .engine, or an .onnx file by cuda or tensorrt: index, or UUID as "
+        "nvidia-smi -L lists it; empty: the first",
+        read_only=True,
+    )
     image_transport: str = _parameter(
         "raw",
         "raw: sensor_msgs/Image on 'image'; compressed: CompressedImage on 'image/compressed'",
@@ -188,9 +194,13 @@ class NodeParameters:
 
     @classmethod
     def coerced(cls, name: str, value: Any) -> Any:
-        """Convert a whole number to a float where a float is wanted: YAML writes 1 for 1.0."""
+        """Convert a whole number where another type is wanted: YAML writes 1 for 1.0, and "1"."""
         wanted = type(next(item.default for item in fields(cls) if item.name == name))
-        return float(value) if wanted is float and type(value) is int else value
+        if type(value) is not int:
+            return value
+        if wanted is float:
+            return float(value)
+        return str(value) if name == "device" else value
 
     @property
     def allowed_models(self) -> frozenset[str]:

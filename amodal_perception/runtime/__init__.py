@@ -21,18 +21,22 @@ DEFAULT_MODEL = ASSETS / "default_model.onnx"
 """The model that comes with the package."""
 
 
-def load_runtime(path: str | Path, *, num_threads: int = 0, provider: str = "cpu") -> Runtime:
+def load_runtime(
+    path: str | Path, *, num_threads: int = 0, provider: str = "cpu", device: str = ""
+) -> Runtime:
     """Load a model file with the runtime of its suffix.
 
     Args:
         path: an ``.onnx`` file, or an ``.engine`` with its manifest beside it.
         num_threads: CPU threads of the engine; 0 lets it choose.
         provider: what runs an ``.onnx`` file, see `providers`; an ``.engine`` has no choice.
+        device: the NVIDIA GPU, by index or UUID; empty: the first.
 
     Raises:
         ModelFileError: missing, damaged, foreign, or against the network's contract; an engine
             also when it was built for another machine.
-        ConfigError: what the engine needs is not installed.
+        ConfigError: what the engine needs is not installed, or there is no such GPU.
+        EngineError: the GPU refuses to work, or no GPU can be used.
     """
     path = Path(path)
     if path.suffix not in RUNTIMES:
@@ -42,10 +46,10 @@ def load_runtime(path: str | Path, *, num_threads: int = 0, provider: str = "cpu
         )
     if not path.is_file():
         raise ModelFileError(f"{path}: no such model file")
-    return RUNTIMES[path.suffix](path, num_threads, provider)
+    return RUNTIMES[path.suffix](path, num_threads, provider, device)
 
 
-def _load_onnx(path: Path, num_threads: int, provider: str) -> Runtime:
+def _load_onnx(path: Path, num_threads: int, provider: str, device: str) -> Runtime:
     try:
         from amodal_perception.runtime.onnx_runtime import OnnxRuntime
     except ModuleNotFoundError as error:
@@ -54,13 +58,13 @@ def _load_onnx(path: Path, num_threads: int, provider: str) -> Runtime:
             raise
         raise ConfigError(f"{path}: {missing}") from None
 
-    return OnnxRuntime(path, num_threads, provider)
+    return OnnxRuntime(path, num_threads, provider, device)
 
 
-def _load_tensorrt(path: Path, num_threads: int, provider: str) -> Runtime:
+def _load_tensorrt(path: Path, num_threads: int, provider: str, device: str) -> Runtime:
     from amodal_perception.runtime.tensorrt.runtime import TensorRtRuntime
 
-    return TensorRtRuntime(path)
+    return TensorRtRuntime(path, device)
 
 
 RUNTIMES = {".onnx": _load_onnx, ".engine": _load_tensorrt}

@@ -110,6 +110,11 @@ class Runtime(Protocol):
         """The metadata of the model file."""
         ...
 
+    @property
+    def hardware(self) -> str:
+        """What it runs on, in words."""
+        ...
+
     def __call__(self, image: UInt8Array) -> RawDetections:
         """Run the network on [1, H, W, 3] uint8 RGB; H, W are `metadata.input_hw`."""
         ...

@@ -5,26 +5,30 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+import numpy as np
 import onnxruntime
 
-from amodal_perception.errors import ConfigError, ModelFileError, one_line
+from amodal_perception.errors import ConfigError, GpuUnavailableError, ModelFileError, one_line
 from amodal_perception.runtime.contract import (
     ModelMetadata,
     RawDetections,
     TensorSpec,
     check_contract,
 )
-from amodal_perception.runtime.providers import PROVIDERS
+from amodal_perception.runtime.onnx_engine_cache import OnnxEngineCache
+from amodal_perception.runtime.providers import (
+    ON_NVIDIA,
+    ORT_DTYPES,
+    PROVIDERS,
+    provider_options,
+)
 from amodal_perception.runtime.self_contained import check_self_contained
+from amodal_perception.runtime.tensorrt.cuda import driver_version
+from amodal_perception.runtime.tensorrt.cuda_errors import DRIVER_TOO_OLD
+from amodal_perception.runtime.tensorrt.gpu import find_gpu
+from amodal_perception.runtime.tensorrt.library import installed_version
 from amodal_perception.structures import UInt8Array
 
-ORT_DTYPES = {
-    "tensor(float)": "float32",
-    "tensor(float16)": "float16",
-    "tensor(int32)": "int32",
-    "tensor(int64)": "int64",
-    "tensor(uint8)": "uint8",
-}
 PACKAGES = {
     "cpu": "onnxruntime",
     "cuda": "onnxruntime-gpu",
@@ -37,21 +41,35 @@ PACKAGES = {
 class OnnxRuntime:
     """A model in ONNX Runtime; holds no state between frames."""
 
-    def __init__(self, path: Path, num_threads: int = 0, provider: str = "cpu") -> None:
+    def __init__(
+        self, path: Path, num_threads: int = 0, provider: str = "cpu", device: str = ""
+    ) -> None:
         """Load and check a model.
 
         Args:
             path: the ``.onnx`` file; all of the model must be in it.
             num_threads: threads inside one operator; 0 lets ONNX Runtime choose.
             provider: of `PROVIDERS`; operators that it lacks run on the CPU.
+            device: the NVIDIA GPU, by index or UUID; empty: the first.
 
         Raises:
             ModelFileError: damaged, foreign, or against the contract.
-            ConfigError: this installation of ONNX Runtime cannot use the provider.
+            ConfigError: this installation of ONNX Runtime cannot use the provider, or there is no
+                such GPU.
+            GpuUnavailableError: no GPU can be used, and why.
         """
         _check_available(provider)
+        if device and provider not in ON_NVIDIA:
+            raise ConfigError(
+                f"device is {device!r}, but the provider {provider} runs on no NVIDIA GPU; "
+                f"choose one of: {', '.join(ON_NVIDIA)}"
+            )
         content = path.read_bytes()  # hashed and loaded from one reading
         check_self_contained(path, content)
+        digest = hashlib.sha256(content).hexdigest()
+        index, gpu = _nvidia_gpu(device) if provider in ON_NVIDIA else (0, "")
+        self.hardware = f"{gpu}, by the provider {provider}" if gpu else provider
+        cache = OnnxEngineCache(digest, _identity(gpu)) if provider == "tensorrt" else None
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = num_threads
         options.log_severity_level = 4  # failures are raised; they need no second line
@@ -66,6 +84,10 @@ class OnnxRuntime:
                 content,
                 options,
                 providers=list(dict.fromkeys([PROVIDERS[provider], PROVIDERS["cpu"]])),
+                provider_options=[
+                    provider_options(name, index, cache.folder if cache else None)
+                    for name in dict.fromkeys([provider, "cpu"])
+                ],
             )
         except Exception as error:  # ONNX Runtime raises a dozen types with no common base
             raise ModelFileError(
@@ -79,12 +101,16 @@ class OnnxRuntime:
             )
         self.metadata: ModelMetadata = check_contract(
             path,
-            sha256=hashlib.sha256(content).hexdigest(),
+            sha256=digest,
             properties=self._session.get_modelmeta().custom_metadata_map,
             inputs=_specs(self._session.get_inputs()),
             outputs=_specs(self._session.get_outputs()),
         )
         self._outputs = [output.name for output in self._session.get_outputs()]
+        if gpu:  # engines are built and memory is allocated now, not with a frame
+            self(np.zeros((1, *self.metadata.input_hw, 3), np.uint8))
+        if cache is not None:
+            cache.note_files()
 
     def __call__(self, image: UInt8Array) -> RawDetections:
         """Run the network on [1, H, W, 3] uint8 RGB."""
@@ -102,6 +128,31 @@ def _check_available(provider: str) -> None:
             f"provider {provider}: not in this installation of ONNX Runtime, which has: {names}; "
             f"install one that has it ({PACKAGES[provider]})"
         )
+
+
+def _nvidia_gpu(device: str) -> tuple[int, str]:
+    """Return a GPU's index and description.
+
+    ONNX Runtime brings a CUDA of its own: Python bindings that are missing, or too new for the
+    driver, do not keep it from working.
+    """
+    try:
+        gpu = find_gpu(device)
+    except GpuUnavailableError as error:
+        is_of_bindings = not error.cuda_name or error.cuda_name in DRIVER_TOO_OLD
+        if not (is_of_bindings and driver_version() and (device.isdigit() or not device)):
+            raise
+        return int(device or 0), f"GPU {device or 0}"
+    return gpu.index, str(gpu)
+
+
+def _identity(gpu: str) -> dict[str, str]:
+    """Return what an engine of the TensorRT provider holds for, but for the model."""
+    return {
+        "onnxruntime": onnxruntime.__version__,
+        "tensorrt": installed_version("tensorrt"),
+        "gpu": gpu,
+    }
 
 
 def _specs(tensors: list[onnxruntime.NodeArg]) -> dict[str, TensorSpec]:

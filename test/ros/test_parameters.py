@@ -64,3 +64,10 @@ def test_descriptors_say_what_ros_may_refuse():
     assert (limits.from_value, limits.to_value) == (1, 1000)
     assert described["model_file_path"].read_only
     assert described["image_transport"].additional_constraints == "raw | compressed"
+
+
+def test_a_gpu_is_named_by_index_or_uuid():
+    assert NodeParameters.from_overrides({"device": 1}).device == "1"
+    assert NodeParameters.from_overrides({"device": "GPU-1b2c"}).device == "GPU-1b2c"
+    with pytest.raises(ConfigError, match="of type int; it must be of type str"):
+        NodeParameters.from_overrides({"provider": 1})

@@ -1,11 +1,14 @@
+import re
+
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
 from helpers.onnx_models import CELLS, INPUT_HW, SLOTS, two_discs, write_constant_model
 
-from amodal_perception.errors import ConfigError, ModelFileError
-from amodal_perception.runtime import load_runtime
+from amodal_perception.errors import ConfigError, GpuUnavailableError, ModelFileError
+from amodal_perception.runtime import load_runtime, onnx_runtime
+from amodal_perception.runtime.tensorrt import gpu
 
 
 @pytest.fixture
@@ -70,11 +73,32 @@ def test_a_provider_that_is_not_installed_is_named_with_its_remedy(model, monkey
         load_runtime(model, provider="openvino")
 
 
+def _refused(device):
+    try:
+        onnx_runtime._nvidia_gpu(device)
+    except GpuUnavailableError as error:
+        return error
+    return None
+
+
+def test_a_device_belongs_to_providers_on_nvidia_gpus(model):
+    with pytest.raises(ConfigError, match="device is '0', but the provider cpu runs on no NVIDIA"):
+        load_runtime(model, device="0")
+
+
 def test_a_provider_that_does_not_start_is_no_silent_fall_back_to_the_cpu(model, monkeypatch):
     everything = ["CUDAExecutionProvider", "CPUExecutionProvider"]
     if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
         pytest.skip("this installation of ONNX Runtime has CUDA")
+    if not gpu.problem():
+        pytest.skip("a GPU is here")
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: everything)
+    with pytest.raises(GpuUnavailableError, match=re.escape(gpu.problem())):
+        load_runtime(model, provider="cuda")  # without a GPU that is said first
+    for driver in (12060, 0):  # ONNX Runtime has a CUDA of its own, but no driver of its own
+        monkeypatch.setattr(onnx_runtime, "driver_version", lambda driver=driver: driver)
+        assert (driver == 0) == (_refused("0") is not None)
+    monkeypatch.setattr(onnx_runtime, "driver_version", lambda: 12060)
     not_started = pytest.raises(ConfigError, match="cannot start it")
     with pytest.warns(UserWarning, match="CUDA"), not_started:
         load_runtime(model, provider="cuda")

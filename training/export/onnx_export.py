@@ -299,6 +299,7 @@ class TracedRuntime:
     def __init__(self, model: SingleImage, metadata: ModelMetadata) -> None:
         self.model = model
         self.metadata = metadata
+        self.hardware = "cpu"
         self._names = model.names(metadata.input_hw)
 
     def __call__(self, image: UInt8Array) -> RawDetections:

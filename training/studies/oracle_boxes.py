@@ -59,6 +59,7 @@ class _UnitScores:
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
         self.metadata = runtime.metadata
+        self.hardware = runtime.hardware
 
     def __call__(self, image: UInt8Array) -> RawDetections:
         raw = self.runtime(image)

@@ -19,10 +19,16 @@ from pathlib import Path
 from typing import Any
 
 from amodal_perception import files
-from amodal_perception.errors import ConfigError, ModelFileError
+from amodal_perception.errors import (
+    ConfigError,
+    EngineError,
+    GpuUnavailableError,
+    ModelFileError,
+)
 from amodal_perception.runtime.contract import TensorSpec
-from amodal_perception.runtime.tensorrt import gpu
 from amodal_perception.runtime.tensorrt import manifest as manifests
+from amodal_perception.runtime.tensorrt.cuda import Cuda, Gpu, load_binding
+from amodal_perception.runtime.tensorrt.gpu import find_gpu
 from amodal_perception.runtime.tensorrt.layer_types import engine_types, network_types
 from amodal_perception.runtime.tensorrt.library import (
     DTYPES,
@@ -38,6 +44,8 @@ from amodal_perception.runtime.tensorrt.progress import make_monitor
 
 POLL_S = 0.05
 MAX_OPTIMIZATION_LEVEL = 5
+TURING = 75
+"""Compute capability for which TensorRT for RTX 1.7 has no float32 matrix product."""
 REDUCED = {"fp16": "float16", "int8": "int8"}
 """Type that some arithmetic must have, by the precision that a file says it has."""
 
@@ -49,12 +57,14 @@ class BuildOptions:
     Attributes:
         backend: key of `library.BACKENDS`; empty: the first that is installed.
         compute_capability: of the GPU to build for, such as 86; 0: that of the GPU here.
+        device: the GPU here, see `gpu.find_gpu`; empty: the first.
         workspace_mib: limit of the scratch memory, MiB; 0: all the GPU has.
         optimization_level: 0 (fast to build) to 5 (fast to run).
     """
 
     backend: str = ""
     compute_capability: int = 0
+    device: str = ""
     workspace_mib: int = 0
     optimization_level: int = 3
 
@@ -75,12 +85,12 @@ class Target:
     Attributes:
         backend: the TensorRT that builds and will run it.
         compute_capability: of the GPU, such as 86.
-        is_here: whether the GPU of this machine is such a one.
+        gpu: of this machine, where it is such a one; else None.
     """
 
     backend: Backend
     compute_capability: int
-    is_here: bool
+    gpu: Gpu | None
 
 
 @dataclass(frozen=True)
@@ -134,7 +144,7 @@ def build_engine(
         started = time.perf_counter()
         engine, types, arithmetic = _compile(source, target, options)
         seconds = time.perf_counter() - started
-        inspected = engine_types(target.backend, engine) if target.is_here else {}
+        inspected = {} if target.gpu is None else engine_types(target.backend, engine)
         written = EngineManifest(
             format_version=manifests.FORMAT_VERSION,
             engine_sha256=hashlib.sha256(engine).hexdigest(),
@@ -143,6 +153,8 @@ def build_engine(
             backend=target.backend.name,
             backend_version=target.backend.version,
             compute_capability=target.compute_capability,
+            device_name="" if target.gpu is None else target.gpu.name,
+            multiprocessors=0 if target.gpu is None else target.gpu.multiprocessors,
             workspace_mib=options.workspace_mib,
             optimization_level=options.optimization_level,
             properties=source.properties,
@@ -167,22 +179,25 @@ def build_engine(
 
 def _target(options: BuildOptions) -> Target:
     backend = load_backend(options.backend)
-    here = gpu.compute_capability()
-    wanted = options.compute_capability or here
-    if wanted is None:
+    gpu, problem = None, ""
+    try:
+        gpu = find_gpu(options.device)
+    except GpuUnavailableError as error:
+        problem = str(error)
+    wanted = options.compute_capability or (gpu.compute_capability if gpu else 0)
+    if not backend.builds_without_gpu and (gpu is None or wanted != gpu.compute_capability):
+        found = problem if gpu is None else f"{gpu.name} has {gpu.compute_capability}"
         raise ConfigError(
-            "no GPU here to build for; name one with --compute-capability, such as 86"
-            if backend.builds_without_gpu
-            else f"{backend.name} builds on the GPU that is to run the engine, and none is here; "
-            "build there, or with --backend tensorrt-rtx"
+            f"{backend.name} builds on the GPU that is to run the engine, here none "
+            f"{f'of compute capability {wanted}' if wanted else 'can be used'}: {found}; build "
+            "there, or with --backend tensorrt-rtx"
         )
-    if not backend.builds_without_gpu and wanted != here:
-        found = "no GPU is here" if here is None else f"the GPU here has {here}"
+    if not wanted:
         raise ConfigError(
-            f"{backend.name} builds on the GPU that is to run the engine: for compute capability "
-            f"{wanted} build there ({found})"
+            f"no GPU to build for: {problem}; or name one with --compute-capability, such as 86"
         )
-    return Target(backend, wanted, is_here=wanted == here)
+    is_here = gpu is not None and gpu.compute_capability == wanted
+    return Target(backend, wanted, gpu if is_here else None)
 
 
 def _cache_name(source: OnnxSource, target: Target) -> str:
@@ -219,10 +234,15 @@ def _up_to_date(
         and found.backend == target.backend.name
         and found.backend_version == target.backend.version
         and found.compute_capability == target.compute_capability
+        and (target.gpu is None or _built_on(found, target.gpu))
         and found.workspace_mib == options.workspace_mib
         and found.optimization_level == options.optimization_level
     )
     return found if same else None
+
+
+def _built_on(manifest: EngineManifest, gpu: Gpu) -> bool:
+    return (manifest.device_name, manifest.multiprocessors) == (gpu.name, gpu.multiprocessors)
 
 
 def _compile(
@@ -231,7 +251,11 @@ def _compile(
     """Return the engine, the types of its network's layers, and how many compute in which."""
     trt = target.backend.api
     logger = make_logger(target.backend)
-    builder = trt.Builder(logger)
+    try:
+        builder = trt.Builder(logger)
+    except TypeError:  # how the binding tells that TensorRT gave nothing
+        reason = "; ".join(map(error_lines, logger.errors)) or "no reason given"
+        raise EngineError(f"{target.backend.name} does not start: {reason}") from None
     # A version without the flag has no other networks.
     typed = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
     network = builder.create_network(0 if typed is None else 1 << int(typed))
@@ -253,21 +277,25 @@ def _compile(
         config.num_compute_capabilities = 1
         config.set_compute_capability(_capability(trt, target.compute_capability), 0)
     with _timing_cache(target, config):
-        engine = _run_builder(target.backend, builder, network, config)
+        engine = _run_builder(target, builder, network, config)
     if engine is None:
         reason = "; ".join(map(error_lines, logger.errors)) or "no reason given"
+        if target.backend.builds_without_gpu and target.compute_capability == TURING:
+            reason += "; for Turing GPUs use --backend tensorrt, on the GPU itself"
         raise ModelFileError(f"{source.path}: TensorRT cannot build it: {reason}")
     return engine, types, arithmetic
 
 
-def _run_builder(backend: Backend, builder: Any, network: Any, config: Any) -> bytes | None:
+def _run_builder(target: Target, builder: Any, network: Any, config: Any) -> bytes | None:
     """Build in a thread, so that an interrupt is heard meanwhile."""
     cancelled = threading.Event()
-    monitor = make_monitor(backend, cancelled)
+    monitor = make_monitor(target.backend, cancelled)
     config.progress_monitor = monitor
     built: list[bytes] = []
 
     def work() -> None:
+        if target.gpu is not None:
+            Cuda(load_binding()).use(target.gpu.index)  # each thread has its own
         serialized = builder.build_serialized_network(network, config)
         if serialized is not None:
             built.append(bytes(memoryview(serialized)))

@@ -1,90 +1,62 @@
-"""CUDA calls and their errors, and the GPU's compute capability, through cuda-python."""
+"""Find the GPU that a user names, or say exactly why there is none."""
 
 from __future__ import annotations
 
-from typing import Any
-
-from amodal_perception.errors import ConfigError, EngineError, GpuLostError, GpuMemoryError
-
-OUT_OF_MEMORY = frozenset(["cudaErrorMemoryAllocation"])
-STICKY = frozenset(
-    [
-        "cudaErrorAssert",
-        "cudaErrorCudartUnloading",
-        "cudaErrorDevicesUnavailable",
-        "cudaErrorECCUncorrectable",
-        "cudaErrorExternalDevice",
-        "cudaErrorHardwareStackError",
-        "cudaErrorIllegalAddress",
-        "cudaErrorIllegalInstruction",
-        "cudaErrorInvalidAddressSpace",
-        "cudaErrorInvalidPc",
-        "cudaErrorLaunchFailure",
-        "cudaErrorLaunchTimeout",
-        "cudaErrorMisalignedAddress",
-        "cudaErrorMpsConnectionFailed",
-        "cudaErrorNvlinkUncorrectable",
-        "cudaErrorUnknown",
-    ]
-)
-"""After these, every further call of the process fails: only a new process helps."""
+from amodal_perception.errors import AmodalError, ConfigError, EngineError, GpuUnavailableError
+from amodal_perception.runtime.tensorrt.cuda import Cuda, Gpu, load_binding
+from amodal_perception.runtime.tensorrt.cuda_errors import CudaVersions, unavailable
 
 
-def cuda_runtime() -> Any:
-    """Import the CUDA runtime's binding.
-
-    Raises:
-        ConfigError: not installed.
-    """
-    try:
-        from cuda.bindings import (  # type: ignore[import-not-found,import-untyped,unused-ignore]
-            runtime,
-        )
-    except ImportError as error:
-        raise ConfigError(
-            f"engines run through cuda-python, which does not load ({error}); "
-            "pip install cuda-python"
-        ) from None
-    return runtime
-
-
-def check_cuda(result: tuple[Any, ...], what: str) -> Any:
-    """Return what a CUDA call gave, or raise its error.
+def find_gpu(device: str = "", cuda: Cuda | None = None) -> Gpu:
+    """Return the GPU that `device` names.
 
     Args:
-        result: of a function of `cuda_runtime`: the error code, then values.
-        what: the work in words, for the message.
+        device: index, or UUID or its beginning as nvidia-smi -L lists it; empty: the first.
+        cuda: None: the one that is installed.
 
     Raises:
-        GpuMemoryError: the GPU's memory ran out.
-        GpuLostError: no call of this process will go well any more.
-        EngineError: anything else.
+        ConfigError: there are GPUs, but not this one; the message lists them.
+        GpuUnavailableError: no GPU can be used, and why.
     """
-    error, *values = result
-    if int(error) == 0:
-        return values[0] if len(values) == 1 else tuple(values)
-    name = error.name
-    if name in OUT_OF_MEMORY:
-        raise GpuMemoryError(f"{what}: the GPU is out of memory ({name})")
-    if name in STICKY:
-        raise GpuLostError(f"{what}: the GPU is lost to this process ({name}); start it again")
-    raise EngineError(f"{what}: CUDA says {name}")
+    gpus = list_gpus(cuda)
+    if not device:
+        return gpus[0]
+    if device.isascii() and device.isdigit():
+        matches = [gpu for gpu in gpus if gpu.index == int(device)]
+    else:
+        matches = [gpu for gpu in gpus if gpu.uuid.lower().startswith(device.lower())]
+    if len(matches) == 1:
+        return matches[0]
+    here = "; ".join(f"{gpu.index} = {gpu.uuid}, {gpu.name}" for gpu in gpus)
+    raise ConfigError(
+        f"device {device!r} is {'more than one' if matches else 'no'} GPU here: {here}"
+    )
 
 
-def compute_capability() -> int | None:
-    """Return the first GPU's compute capability, such as 86, or None where there is no GPU."""
+def list_gpus(cuda: Cuda | None = None) -> list[Gpu]:
+    """Describe all GPUs, one at least.
+
+    Raises:
+        GpuUnavailableError: no GPU can be used, and why.
+    """
+    versions = CudaVersions(0, 0)
+    cuda = cuda or Cuda(load_binding())
     try:
-        cuda = cuda_runtime()
-        if check_cuda(cuda.cudaGetDeviceCount(), "counting GPUs") == 0:
-            return None
-        attributes = cuda.cudaDeviceAttr
-        major, minor = (
-            check_cuda(cuda.cudaDeviceGetAttribute(attribute, 0), "asking the GPU")
-            for attribute in (
-                attributes.cudaDevAttrComputeCapabilityMajor,
-                attributes.cudaDevAttrComputeCapabilityMinor,
-            )
-        )
-    except (ConfigError, EngineError):
-        return None
-    return int(10 * major + minor)
+        versions = cuda.versions()
+        gpus = [cuda.gpu(index) for index in range(cuda.device_count())]
+    except EngineError as error:
+        if not error.cuda_name:
+            raise GpuUnavailableError(f"{error} ({versions})") from None
+        raise unavailable(error.cuda_name, versions) from None
+    if not gpus:
+        raise unavailable("cudaErrorNoDevice", versions)
+    return gpus
+
+
+def problem(device: str = "") -> str:
+    """Say why no GPU can be used; empty: one can."""
+    try:
+        find_gpu(device)
+    except AmodalError as error:
+        return str(error)
+    return ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 import importlib.util
 import logging
 from collections import deque
@@ -51,6 +52,21 @@ class Backend:
         """Whether an engine can be compiled for a GPU that is not here."""
         return self.name == "tensorrt-rtx"
 
+    @property
+    def has_runtime_cache(self) -> bool:
+        """Whether kernels are compiled when an engine is loaded, and can be kept."""
+        return self.name == "tensorrt-rtx"
+
+
+def installed_version(backend: str) -> str:
+    """Return the version that pip knows of a backend, without importing it; empty: none."""
+    for name in (backend, f"{backend}-cu12", f"{backend}-cu13"):
+        try:
+            return importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return ""
+
 
 def load_backend(name: str = "") -> Backend:
     """Import a TensorRT.
@@ -72,8 +88,8 @@ def load_backend(name: str = "") -> Backend:
             raise ConfigError(f"{candidate} is installed but does not load: {error}") from None
     missing = f"{name} is not" if name else f"neither {' nor '.join(BACKENDS)} is"
     raise ConfigError(
-        f"{missing} installed; pip install tensorrt-cu12 (NVIDIA GPUs and Jetson) or "
-        "tensorrt-rtx-cu12 (GeForce and RTX)"
+        f"{missing} installed; pip install '.[tensorrt-cu12]' (or -cu13, as the driver's CUDA), "
+        "on GeForce and RTX '.[tensorrt-rtx]'; JetPack has its own"
     )
 
 

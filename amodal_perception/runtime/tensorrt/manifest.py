@@ -13,9 +13,10 @@ from typing import Any
 from amodal_perception import files
 from amodal_perception.errors import ModelFileError
 from amodal_perception.runtime.contract import ModelMetadata, TensorSpec, check_contract
+from amodal_perception.runtime.tensorrt.cuda import Gpu
 from amodal_perception.runtime.tensorrt.private_files import check_private
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Raised when the meaning of a key changes."""
 
 
@@ -31,6 +32,8 @@ class EngineManifest:
         backend: ``tensorrt`` or ``tensorrt-rtx``.
         backend_version: of the library that built it, and that alone can run it.
         compute_capability: of the GPU it was built for, such as 86.
+        device_name: of the GPU it was built on; empty: no such GPU was there.
+        multiprocessors: of that GPU; 0: no such GPU was there.
         workspace_mib: limit of the scratch memory while building, MiB; 0: all the GPU has.
         optimization_level: 0 (fast to build) to 5 (fast to run).
         properties: metadata of the ONNX file.
@@ -51,6 +54,8 @@ class EngineManifest:
     backend: str
     backend_version: str
     compute_capability: int
+    device_name: str
+    multiprocessors: int
     workspace_mib: int
     optimization_level: int
     properties: Mapping[str, str]
@@ -157,31 +162,46 @@ def read_trusted(path: Path) -> tuple[EngineManifest, ModelMetadata, bytes]:
     return manifest, metadata, content
 
 
-def check_machine(
-    path: Path, manifest: EngineManifest, *, backend_version: str, compute_capability: int | None
-) -> None:
-    """Check that an engine was built for this machine.
+def check_version(path: Path, manifest: EngineManifest, backend_version: str) -> None:
+    """Check that an engine was built by the TensorRT of this machine.
 
     Args:
         path: the engine.
         manifest: its manifest.
         backend_version: of the manifest's backend as it is installed here.
-        compute_capability: of the GPU here; None: unknown, and not checked.
 
     Raises:
-        ModelFileError: another version or another GPU; says how to build it again.
+        ModelFileError: by another; says how to build it again.
     """
-    rebuild = f"rebuild it here: {manifest.rebuild_command(path)}"
     if manifest.backend_version != backend_version:
         raise ModelFileError(
             f"{path}: was built with {manifest.backend} {manifest.backend_version}, but "
-            f"{backend_version} is installed; {rebuild}"
+            f"{backend_version} is installed; rebuild it here: {manifest.rebuild_command(path)}"
         )
-    if compute_capability is not None and compute_capability != manifest.compute_capability:
+
+
+def check_gpu(path: Path, manifest: EngineManifest, gpu: Gpu) -> str:
+    """Check that an engine can run on a GPU.
+
+    Returns:
+        Why it will be slow there, and what helps; empty: it will not.
+
+    Raises:
+        ModelFileError: it cannot; says how to build it again.
+    """
+    rebuild = f"rebuild it here: {manifest.rebuild_command(path)}"
+    if gpu.compute_capability != manifest.compute_capability:
         raise ModelFileError(
-            f"{path}: was built for compute capability {manifest.compute_capability}, but the GPU "
-            f"here has {compute_capability}; {rebuild}"
+            f"{path}: was built for compute capability {manifest.compute_capability}, but "
+            f"{gpu.name} has {gpu.compute_capability}; {rebuild}"
         )
+    built_on = (manifest.device_name, manifest.multiprocessors)
+    if manifest.multiprocessors and built_on != (gpu.name, gpu.multiprocessors):
+        return (
+            f"{path}: was built on {manifest.device_name} ({manifest.multiprocessors} "
+            f"multiprocessors), and may be slow on {gpu.name} ({gpu.multiprocessors}); {rebuild}"
+        )
+    return ""
 
 
 def _specs(content: Mapping[str, Mapping[str, Any]]) -> dict[str, TensorSpec]:
@@ -191,8 +211,16 @@ def _specs(content: Mapping[str, Mapping[str, Any]]) -> dict[str, TensorSpec]:
 def _check_types(manifest: EngineManifest) -> None:
     """Check what JSON does not: the values that are compared or put into words later."""
     wanted = {
-        str: ("engine_sha256", "onnx_file", "onnx_sha256", "backend", "backend_version"),
-        int: ("compute_capability", "workspace_mib", "optimization_level"),
+        str: (
+            *("engine_sha256", "onnx_file", "onnx_sha256"),
+            *("backend", "backend_version", "device_name"),
+        ),
+        int: (
+            "compute_capability",
+            "multiprocessors",
+            "workspace_mib",
+            "optimization_level",
+        ),
         dict: ("properties", "precision", "layers"),
     }
     for kind, names in wanted.items():

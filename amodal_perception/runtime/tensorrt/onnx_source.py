@@ -9,6 +9,7 @@ from pathlib import Path
 
 from amodal_perception.errors import ConfigError, ModelFileError, one_line
 from amodal_perception.runtime.contract import ModelMetadata, TensorSpec, check_contract
+from amodal_perception.runtime.providers import ORT_DTYPES
 from amodal_perception.runtime.self_contained import check_self_contained
 
 
@@ -48,7 +49,6 @@ def read_source(path: Path) -> OnnxSource:
         raise ConfigError(
             f"models are checked by ONNX Runtime ({error}); pip install it"
         ) from None
-    from amodal_perception.runtime.onnx_runtime import ORT_DTYPES
 
     if not path.is_file():
         raise ModelFileError(f"{path}: no such model file")

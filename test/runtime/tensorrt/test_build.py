@@ -9,6 +9,7 @@ from helpers.onnx_models import write_model
 
 from amodal_perception.errors import ConfigError, ModelFileError
 from amodal_perception.files import sha256_of
+from amodal_perception.runtime import DEFAULT_MODEL
 from amodal_perception.runtime.tensorrt import manifest as manifests
 from amodal_perception.runtime.tensorrt.build import BuildOptions, build_engine
 
@@ -92,6 +93,15 @@ def test_what_a_killed_build_left_is_removed(model, tmp_path):
         "e.engine.json",
         ".other.engine.123.tmp",
     }
+
+
+def test_what_tensorrt_for_rtx_lacks_on_turing_is_told_with_what_to_do(tmp_path):
+    turing = BuildOptions(backend="tensorrt-rtx", compute_capability=75)
+    with pytest.raises(
+        ModelFileError, match=r"FP32 GEMM is not supported.*use --backend tensorrt"
+    ):
+        build_engine(DEFAULT_MODEL, tmp_path / "e.engine", turing)
+    assert list(tmp_path.glob("*.engine*")) == []
 
 
 def test_backend_that_is_not_installed(model):

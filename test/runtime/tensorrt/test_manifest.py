@@ -1,16 +1,19 @@
 """Whatever is wrong with an engine is told before anything of it is executed."""
 
 import json
+import re
 from dataclasses import replace
 
 import pytest
 
-from amodal_perception.errors import ModelFileError
+from amodal_perception.errors import GpuUnavailableError, ModelFileError
 from amodal_perception.runtime import load_runtime
 from amodal_perception.runtime.tensorrt import gpu
 from amodal_perception.runtime.tensorrt import manifest as manifests
+from amodal_perception.runtime.tensorrt.cuda import Gpu
 from amodal_perception.runtime.tensorrt.manifest import (
-    check_machine,
+    check_gpu,
+    check_version,
     manifest_path,
     read,
     read_trusted,
@@ -64,7 +67,7 @@ def test_stale_engine(engine, model):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"format_version": 2}, "is no manifest of format 1"),
+        ({"format_version": 1}, "is no manifest of format 2"),
         ({"backend": None}, "missing or unknown: backend"),
         ({"plugin": "x.so"}, "missing or unknown: plugin"),
         ({"compute_capability": "86"}, "compute_capability is no int"),
@@ -89,13 +92,17 @@ def test_manifest_that_is_none(engine, text):
 
 def test_other_version_and_other_gpu(engine):
     manifest = read(engine)
-    version = manifest.backend_version
-    check_machine(engine, manifest, backend_version=version, compute_capability=86)
-    check_machine(engine, manifest, backend_version=version, compute_capability=None)
+    check_version(engine, manifest, manifest.backend_version)
     with pytest.raises(ModelFileError, match=r"built with tensorrt-rtx .* but 9\.9 is installed"):
-        check_machine(engine, manifest, backend_version="9.9", compute_capability=86)
-    with pytest.raises(ModelFileError, match=r"capability 86, but the GPU here has 89; rebuild"):
-        check_machine(engine, manifest, backend_version=version, compute_capability=89)
+        check_version(engine, manifest, "9.9")
+    gpu = Gpu(0, "GPU-0", "NVIDIA X", 86, 28, 12 << 30, False)
+    assert check_gpu(engine, manifest, gpu) == ""
+    built_there = replace(manifest, device_name="NVIDIA X", multiprocessors=28)
+    assert check_gpu(engine, built_there, gpu) == ""
+    slow = check_gpu(engine, built_there, replace(gpu, multiprocessors=14))
+    assert "built on NVIDIA X (28 multiprocessors), and may be slow on NVIDIA X (14); reb" in slow
+    with pytest.raises(ModelFileError, match=r"capability 86, but NVIDIA X has 89; rebuild"):
+        check_gpu(engine, manifest, replace(gpu, compute_capability=89))
 
 
 def test_version_is_compared_before_the_engine_is_read(engine):
@@ -105,9 +112,10 @@ def test_version_is_compared_before_the_engine_is_read(engine):
 
 
 def test_a_good_engine_without_a_gpu(engine):
-    if gpu.compute_capability() is not None:
+    if not gpu.problem():
         pytest.skip("a GPU is here")
-    with pytest.raises(ModelFileError, match=r"needs an NVIDIA GPU.*discs\.onnx runs without one"):
+    message = rf"needs an NVIDIA GPU, and {re.escape(gpu.problem())}; .*discs\.onnx runs without"
+    with pytest.raises(GpuUnavailableError, match=message):
         load_runtime(engine)
 
 

@@ -7,12 +7,14 @@ from amodal_perception.errors import ConfigError
 from amodal_perception.runtime import DEFAULT_MODEL, load_runtime
 from amodal_perception.runtime.tensorrt import gpu
 from amodal_perception.runtime.tensorrt.build import BuildOptions, build_engine
+from amodal_perception.runtime.tensorrt.cuda import Cuda, load_binding
 from amodal_perception.runtime.tensorrt.library import BACKENDS, load_backend
 from amodal_perception.storage.bag_frames import read_frames
 from training.export.parity import TOLERANCES, compare_engines
 
 SAMPLE_BAG = DEFAULT_MODEL.with_name("sample_bag")
-pytestmark = pytest.mark.skipif(gpu.compute_capability() is None, reason="needs an NVIDIA GPU")
+PROBLEM = gpu.problem()
+pytestmark = pytest.mark.skipif(bool(PROBLEM), reason=f"needs an NVIDIA GPU: {PROBLEM}")
 
 
 @pytest.fixture(scope="module", params=BACKENDS)
@@ -45,10 +47,10 @@ def test_frames_do_not_leak_into_each_other(engine):
 
 
 def test_what_is_loaded_is_let_go(engine):
-    cuda = gpu.cuda_runtime()
+    cuda = Cuda(load_binding())
     load_runtime(engine)
-    free_before, _ = gpu.check_cuda(cuda.cudaMemGetInfo(), "asking for memory")
+    free_before = cuda.free_memory_bytes()
     for _ in range(5):
         load_runtime(engine)
-    free_after, _ = gpu.check_cuda(cuda.cudaMemGetInfo(), "asking for memory")
+    free_after = cuda.free_memory_bytes()
     assert free_before - free_after < 64 << 20
